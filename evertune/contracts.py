@@ -1,0 +1,293 @@
+"""What crosses Temporal: names of workflow, signals, updates, queries, activities and queues, and their payloads.
+
+Clients, workflows and activities all speak these; nobody else builds a workflow id or a queue name. Payload models
+grow by fields with defaults only: histories recorded by an older evertune must still decode.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
+
+WORKFLOW_TYPE = "Experiment"
+
+QUEUE = "evertune"  # workflows and short activities
+SUGGEST_QUEUE = "evertune-suggest"  # asks: CPU-bound, in a process of their own
+
+
+def run_queue(home_id: str) -> str:
+    """Local trials: only the host that runs a trial can attach to it."""
+    return f"evertune-run-{home_id}"
+
+
+def workflow_id(namespace: str, name: str) -> str:
+    """The id our client starts with. Find a running experiment through its database row, never by this."""
+    return f"experiment/{namespace}/{name}"
+
+
+SIGNAL_OBSERVE = "observe"
+QUERY_STATUS = "status"
+QUERY_TRIAL = "trial"
+UPDATE_EDIT = "edit"
+UPDATE_PAUSE = "pause"
+UPDATE_RESUME = "resume"
+UPDATE_STOP = "stop"
+UPDATE_CANCEL = "cancel"
+UPDATE_STOP_TRIAL = "stop_trial"
+
+ACTIVITY_ADMIT = "admit"
+ACTIVITY_SUGGEST = "suggest"
+ACTIVITY_RUN_TRIAL = "run_trial"
+ACTIVITY_STOP_TRIAL = "stop_trial"
+ACTIVITY_CLOSE_TRIAL = "close_trial"
+ACTIVITY_RECORD = "record"
+
+SEARCH_ATTRIBUTES = {  # name -> Temporal's type name
+    "EvertuneState": "Keyword",
+    "EvertuneAlgorithm": "Keyword",
+    "EvertuneBest": "Double",
+    "EvertuneFinished": "Int",
+}
+
+
+class Payload(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class StartContext(Payload):
+    """Where and as whom local trials run; recorded by the submitter, absent when Temporal's own CLI starts us."""
+
+    working_dir: str | None = None
+    environment: dict[str, str] = Field(default_factory=dict)
+    image_roots: dict[str, str] = Field(default_factory=dict)
+    backend: Literal["local", "kubernetes"] | None = None
+    actor: str = ""
+
+
+class Limits(Payload):
+    """The decision fields of the spec; the rest of it stays in the database."""
+
+    parallel: int
+    max_trials: int | None = None
+    max_failed: int | None = None
+    goal: float | None = None
+    maximize: bool = False
+    metric: str = ""
+    on_completion: Literal["cancel", "drain"] = "cancel"
+    deadline: float | None = None  # epoch seconds
+    revision: int = 1
+
+
+class Best(Payload):
+    number: int
+    value: float | None = None  # None: a text objective, the last one told wins
+    text: str = ""
+    told_seq: int = 0
+
+
+class InFlight(Payload):
+    """A trial that runs or waits for its next attempt. Must stay below 300 bytes as JSON."""
+
+    number: int
+    attempt: int = 0
+    signal_retries: int = 0
+    infrastructure_retries: int = 0
+    label: str = ""  # shown in Temporal's timeline: "lr=0.01 layers=3", at most 60 characters
+    stop: str = ""  # reason, once a stop was decided
+    seq: int = -1
+    step: int | None = None
+    value: str | None = None
+
+
+class Admitted(Payload):
+    """What `admit` tells the workflow."""
+
+    uid: str
+    database_id: str
+    namespace: str
+    name: str
+    algorithm: str
+    backend: str
+    queue: str  # where run_trial goes
+    limits: Limits
+    state: ExperimentState = ExperimentState.CREATED
+    request_no: int = 0
+    created: int = 0
+    counts: dict[str, int] = Field(default_factory=dict)
+    best: Best | None = None
+    in_flight: list[InFlight] = Field(default_factory=list)
+
+
+class ReopenCommand(Payload):
+    """`{"reopen": {"uid": …, "command": …}}` as workflow input: go on after the end."""
+
+    uid: str
+    command: Literal["extend", "resume"] = "extend"
+    parallel: int | None = None
+    max_trials: int | None = None
+    max_failed: int | None = None
+    goal: float | None = None
+    actor: str = ""
+    force: bool = False
+
+
+class AdmitRequest(Payload):
+    """The raw workflow input, undecoded, and who asks."""
+
+    inputs: list[Any]
+    memo_context: StartContext | None = None
+    workflow_id: str
+    run_id: str
+    first_run_id: str
+
+
+class SuggestRequest(Payload):
+    uid: str
+    database_id: str
+    request_no: int
+    k: int
+    revision: int = 1
+
+
+class SuggestedTrial(Payload):
+    number: int
+    label: str = ""
+
+
+class Suggested(Payload):
+    trials: list[SuggestedTrial] = Field(default_factory=list)
+    wait: bool = False
+    exhausted: bool = False
+    reason: str = ""
+
+
+class RunTrialRequest(Payload):
+    uid: str
+    database_id: str
+    number: int
+    attempt: int
+    signal_retries: int = 0
+    infrastructure_retries: int = 0
+
+
+class TrialOutcome(Payload):
+    """The end of one attempt. `again`: the trial gets another attempt (decided by `domain.retry`, recorded already)."""
+
+    number: int
+    attempt: int
+    state: AttemptState
+    trial_state: TrialState | None = None  # None while `again`
+    again: bool = False
+    reason: str = ""
+    message: str = ""
+    failure: FailureClass | None = None
+    objective: str | None = None
+    value: float | None = None
+    told_seq: int = 0
+
+
+class StopTrialRequest(Payload):
+    uid: str
+    database_id: str
+    numbers: list[int]
+    reason: str
+    grace_s: float = 10.0
+
+
+class CloseTrialRequest(Payload):
+    """Record the end of a trial that gets no further attempt although its last one asked for it."""
+
+    uid: str
+    database_id: str
+    number: int
+    state: TrialState
+    reason: str
+    message: str = ""
+
+
+class RecordRequest(Payload):
+    """A change of the experiment's own state, with its audit row. Idempotent by `key`."""
+
+    uid: str
+    database_id: str
+    key: str
+    state: ExperimentState
+    reason: str = ""
+    message: str = ""
+    limits: Limits | None = None
+    actor: str = ""
+    action: str = ""
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+
+class Observation(Payload):
+    number: int
+    attempt: int = 0
+    seq: int
+    step: int | None = None
+    value: str | None = None
+    final: bool = False
+    stop: str = ""
+
+
+class ObserveSignal(Payload):
+    """Coalesced: at most one per experiment and second, only the trials that changed."""
+
+    observations: list[Observation]
+
+
+class EditRequest(Payload):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parallel: int | None = Field(default=None, ge=1, le=1000)
+    max_trials: int | None = Field(default=None, ge=1)
+    max_failed: int | None = Field(default=None, ge=0)
+    goal: float | None = None
+    actor: str = ""
+
+
+class PauseRequest(Payload):
+    now: bool = False  # stop running trials too, uncharged; resume re-runs them as new attempts
+    actor: str = ""
+
+
+class VerbRequest(Payload):
+    """resume, stop (drain) and cancel (now)."""
+
+    reason: str = ""
+    actor: str = ""
+
+
+class StopTrialUpdate(Payload):
+    number: int
+    reason: str = "stopped by a person"
+    actor: str = ""
+
+
+class TrialStatus(Payload):
+    number: int
+    attempt: int
+    label: str = ""
+    step: int | None = None
+    value: str | None = None
+    stop: str = ""
+
+
+class Status(Payload):
+    """Answer of the `status` query and of every update; lists of finished trials come from the database."""
+
+    uid: str
+    namespace: str
+    name: str
+    state: ExperimentState
+    reason: str = ""
+    created: int = 0
+    counts: dict[str, int] = Field(default_factory=dict)
+    best: Best | None = None
+    limits: Limits
+    in_flight: list[TrialStatus] = Field(default_factory=list)
+    bad_signals: int = 0
+    runs: int = 1

@@ -1,0 +1,1 @@
+"""Plain values that every layer speaks: trials, spaces, metrics, outcomes. No I/O, no framework."""

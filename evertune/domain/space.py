@@ -1,0 +1,79 @@
+"""The search space as algorithms see it: typed numbers instead of Katib's strings.
+
+Built by `evertune.spec` from `spec.parameters`; encoded for each library by `algorithms.space`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+# What an assignment holds: int for `int`, float for `double`, the list entry itself for `discrete`/`categorical`.
+Value = int | float | str
+Parameters = Mapping[str, Value]
+
+
+class ParameterType(StrEnum):
+    DOUBLE = "double"
+    INT = "int"
+    DISCRETE = "discrete"
+    CATEGORICAL = "categorical"
+
+
+class Distribution(StrEnum):
+    UNIFORM = "uniform"
+    LOG_UNIFORM = "logUniform"
+    NORMAL = "normal"
+    LOG_NORMAL = "logNormal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One dimension. `low <= high`; `step` is None for a continuous double, and >= 1 or None (= 1) for an int.
+
+    `values` are the list entries of `discrete` and `categorical`, as the user wrote them (text).
+    """
+
+    name: str
+    type: ParameterType
+    low: float = 0.0
+    high: float = 0.0
+    step: float | None = None
+    values: tuple[str, ...] = ()
+    distribution: Distribution = Distribution.UNIFORM
+
+    @property
+    def numeric(self) -> bool:
+        return self.type in (ParameterType.DOUBLE, ParameterType.INT)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    parameters: tuple[Parameter, ...]
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self.parameters)
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(parameter.name for parameter in self.parameters)
+
+
+def value_text(value: Value) -> str:
+    """The text that replaces a placeholder. Exact: `float(value_text(x)) == x` for every finite double."""
+    return value if isinstance(value, str) else repr(value)
+
+
+def typed_value(parameter: Parameter, value: Value) -> Value:
+    """The value as a person expects it in JSON: a discrete "0.10" becomes 0.1, a categorical stays text."""
+    if parameter.type is not ParameterType.DISCRETE or not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

@@ -1,0 +1,159 @@
+"""The seams: what evertune asks of an algorithm, a runner and a collector. Implementations live in the five
+application packages; third parties implement `Algorithm` and register it under the entry point `evertune.algorithms`.
+
+Each protocol has a contract suite in `evertune.testing` that every implementation passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from evertune.domain.metrics import ObjectiveType, Point
+from evertune.domain.space import SearchSpace
+from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef, HistoryTrial
+from evertune.errors import Problem
+
+JsonDict = dict[str, Any]
+
+
+# --------------------------------------------------------------------------------------------- algorithms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchProblem:
+    """Everything an algorithm may know about an experiment besides its history.
+
+    `seed` is a non-negative 31-bit integer: the user's `random_state`/`seed`, or drawn at admission and stored.
+    `settings` are Katib's algorithmSettings, verbatim text.
+    """
+
+    space: SearchSpace
+    direction: ObjectiveType
+    seed: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    max_trials: int | None = None
+    parallel: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The reply to an ask. Fewer than k assignments, none with `wait`, and `exhausted` are all legal.
+
+    `wait`: nothing until another trial ends. `exhausted`: nothing ever again. `state`: JSON for the next ask.
+    """
+
+    assignments: tuple[Assignment, ...] = ()
+    state: JsonDict | None = None
+    wait: bool = False
+    exhausted: bool = False
+    reason: str = ""
+
+
+class Algorithm(Protocol):
+    """A search algorithm as a pure function of (problem, history, state): no global state, rebuildable anywhere."""
+
+    name: ClassVar[str]
+    on_edit: ClassVar[Literal["continue", "restart", "refuse"]]
+    reads_history: ClassVar[bool]  # False: the answer depends on trial numbers and seed alone (random, grid)
+
+    @classmethod
+    def check(cls, problem: SearchProblem) -> Sequence[Problem]:
+        """All problems of settings and space, with paths below `spec.algorithm` or `spec.parameters[i]`."""
+        ...
+
+    def __init__(self, problem: SearchProblem) -> None: ...
+
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        """At most k assignments for trials `first_number…first_number + k - 1`.
+
+        `history` holds every trial with number < first_number, ordered by number; those not told are RUNNING.
+        `state` is the one returned by the previous committed ask, None for the first.
+        Raises AlgorithmError when it cannot continue; the experiment then fails with that message.
+        """
+        ...
+
+
+class AlgorithmCatalog(Protocol):
+    """What spec validation asks of the registry; `evertune.spec` must not import `algorithms`."""
+
+    def names(self) -> Sequence[str]: ...
+
+    def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]: ...
+
+
+# ------------------------------------------------------------------------------------------------- runners
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """An attempt ready to start: the rendered trial manifest and the context it runs in."""
+
+    ref: AttemptRef
+    manifest: JsonDict  # trialSpec after substitution, with metadata.name and namespace
+    primary_container: str
+    working_dir: str  # absolute; the submitter's directory unless the experiment says otherwise
+    environment: Mapping[str, str] = field(default_factory=dict)  # recorded at admission: PATH, VIRTUAL_ENV, …
+    image_roots: Mapping[str, str] = field(default_factory=dict)  # image name (with or without tag) -> directory
+    deadline_s: float | None = None  # trialDeadline; the Job's activeDeadlineSeconds applies as well
+    shared_paths: tuple[str, ...] = ()  # absolute paths private to an attempt (collector path, emptyDir mounts)
+
+
+class TrialRunner(Protocol):
+    """Starts, watches and stops attempts. Every method is idempotent by `ref`; an attempt is executed at most once."""
+
+    async def create(self, launch: Launch) -> None:
+        """Start the attempt, or attach when it was started before. Raises LaunchError when it cannot start as written."""
+        ...
+
+    async def wait(self, ref: AttemptRef) -> AttemptEnd:
+        """Return when the attempt has ended. Cancelling this coroutine never touches the attempt."""
+        ...
+
+    async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
+        """SIGTERM, then SIGKILL after `grace_s`. The reason is durable before the first signal. A no-op after the end."""
+        ...
+
+    async def remove(self, ref: AttemptRef) -> None:
+        """Delete what the attempt left behind (not its archived log). A no-op when there is nothing."""
+        ...
+
+    def log_path(self, ref: AttemptRef) -> Path: ...
+
+
+# ---------------------------------------------------------------------------------------------- collectors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorSpec:
+    """What to look for: wanted metric names (objective first) and RE2 filters with two groups; empty = Katib's default."""
+
+    kind: str
+    metrics: tuple[str, ...]
+    filters: tuple[str, ...] = ()
+    path: str | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a finished collector knows when the objective is missing."""
+
+    last_lines: tuple[str, ...] = ()  # at most 20
+    names_seen: tuple[str, ...] = ()  # metric names that the filters matched, wanted or not
+
+
+class Collector(Protocol):
+    """Turns a growing source into points. `seq` derives from the source, so reading it again gives the same points."""
+
+    def read(self) -> Sequence[Point]:
+        """Points that arrived since the last call. Never raises for content; I/O errors propagate as OSError."""
+        ...
+
+    def finish(self) -> Sequence[Point]:
+        """What is left, a last line without newline included. Call once, after the source has ended."""
+        ...
+
+    def findings(self) -> Findings: ...
