@@ -1,0 +1,1 @@
+"""Part of the evertune application; see design notes in docs/architecture.md."""
