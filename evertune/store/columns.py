@@ -111,7 +111,7 @@ class UtcTime(TypeDecorator[datetime]):
 class Real(TypeDecorator[float]):
     """A double. Negative zero becomes zero: SQLite cannot store it, and all servers must give the same history."""
 
-    impl = Double(53)
+    impl = Double()
     cache_ok = True
 
     def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
