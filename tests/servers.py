@@ -1,6 +1,6 @@
 """Real MariaDB and PostgreSQL servers in temporary directories, when their binaries are on this machine.
 
-    with mariadb() as url: ...        # None and a reason is `unavailable("mariadb")`
+    if servers.mariadb_binaries(): with servers.mariadb() as url: ...
 
 Each listens on a free port of the loopback interface only, keeps nothing, and is stopped at the end.
 """
@@ -47,7 +47,7 @@ def mariadb() -> Iterator[str]:
     server, installer = binaries
     me = pwd.getpwuid(os.getuid()).pw_name
     with _directory(me) as directory:
-        data, port = directory / "data", _free_port()
+        data, port = directory / "data", free_port()
         common = ["--no-defaults", f"--datadir={data}", f"--user={me}"]
         _run([installer, *common, "--auth-root-authentication-method=normal", "--skip-test-db"])
         command = [
@@ -74,7 +74,7 @@ def postgres() -> Iterator[str]:
     assert folder is not None
     user = pwd.getpwuid(os.getuid()).pw_name if os.getuid() else _unprivileged()
     with _directory(user) as directory:
-        data, port = directory / "data", _free_port()
+        data, port = directory / "data", free_port()
         _run(
             [
                 str(folder / "initdb"),
@@ -167,7 +167,7 @@ def _wait_for(url: str, statement: str, log: Path) -> None:
         engine.dispose()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -112,6 +112,13 @@ class Database:
                 raise UnavailableError(
                     f"the database {self.name} is too busy: no connection became free in {PATIENCE_S:.0f} s"
                 ) from None
+            except RuntimeError as error:
+                if "cryptography" not in str(error):
+                    raise
+                raise EnvironmentProblem(  # pymysql, for MySQL 8's own way to log in
+                    f"the database {self.name} wants a password exchange that needs the package cryptography",
+                    "pip install cryptography, or connect with TLS (?ssl_ca=…)",
+                ) from None
             except DBAPIError as error:
                 broken += error.connection_invalidated
                 collided += isinstance(error, IntegrityError)

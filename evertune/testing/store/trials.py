@@ -122,8 +122,7 @@ class TrialContract:
     def test_the_told_order_has_no_gap_and_no_double_when_trials_end_at_once(self, store: Store) -> None:
         uid = with_trials(store, 24)
         calls = [
-            lambda first=first: [finish(store, uid, n, float(n))[1] for n in range(first, 24, 8)]
-            for first in range(8)
+            lambda first=first: [finish(store, uid, n, float(n))[1] for n in range(first, 24, 8)] for first in range(8)
         ]
         results = at_once(calls)
         told: list[int] = []
