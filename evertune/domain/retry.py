@@ -18,5 +18,3 @@ def retry_again(*, failure: FailureClass | None, signal_retries: int, infrastruc
     if failure is FailureClass.SIGNAL:
         return signal_retries < FREE_SIGNAL_RETRIES
     return False
-
-

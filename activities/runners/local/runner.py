@@ -19,6 +19,7 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class LocalRunner:
         self._inherited["PATH"] = worker.get("PATH", os.defpath)  # until a submitter's is recorded
         self._tools = tools or Tools.find()
         self._watch = ProcessWatch()
+        _keep_descriptors()
 
     # --------------------------------------------------------------------------------------- TrialRunner
 
@@ -245,6 +247,14 @@ _DEFAULT_SIGNALS = [
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ,
     signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
 ]  # fmt: skip
+
+
+def _keep_descriptors() -> None:
+    """What this process was given open, a pipe of the shell that started it say, must not live as long as a trial."""
+    for descriptor in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
+        with suppress(OSError):  # the one that listed the directory
+            if descriptor > 2:
+                os.set_inheritable(descriptor, False)
 
 
 def _seconds(deadline: float | None) -> str:

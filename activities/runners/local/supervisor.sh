@@ -77,7 +77,8 @@ while :; do
         echo "$me" >"$dir/child" || exit 125
         [ -e "$dir/stop" ] || [ -e "$dir/deadline" ] && exit 125
         cd "$cwd" || exit 126
-        exec "$@" 2>&1 9<&-
+        exec 2>&1 9<&-
+        exec "$@"
     )
     status=$?
     # As in a container, nothing outlives the main process. Members keep the group's number from being used again.
