@@ -1,1 +1,1 @@
-"""Side effects, each idempotent: admit, suggest, run and stop trials, record. Called by `workflows` through Temporal."""
+"""Side effects, each idempotent: admit, suggest, run and stop trials, record. Temporal calls them for `workflows`."""

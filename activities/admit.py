@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
+from algorithms.registry import Registry
 from pydantic import ValidationError
 from temporalio import activity
 
 import evertune.contracts as c
 import evertune.spec as spec
 from activities.errors import translated
-from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -157,15 +157,15 @@ class AdmitActivities:
             else c.Best(
                 number=best.number, value=best.objective_value, text=best.objective or "", told_seq=best.told_seq or 0
             ),
-            in_flight=[
-                c.InFlight(number=trial.number, attempt=max(trial.attempts - 1, 0)) for trial in open_trials
-            ],
+            in_flight=[c.InFlight(number=trial.number, attempt=max(trial.attempts - 1, 0)) for trial in open_trials],
         )
 
 
 def _decode(inputs: list[c.RawInput]) -> dict[str, Any]:
     """The one argument as a JSON object. Raises SpecError that says what was given instead."""
-    wanted = "start the workflow with one argument, the Experiment: temporal workflow start --input-file experiment.json"
+    wanted = (
+        "start the workflow with one argument, the Experiment: temporal workflow start --input-file experiment.json"
+    )
     if not inputs:
         raise _unreadable("no input was given", wanted)
     if len(inputs) > 1:
@@ -223,6 +223,7 @@ def _reopened_budget(record: ExperimentRecord, command: c.ReopenCommand) -> Budg
         )
     if budget.max_failed is not None and record.counts.charged >= budget.max_failed > 0:
         raise UsageError(
-            f"maxFailedTrialCount must be above {record.counts.charged}, the trials that failed; got {budget.max_failed}"
+            f"maxFailedTrialCount must be above {record.counts.charged}, the trials that failed;"
+            f" got {budget.max_failed}"
         )
     return budget

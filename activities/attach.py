@@ -33,6 +33,6 @@ async def stop_or_detach() -> Literal["stop", "detach"]:
         description = await asyncio.wait_for(handle.describe(), DESCRIBE_TIMEOUT_S)
     except RPCError as error:
         return "stop" if error.status is RPCStatusCode.NOT_FOUND else "detach"
-    except asyncio.TimeoutError:
+    except TimeoutError:
         return "detach"
     return "detach" if description.status is WorkflowExecutionStatus.RUNNING else "stop"

@@ -82,9 +82,7 @@ class RecordActivities:
         return await asyncio.to_thread(self._close_trial, request)
 
     def _close_trial(self, request: c.CloseTrialRequest) -> c.TrialOutcome:
-        self.store.close_trial(
-            request.uid, request.number, request.state, request.reason, request.message, _now()
-        )
+        self.store.close_trial(request.uid, request.number, request.state, request.reason, request.message, _now())
         trial = self.store.trial(request.uid, request.number)
         return outcome_of(trial, attempt=max(trial.attempts - 1, 0))
 

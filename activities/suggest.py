@@ -83,6 +83,8 @@ def _suggested(trials: Iterable[TrialRecord], *, wait: bool, exhausted: bool, re
 
 def label(parameters: Mapping[str, Value]) -> str:
     """`lr=0.0123 layers=3`, cut at a word: what a person recognises a trial by."""
-    words = [f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in parameters.items()]
+    words = [
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in parameters.items()
+    ]
     text = " ".join(words)
     return text if len(text) <= LABEL_LENGTH else text[:LABEL_LENGTH].rsplit(" ", 1)[0] + " …"

@@ -103,9 +103,7 @@ class TrialActivities:
                 if not points:
                     continue
                 summaries.add(points)
-                await asyncio.to_thread(
-                    self.store.add_points, ref.experiment_uid, ref.number, ref.attempt, points
-                )
+                await asyncio.to_thread(self.store.add_points, ref.experiment_uid, ref.number, ref.attempt, points)
                 objectives = [point for point in points if point.metric == objective.metric]
                 steps += len(objectives)
                 if objectives:

@@ -147,9 +147,7 @@ class Client:
             )
         await asyncio.to_thread(self.store.delete_experiment, record.uid)
 
-    async def _admitted(
-        self, handle: WorkflowHandle[Any, Any], workflow_id: str, timeout_s: float
-    ) -> ExperimentHandle:
+    async def _admitted(self, handle: WorkflowHandle[Any, Any], workflow_id: str, timeout_s: float) -> ExperimentHandle:
         run = self.temporal.get_workflow_handle(workflow_id, run_id=handle.result_run_id)
         result = asyncio.ensure_future(run.result())
         status = asyncio.ensure_future(self._until_status(run))
@@ -296,7 +294,7 @@ async def connect_temporal(address: str, namespace: str) -> TemporalClient:
             TemporalClient.connect(address, namespace=namespace, data_converter=pydantic_data_converter),
             CONNECT_TIMEOUT_S,
         )
-    except (RuntimeError, RPCError, asyncio.TimeoutError, ValueError) as error:
+    except (TimeoutError, RuntimeError, RPCError, ValueError) as error:
         raise unavailable(address, error) from error
 
 

@@ -13,14 +13,14 @@ import signal
 import sys
 from pathlib import Path
 
-import structlog
-
 import evertune.log as logs
+import structlog
 from activities.asking import AskHost
+from evertune.settings import Settings
+
 from activities.runners.local import LocalRunner
 from evertune.client import connect_temporal
 from evertune.errors import EvertuneError
-from evertune.settings import Settings
 from evertune.store import open_store
 from worker.compose import Parts, register_search_attributes, run_until
 from worker.reconcile import Reconciler

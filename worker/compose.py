@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import structlog
+from activities.asking import AskHost
+from evertune.settings import Settings
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkflowRunner
@@ -17,14 +19,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 import evertune.contracts as c
 from activities.admit import AdmitActivities
-from activities.asking import AskHost
 from activities.launch import LaunchPlans
 from activities.observing import Observer
 from activities.record import RecordActivities
 from activities.runners.local import LocalRunner
 from activities.suggest import SuggestActivities
 from activities.trial import TrialActivities
-from evertune.settings import Settings
 from evertune.store import Store
 from workflows.experiment import ExperimentWorkflow
 
@@ -103,13 +103,17 @@ async def register_search_attributes(client: Client) -> bool:
         listed = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=client.namespace)
         )
-        missing = {name: types[kind] for name, kind in c.SEARCH_ATTRIBUTES.items() if name not in listed.custom_attributes}
+        missing = {
+            name: types[kind] for name, kind in c.SEARCH_ATTRIBUTES.items() if name not in listed.custom_attributes
+        }
         if missing:
             await client.operator_service.add_search_attributes(
                 AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
             )
     except RPCError as error:
-        log.warning("running without search attributes: Temporal does not let this worker register them", error=str(error))
+        log.warning(
+            "running without search attributes: Temporal does not let this worker register them", error=str(error)
+        )
         return False
     return True
 

@@ -42,7 +42,7 @@ class Reconciler:
                 log.exception("reconciling failed")
             try:
                 await asyncio.wait_for(stopping.wait(), EVERY_S)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 continue
 
     async def sweep(self) -> int:
@@ -68,7 +68,9 @@ class Reconciler:
         return f"its workflow was closed: {status.name.lower()}"
 
     async def _end(self, record: ExperimentRecord, reason: str) -> None:
-        log.warning("ending an experiment whose workflow is gone", experiment=f"{record.namespace}/{record.name}", reason=reason)
+        log.warning(
+            "ending an experiment whose workflow is gone", experiment=f"{record.namespace}/{record.name}", reason=reason
+        )
         plans = LaunchPlans(self.store)
         running = await asyncio.to_thread(self.store.running_attempts, record.uid, self.home_id)
         for _, attempt in running:

@@ -1,1 +1,1 @@
-"""Deterministic code only: what happens next in an experiment. Side effects are activities, named in `evertune.contracts`."""
+"""Deterministic code only: what happens next in an experiment. Side effects are activities (`evertune.contracts`)."""

@@ -14,7 +14,6 @@ from workflows import policies
 from workflows.policies import Policy
 from workflows.state import RunState
 
-
 T = TypeVar("T")
 
 
@@ -147,5 +146,3 @@ def sentence(error: ActivityError) -> str:
     while isinstance(cause, FailureError) and cause.cause is not None:
         cause = cause.cause
     return cause.message if isinstance(cause, FailureError) else str(cause)
-
-

@@ -62,9 +62,7 @@ class ExperimentWorkflow:
             verdict = await self._until_verdict(state)
         except asyncio.CancelledError:  # the Temporal UI's own Cancel button
             state.cancel_reason = "cancelled through Temporal"
-            verdict = rules.decide(state, now=workflow.now().timestamp())
-            assert verdict is not None
-            await self._finish(state, verdict)
+            await self._finish(state, rules.cancelled(state))
             raise
         await self._finish(state, verdict)
         if verdict.state is ExperimentState.FAILED:
@@ -89,7 +87,7 @@ class ExperimentWorkflow:
         timeout = None if deadline is None else timedelta(seconds=max(deadline - workflow.now().timestamp(), 0.001))
         try:
             await workflow.wait_condition(lambda: self._wake, timeout=timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     @staticmethod
@@ -172,7 +170,9 @@ class ExperimentWorkflow:
         while True:
             entry = state.in_flight[number]
             if entry.parked:
-                await workflow.wait_condition(lambda: not state.paused or self._closing or bool(self._entry(number).stop))
+                await workflow.wait_condition(
+                    lambda: not state.paused or self._closing or bool(self._entry(number).stop)
+                )
                 entry = self._entry(number).model_copy(update={"parked": False})
                 state.in_flight[number] = entry
             if self._closing or entry.stop:  # nothing runs: only the record is left to be closed
@@ -198,7 +198,7 @@ class ExperimentWorkflow:
     async def _interruptible(self, pause: timedelta) -> None:
         try:
             await workflow.wait_condition(lambda: self._closing, timeout=pause)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     def _entry(self, number: int) -> c.InFlight:
@@ -278,8 +278,15 @@ class ExperimentWorkflow:
     @edit.validator
     def _check_edit(self, request: c.EditRequest) -> None:
         state = self._guard()
-        if request.parallel is None and request.max_trials is None and request.max_failed is None and request.goal is None:
-            raise ApplicationError("nothing to change: give parallel, max_trials, max_failed or goal", type="UsageError")
+        if (
+            request.parallel is None
+            and request.max_trials is None
+            and request.max_failed is None
+            and request.goal is None
+        ):
+            raise ApplicationError(
+                "nothing to change: give parallel, max_trials, max_failed or goal", type="UsageError"
+            )
         limits = state.limits
         max_trials = request.max_trials if request.max_trials is not None else limits.max_trials
         if request.max_trials is not None and request.max_trials < state.created:
@@ -290,7 +297,9 @@ class ExperimentWorkflow:
         for field, name in (("parallel", "parallelTrialCount"), ("max_failed", "maxFailedTrialCount")):
             value = getattr(request, field)
             if value is not None and max_trials is not None and value > max_trials:
-                raise ApplicationError(f"{name} must be at most maxTrialCount {max_trials}; got {value}", type="UsageError")
+                raise ApplicationError(
+                    f"{name} must be at most maxTrialCount {max_trials}; got {value}", type="UsageError"
+                )
 
     @workflow.update(name=c.UPDATE_PAUSE)
     async def pause(self, request: c.PauseRequest) -> c.Status:
@@ -379,5 +388,3 @@ class ExperimentWorkflow:
         state = self._guard()
         if request.number not in state.in_flight:
             raise ApplicationError(f"trial {request.number} is not running", type="ConflictError")
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 from workflows.state import RunState
@@ -12,8 +14,8 @@ BEST = SearchAttributeKey.for_float("EvertuneBest")
 FINISHED = SearchAttributeKey.for_int("EvertuneFinished")
 
 
-def search_attributes(state: RunState) -> list[SearchAttributeUpdate]:
-    updates: list[SearchAttributeUpdate] = [
+def search_attributes(state: RunState) -> list[SearchAttributeUpdate[Any]]:
+    updates: list[SearchAttributeUpdate[Any]] = [
         STATE.value_set(state.state.value),
         ALGORITHM.value_set(state.algorithm),
         FINISHED.value_set(state.finished),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from temporalio.common import RetryPolicy
 
 # Errors that trying again cannot mend; `activities.errors` gives ApplicationErrors these types.
-PERMANENT = ("SpecError", "NameTakenError", "UsageError", "ConflictError", "AlgorithmError", "NotFoundError", "PayloadsTooLarge")
+PERMANENT = (
+    "SpecError",
+    "NameTakenError",
+    "UsageError",
+    "ConflictError",
+    "AlgorithmError",
+    "NotFoundError",
+    "PayloadsTooLarge",
+)
 
 # A database or worker that is away for a night must cost nothing but time: attempts are unlimited, and the back-off
 # is short because the usual cause is a restart that takes seconds.
@@ -24,7 +32,7 @@ _PATIENT = RetryPolicy(
 class Policy:
     start_to_close: timedelta
     heartbeat: timedelta | None = None
-    retry: RetryPolicy = _PATIENT
+    retry: RetryPolicy = field(default_factory=lambda: _PATIENT)
 
 
 # One database transaction each. Longer means that the worker died: the next attempt must not wait for it.

@@ -99,7 +99,7 @@ def decide(state: RunState, *, now: float) -> Verdict | None:
     """
     limits = state.limits
     if state.cancel_reason:
-        return Verdict(ExperimentState.CANCELLED, "ExperimentCancelled", state.cancel_reason)
+        return cancelled(state)
     if state.failure:
         return Verdict(ExperimentState.FAILED, "ExperimentFailed", state.failure)
     if _goal_reached(state):
@@ -135,6 +135,10 @@ def decide(state: RunState, *, now: float) -> Verdict | None:
         message = f"{state.algorithm} waits for a trial to end, but none is running"
         return Verdict(ExperimentState.FAILED, "ExperimentFailed", message)
     return None
+
+
+def cancelled(state: RunState) -> Verdict:
+    return Verdict(ExperimentState.CANCELLED, "ExperimentCancelled", state.cancel_reason)
 
 
 def _goal_reached(state: RunState) -> bool:

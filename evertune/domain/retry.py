@@ -1,4 +1,4 @@
-"""Which attempt is the trial's last: one pure function, used by the activity that records and the workflow that retries."""
+"""Which attempt is the trial's last: one pure function, for the activity that records and the workflow that retries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ FREE_SIGNAL_RETRIES = 2  # a kill that is neither ours nor an OOM: forgiven twic
 MAX_INFRASTRUCTURE_RETRIES = 100  # not a budget but a fuse: a host that loses everything must not spin for ever
 
 
-PARKING_REASONS = ("Paused", "StackDown")  # stops that end an attempt but not its trial: a new attempt follows, uncharged
+PARKING_REASONS = (
+    "Paused",
+    "StackDown",
+)  # stops that end an attempt but not its trial: a new attempt follows, uncharged
 
 
 def retry_again(*, reason: str, failure: FailureClass | None, signal_retries: int, infrastructure_retries: int) -> bool:
@@ -23,5 +26,3 @@ def retry_again(*, reason: str, failure: FailureClass | None, signal_retries: in
     if failure is FailureClass.SIGNAL:
         return signal_retries < FREE_SIGNAL_RETRIES
     return False
-
-
