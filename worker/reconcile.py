@@ -33,6 +33,7 @@ class Reconciler:
     store: Store
     runner: TrialRunner
     home_id: str
+    settle_s: float = SETTLE_S
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
@@ -49,7 +50,7 @@ class Reconciler:
         """Returns how many experiments were ended."""
         ended = 0
         for record in await asyncio.to_thread(self.store.unfinished):
-            if (datetime.now(UTC) - record.created).total_seconds() < SETTLE_S:
+            if (datetime.now(UTC) - record.created).total_seconds() < self.settle_s:
                 continue
             if reason := await self._closed(record):
                 await self._end(record, reason)
