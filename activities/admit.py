@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
-from algorithms.registry import Registry
 from pydantic import ValidationError
 from temporalio import activity
 
 import evertune.contracts as c
 import evertune.spec as spec
 from activities.errors import translated
+from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -38,6 +38,7 @@ class AdmitActivities:
     home_id: str
     default_backend: Literal["local", "kubernetes"]
     search_attributes: bool
+    temporal_id: str  # which Temporal runs the workflow; the reconciler asks no other
 
     @activity.defn(name=c.ACTIVITY_ADMIT)
     @translated
@@ -74,7 +75,7 @@ class AdmitActivities:
             first_run_id=request.first_run_id,
             manifest=spec.full_manifest(experiment),
             # Katib's default is Never as well, but only a Never that somebody wrote down means it.
-            context={**context.model_dump(mode="json"), "resume_never": explicit_never},
+            context={**context.model_dump(mode="json"), "resume_never": explicit_never, "temporal": self.temporal_id},
             algorithm=spec.algorithm_name(experiment),
             settings=spec.settings_of(experiment),
             seed=secrets.randbelow(2**31) if seed is None else seed,

@@ -13,17 +13,15 @@ import signal
 import sys
 from pathlib import Path
 
-import evertune.log as logs
 import structlog
-from activities.asking import AskHost
-from evertune.settings import Settings
 
-from activities.runners.local import LocalRunner
+import evertune.log as logs
 from evertune.client import connect_temporal
 from evertune.errors import EvertuneError
+from evertune.settings import Settings
 from evertune.store import open_store
-from worker.compose import Parts, register_search_attributes, run_until
-from worker.reconcile import Reconciler
+from worker.compose import compose, run_until
+from worker.reconcile import reconciler_of
 
 log = structlog.get_logger()
 
@@ -36,20 +34,20 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     store = await asyncio.to_thread(open_store, settings.database_url)
-    host = AskHost(settings.database_url)
     try:
         client = await _connect(settings, stopping)
         if client is None:
             return
-        runner = LocalRunner(settings.trials_dir)
-        parts = Parts(settings, client, store, runner, host, await register_search_attributes(client))
-        reconciler = asyncio.create_task(Reconciler(client, store, runner, settings.home_id).run(stopping))
-        await run_until(parts, stopping, lambda: _ready(settings))
-        await reconciler
-        if _down_requested(settings):
-            await runner.stop_all(reason="StackDown")
+        parts = await compose(settings, client, store)
+        try:
+            reconciler = asyncio.create_task(reconciler_of(parts).run(stopping))
+            await run_until(parts, stopping, lambda: _ready(settings))
+            await reconciler
+            if _down_requested(settings):
+                await parts.runner.stop_all(reason="StackDown")
+        finally:
+            await parts.host.close()
     finally:
-        await host.close()
         await asyncio.to_thread(store.close)
 
 

@@ -10,8 +10,6 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import structlog
-from activities.asking import AskHost
-from evertune.settings import Settings
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
@@ -22,12 +20,14 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 import evertune.contracts as c
 from activities.admit import AdmitActivities
+from activities.asking import AskHost
 from activities.launch import LaunchPlans
 from activities.observing import Observer
 from activities.record import RecordActivities
 from activities.runners.local import LocalRunner
 from activities.suggest import SuggestActivities
 from activities.trial import TrialActivities
+from evertune.settings import Settings
 from evertune.store import Store
 from workflows.experiment import ExperimentWorkflow
 

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from evertune.stack.temporal import temporal_binary
 
+from evertune.stack.temporal import temporal_binary
 from tests.workflow.harness import House, a_house
 
 

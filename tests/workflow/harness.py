@@ -15,17 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from activities.asking import AskHost
-from evertune.settings import Settings
 from temporalio.client import Client as TemporalClient
 
 from activities.runners.local import LocalRunner
 from evertune.client import Client, ExperimentHandle, connect_temporal
 from evertune.contracts import StartContext
 from evertune.domain.records import ExperimentRecord
+from evertune.settings import Settings
 from evertune.store import Store, open_store
-from worker.compose import Parts, register_search_attributes, run_until
-from worker.reconcile import Reconciler
+from worker.compose import Parts, compose, run_until
+from worker.reconcile import reconciler_of
 
 
 def manifest(name: str, command: str = "echo objective=${trialParameters.x}", **spec: Any) -> dict[str, Any]:
@@ -76,26 +75,22 @@ class House:
     workdir: Path
     _stop: asyncio.Event | None = None
     _task: asyncio.Task[None] | None = None
-    _host: AskHost | None = None
     parts: Parts | None = field(default=None)
 
     async def start_worker(self) -> None:
         temporal = await connect_temporal(self.address, "default")
-        self._host = AskHost(self.settings.database_url)
-        runner = LocalRunner(self.settings.trials_dir)
-        registered = await register_search_attributes(temporal)
-        self.parts = Parts(self.settings, temporal, self.store, runner, self._host, registered)
+        self.parts = await compose(self.settings, temporal, self.store)
         self._stop, ready = asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(run_until(self.parts, self._stop, ready.set))
         await asyncio.wait_for(ready.wait(), 20)
 
     async def stop_worker(self) -> None:
         """As SIGTERM does: activities detach, trials go on."""
-        if self._stop is None or self._task is None or self._host is None:
+        if self._stop is None or self._task is None or self.parts is None:
             return
         self._stop.set()
         await self._task
-        await self._host.close()
+        await self.parts.host.close()
         self._stop = self._task = None
 
     @property
@@ -110,8 +105,7 @@ class House:
 
     async def sweep(self) -> int:
         assert self.parts is not None
-        reconciler = Reconciler(self.temporal, self.store, self.parts.runner, self.settings.home_id, settle_s=0)
-        return await reconciler.sweep()
+        return await reconciler_of(self.parts, settle_s=0).sweep()
 
     def temporal_cli(self, binary: str, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

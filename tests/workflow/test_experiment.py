@@ -133,7 +133,7 @@ async def test_pause_now_stops_trials_uncharged_and_resume_runs_them_again(house
     record = await house.ended(handle)
     assert (record.counts.succeeded, record.counts.charged) == (2, 0)
     attempts = house.store.attempts(record.uid, 0)
-    assert [(attempt.state, attempt.reason) for attempt in attempts][0] == (AttemptState.KILLED, "Paused")
+    assert (attempts[0].state, attempts[0].reason) == (AttemptState.KILLED, "Paused")
     assert attempts[1].state is AttemptState.SUCCEEDED
 
 
