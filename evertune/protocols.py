@@ -105,7 +105,7 @@ class TrialRunner(Protocol):
     """Starts, watches and stops attempts. Every method is idempotent by `ref`; an attempt is executed at most once."""
 
     async def create(self, launch: Launch) -> None:
-        """Start the attempt, or attach when it was started before. Raises LaunchError when it cannot start as written."""
+        """Start the attempt, or attach to it. Raises LaunchError when it cannot start as written."""
         ...
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
@@ -113,7 +113,7 @@ class TrialRunner(Protocol):
         ...
 
     async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
-        """SIGTERM, then SIGKILL after `grace_s`. The reason is durable before the first signal. A no-op after the end."""
+        """SIGTERM, then SIGKILL after `grace_s`. The reason is durable before the first signal. No-op after the end."""
         ...
 
     async def remove(self, ref: AttemptRef) -> None:
@@ -128,7 +128,7 @@ class TrialRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectorSpec:
-    """What to look for: wanted metric names (objective first) and RE2 filters with two groups; empty = Katib's default."""
+    """What to look for: metric names (objective first) and RE2 filters with two groups; empty = Katib's default."""
 
     kind: str
     metrics: tuple[str, ...]

@@ -1,0 +1,99 @@
+"""The worker process: polls Temporal until told to stop. Trials outlive it; see `activities.runners`.
+
+SIGTERM and SIGINT end it within a second. When `evertune down` wrote its request file first, local trials are stopped
+too, after polling has ended, so that nobody starts their next attempt meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import evertune.log as logs
+import structlog
+from activities.asking import AskHost
+from evertune.settings import Settings
+
+from activities.runners.local import LocalRunner
+from evertune.client import connect_temporal
+from evertune.errors import EvertuneError
+from evertune.store import open_store
+from worker.compose import Parts, register_search_attributes, run_until
+from worker.reconcile import Reconciler
+
+log = structlog.get_logger()
+
+CONNECT_EVERY_S = 1.0
+
+
+async def serve(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    store = await asyncio.to_thread(open_store, settings.database_url)
+    host = AskHost(settings.database_url)
+    try:
+        client = await _connect(settings, stopping)
+        if client is None:
+            return
+        runner = LocalRunner(settings.trials_dir)
+        parts = Parts(settings, client, store, runner, host, await register_search_attributes(client))
+        reconciler = asyncio.create_task(Reconciler(client, store, runner, settings.home_id).run(stopping))
+        await run_until(parts, stopping, lambda: _ready(settings))
+        await reconciler
+        if _down_requested(settings):
+            await runner.stop_all(reason="StackDown")
+    finally:
+        await host.close()
+        await asyncio.to_thread(store.close)
+
+
+async def _connect(settings: Settings, stopping: asyncio.Event):  # type: ignore[no-untyped-def]
+    address = settings.temporal_address or "127.0.0.1:7233"
+    while not stopping.is_set():
+        try:
+            return await connect_temporal(address, settings.temporal_namespace)
+        except EvertuneError as error:
+            log.warning("waiting for Temporal", address=address, error=str(error))
+            await asyncio.sleep(CONNECT_EVERY_S)
+    return None
+
+
+def _ready(settings: Settings) -> None:
+    """Tell the stack and `doctor` that every queue is polled."""
+    path = settings.worker_ready_file
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps({"pid": os.getpid()}))
+    draft.replace(path)
+    log.info("worker polls", home=str(settings.home))
+
+
+def _down_requested(settings: Settings) -> bool:
+    path: Path = settings.down_file
+    try:
+        return not json.loads(path.read_text()).get("keep_trials", False)
+    except (OSError, ValueError):
+        return False
+
+
+def main() -> int:
+    settings = Settings.load()
+    logs.configure(verbosity=0)
+    try:
+        asyncio.run(serve(settings))
+    except EvertuneError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # temporalio's threads may touch a finalising interpreter and abort
