@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evertune.stack.temporal import temporal_binary
+from evertune.stack import temporal
 from tests.workflow.harness import House, a_house
 
 
@@ -24,7 +24,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def binary() -> str:
-    return str(temporal_binary())
+    return temporal.binary()
 
 
 def _serve(binary: str, *dynamic: str) -> Iterator[str]:
