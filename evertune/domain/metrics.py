@@ -91,6 +91,17 @@ class Objective:
         return value <= self.goal if self.type is ObjectiveType.MINIMIZE else value >= self.goal
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorSpec:
+    """What to look for: wanted metric names (objective first) and RE2 filters with two groups; empty = Katib's default."""
+
+    kind: str
+    metrics: tuple[str, ...]
+    filters: tuple[str, ...] = ()
+    path: str | None = None
+    format: str | None = None
+
+
 def summarize(points: Iterable[Point]) -> dict[str, MetricSummary]:
     """Reduce a series to min, max and latest per metric. Numeric points only for min and max."""
     by_metric: dict[str, list[Point]] = {}
