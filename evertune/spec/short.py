@@ -1,5 +1,2 @@
-from dataclasses import dataclass
-
-
 def is_short(d):
     return False

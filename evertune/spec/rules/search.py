@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.domain.metrics import ObjectiveType
+from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.spec.convert import seed_of, settings_of, to_parameter
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
