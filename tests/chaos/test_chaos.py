@@ -40,7 +40,7 @@ def evertune(
     return subprocess.run(
         [sys.executable, "-m", "evertune.cli", *words],
         env=environment,
-        cwd=cwd or home,
+        cwd=home,
         capture_output=True,
         text=True,
         timeout=timeout_s,

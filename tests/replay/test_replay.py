@@ -1,4 +1,4 @@
-"""Histories recorded by released workflow code must replay on today's: a change that breaks one needs `workflow.patched`.
+"""Histories recorded by released workflow code must replay on today's; a change that breaks one needs a patch marker.
 
 `python -m tests.replay.record` adds new ones; old ones are never changed.
 """
