@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
-from algorithms.registry import Registry
 from pydantic import ValidationError
 from temporalio import activity
 
 import evertune.contracts as c
 import evertune.spec as spec
 from activities.errors import translated
+from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -38,6 +38,7 @@ class AdmitActivities:
     home_id: str
     default_backend: Literal["local", "kubernetes"]
     search_attributes: bool
+    temporal_id: str  # which Temporal runs the workflow; the reconciler asks no other
 
     @activity.defn(name=c.ACTIVITY_ADMIT)
     @translated
@@ -50,7 +51,7 @@ class AdmitActivities:
             return self._reopen(document["reopen"], request)
         context = _context(request.context)
         experiment = spec.load_experiment(document, catalog=Registry())
-        backend = spec.backend(experiment) or context.backend or self.default_backend
+        backend = spec.backend_of(experiment) or context.backend or self.default_backend
         if problems := spec.unsupported_here(experiment, backend):
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
@@ -68,14 +69,14 @@ class AdmitActivities:
         seed = spec.seed_of(experiment)
         return NewExperiment(
             uid=uuid.uuid4().hex,
-            namespace=experiment.metadata.namespace or "default",
-            name=experiment.metadata.name,
+            namespace=experiment.namespace,
+            name=experiment.name,
             workflow_id=request.workflow_id,
             first_run_id=request.first_run_id,
-            manifest=spec.full_manifest(experiment),
+            manifest=experiment.model_dump(mode="json", by_alias=True, exclude_none=True),
             # Katib's default is Never as well, but only a Never that somebody wrote down means it.
-            context={**context.model_dump(mode="json"), "resume_never": explicit_never},
-            algorithm=spec.algorithm_name(experiment),
+            context={**context.model_dump(mode="json"), "resume_never": explicit_never, "temporal": self.temporal_id},
+            algorithm=spec.algorithm_of(experiment),
             settings=spec.settings_of(experiment),
             seed=secrets.randbelow(2**31) if seed is None else seed,
             objective=spec.to_objective(experiment),
@@ -124,7 +125,7 @@ class AdmitActivities:
         """Rebuilt from the rows, so that a reset or reopened run goes on where the database is."""
         open_trials = self.store.trials(record.uid, states={TrialState.CREATED, TrialState.RUNNING})
         best = record.best
-        deadline_s = spec.deadline_s(experiment)
+        deadline_s = spec.deadline_of(experiment)
         requests = self.store.requests(record.uid)
         return c.Admitted(
             uid=record.uid,
@@ -143,7 +144,7 @@ class AdmitActivities:
                 goal=record.objective.goal,
                 maximize=record.objective.type is ObjectiveType.MAXIMIZE,
                 metric=record.objective.metric,
-                on_completion=cast(Literal["cancel", "drain"], spec.on_completion(experiment)),
+                on_completion=cast(Literal["cancel", "drain"], spec.on_completion_of(experiment)),
                 deadline=None if deadline_s is None else record.created.timestamp() + deadline_s,
                 revision=record.revision,
             ),

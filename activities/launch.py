@@ -8,15 +8,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import collectors
 import evertune.spec as spec
-from evertune.domain.metrics import Objective
+from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.trial import AttemptRef
-from evertune.protocols import Collector, CollectorSpec, Launch
+from evertune.protocols import Collector, Launch
 from evertune.store import Store
 
 CACHED_EXPERIMENTS = 64
@@ -37,6 +37,8 @@ class _Prepared:
     record: ExperimentRecord
     experiment: spec.Experiment
     collector: CollectorSpec
+    primary_container: str
+    working_dir: str  # absolute, or below the submitter's
     shared_paths: tuple[str, ...]
 
 
@@ -57,11 +59,11 @@ class LaunchPlans:
         launch = Launch(
             ref=AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name),
             manifest=manifest,
-            primary_container=spec.primary_container(prepared.experiment),
-            working_dir=spec.working_dir(prepared.experiment) or context.get("working_dir") or str(Path.home()),
+            primary_container=prepared.primary_container,
+            working_dir=str(Path(context.get("working_dir") or Path.home()) / prepared.working_dir),
             environment=context.get("environment") or {},
             image_roots=context.get("image_roots") or {},
-            deadline_s=spec.trial_deadline_s(prepared.experiment),
+            deadline_s=spec.trial_deadline_of(prepared.experiment),
             shared_paths=prepared.shared_paths,
         )
         return Plan(
@@ -81,8 +83,32 @@ class LaunchPlans:
             record=record,
             experiment=experiment,
             collector=spec.collector_spec(experiment),
-            shared_paths=spec.shared_paths(experiment),
+            primary_container=_primary_container(experiment),
+            working_dir=spec.working_dir_of(experiment) or "",
+            shared_paths=_shared_paths(experiment),
         )
+
+
+def _primary_container(experiment: spec.Experiment) -> str:
+    template = experiment.spec.trial_template if experiment.spec else None
+    return (template and template.primary_container_name) or ""
+
+
+def _shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
+    """Absolute paths that Katib gives each pod for itself: the collector's, and emptyDir mounts."""
+    wanted = spec.collector_spec(experiment)
+    paths = []
+    if wanted.path and wanted.path.startswith("/"):
+        paths.append(wanted.path if wanted.kind == "TensorFlowEvent" else str(PurePosixPath(wanted.path).parent))
+    template = experiment.spec.trial_template if experiment.spec else None
+    job = (template and template.trial_spec) or {}
+    pod = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}
+    volumes = {volume.get("name") for volume in pod.get("volumes") or () if "emptyDir" in volume}
+    for container in pod.get("containers") or ():
+        for mount in container.get("volumeMounts") or ():
+            if mount.get("name") in volumes and mount.get("mountPath"):
+                paths.append(mount["mountPath"])
+    return tuple(dict.fromkeys(path for path in paths if path != "/"))
 
 
 def _collector(wanted: CollectorSpec, log: Path) -> Collector | None:

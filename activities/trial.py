@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 from temporalio import activity
@@ -33,6 +34,7 @@ from evertune.store import Store
 log = structlog.get_logger()
 
 READ_EVERY_S = 0.5  # of a running trial's log; short enough for a live view, long enough to cost nothing
+FOLLOWED_AT_FULL_RATE = 100  # trials; beyond, each is read less often so that the worker's CPU stays flat
 EARLY_STOPPED = "EarlyStopped"
 
 
@@ -43,6 +45,7 @@ class TrialActivities:
     plans: LaunchPlans
     observer: Observer
     home_id: str
+    _following: int = 0
 
     @activity.defn(name=c.ACTIVITY_RUN_TRIAL)
     @translated
@@ -91,14 +94,19 @@ class TrialActivities:
         """Wait for the end; meanwhile heartbeat and move points from the log to the database."""
         waiting = asyncio.ensure_future(self.runner.wait(ref))
         steps = 0
+        size = 0
+        path = self.runner.log_path(ref)
+        self._following += 1
         try:
             while True:
-                done, _ = await asyncio.wait([waiting], timeout=READ_EVERY_S)
+                every = READ_EVERY_S * max(1.0, self._following / FOLLOWED_AT_FULL_RATE)
+                done, _ = await asyncio.wait([waiting], timeout=every)
                 if done:
                     return waiting.result()
                 activity.heartbeat()
-                if collector is None:
+                if collector is None or (grown := _size(path)) == size:
                     continue
+                size = grown
                 points = await asyncio.to_thread(collector.read)
                 if not points:
                     continue
@@ -109,6 +117,7 @@ class TrialActivities:
                 if objectives:
                     await self.observer.observe(request.uid, _observation(ref, objectives[-1], steps))
         finally:
+            self._following -= 1
             waiting.cancel()
 
     def _stored_outcome(self, request: c.RunTrialRequest) -> c.TrialOutcome | None:
@@ -245,6 +254,13 @@ def _unavailable(end: AttemptEnd, objective: Objective, collector: Collector | N
         started=end.started,
         ended=end.ended,
     )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _observation(ref: AttemptRef, point: Point, step: int) -> c.Observation:

@@ -7,23 +7,20 @@ too, after polling has ended, so that nobody starts their next attempt meanwhile
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
-from pathlib import Path
+
+import structlog
+from temporalio.client import Client
 
 import evertune.log as logs
-import structlog
-from activities.asking import AskHost
-from evertune.settings import Settings
-
-from activities.runners.local import LocalRunner
 from evertune.client import connect_temporal
 from evertune.errors import EvertuneError
+from evertune.settings import Settings
 from evertune.store import open_store
-from worker.compose import Parts, register_search_attributes, run_until
-from worker.reconcile import Reconciler
+from worker.compose import compose, run_until
+from worker.reconcile import reconciler_of
 
 log = structlog.get_logger()
 
@@ -36,24 +33,25 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     store = await asyncio.to_thread(open_store, settings.database_url)
-    host = AskHost(settings.database_url)
     try:
         client = await _connect(settings, stopping)
         if client is None:
             return
-        runner = LocalRunner(settings.trials_dir)
-        parts = Parts(settings, client, store, runner, host, await register_search_attributes(client))
-        reconciler = asyncio.create_task(Reconciler(client, store, runner, settings.home_id).run(stopping))
-        await run_until(parts, stopping, lambda: _ready(settings))
-        await reconciler
-        if _down_requested(settings):
-            await runner.stop_all(reason="StackDown")
+        parts = await compose(settings, client, store)
+        try:
+            reconciler = asyncio.create_task(reconciler_of(parts).run(stopping))
+            await run_until(parts, stopping, lambda: _ready(settings))
+            await reconciler
+            if settings.down_file.exists():
+                await parts.runner.stop_all(reason="StackDown")
+                settings.down_file.unlink(missing_ok=True)
+        finally:
+            await parts.host.close()
     finally:
-        await host.close()
         await asyncio.to_thread(store.close)
 
 
-async def _connect(settings: Settings, stopping: asyncio.Event):  # type: ignore[no-untyped-def]
+async def _connect(settings: Settings, stopping: asyncio.Event) -> Client | None:
     address = settings.temporal_address or "127.0.0.1:7233"
     while not stopping.is_set():
         try:
@@ -66,19 +64,10 @@ async def _connect(settings: Settings, stopping: asyncio.Event):  # type: ignore
 
 def _ready(settings: Settings) -> None:
     """Tell the stack and `doctor` that every queue is polled."""
-    path = settings.worker_ready_file
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps({"pid": os.getpid()}))
-    draft.replace(path)
+    draft = settings.worker_ready_file.with_suffix(f".{os.getpid()}")
+    draft.write_text(str(os.getpid()), encoding="ascii")
+    draft.replace(settings.worker_ready_file)
     log.info("worker polls", home=str(settings.home))
-
-
-def _down_requested(settings: Settings) -> bool:
-    path: Path = settings.down_file
-    try:
-        return not json.loads(path.read_text()).get("keep_trials", False)
-    except (OSError, ValueError):
-        return False
 
 
 def main() -> int:

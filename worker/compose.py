@@ -10,8 +10,9 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import structlog
-from activities.asking import AskHost
-from evertune.settings import Settings
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkflowRunner
@@ -19,12 +20,14 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 import evertune.contracts as c
 from activities.admit import AdmitActivities
+from activities.asking import AskHost
 from activities.launch import LaunchPlans
 from activities.observing import Observer
 from activities.record import RecordActivities
 from activities.runners.local import LocalRunner
 from activities.suggest import SuggestActivities
 from activities.trial import TrialActivities
+from evertune.settings import Settings
 from evertune.store import Store
 from workflows.experiment import ExperimentWorkflow
 
@@ -47,6 +50,26 @@ class Parts:
     runner: LocalRunner
     host: AskHost
     search_attributes: bool
+    temporal_id: str  # `temporal_identity` of the client
+
+
+async def compose(settings: Settings, client: Client, store: Store) -> Parts:
+    """Everything a worker needs, around a connected client and an open store."""
+    return Parts(
+        settings=settings,
+        client=client,
+        store=store,
+        runner=LocalRunner(settings.trials_dir),
+        host=AskHost(settings.database_url),
+        search_attributes=await register_search_attributes(client),
+        temporal_id=await temporal_identity(client),
+    )
+
+
+async def temporal_identity(client: Client) -> str:
+    """Names one Temporal cluster and namespace, wherever it listens: a row knows which one runs its workflow."""
+    info = await client.workflow_service.get_cluster_info(GetClusterInfoRequest())
+    return f"{info.cluster_id}/{client.namespace}"
 
 
 def workflow_runner() -> WorkflowRunner:
@@ -56,7 +79,7 @@ def workflow_runner() -> WorkflowRunner:
 
 def workers(parts: Parts) -> list[Worker]:
     backend: Literal["local", "kubernetes"] = parts.settings.backend or "local"
-    admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes)
+    admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
     record = RecordActivities(parts.store)
     plans = LaunchPlans(parts.store)
     trial = TrialActivities(
@@ -91,9 +114,6 @@ def _worker(parts: Parts, queue: str, activities: list[Callable[..., Any]], *, w
 
 async def register_search_attributes(client: Client) -> bool:
     """Make sure that Temporal knows ours. False where that is not allowed: the worker then runs without them."""
-    from temporalio.api.enums.v1 import IndexedValueType
-    from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-
     types = {
         "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
         "Double": IndexedValueType.INDEXED_VALUE_TYPE_DOUBLE,

@@ -19,6 +19,7 @@ from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.protocols import TrialRunner
 from evertune.store import Store
+from worker.compose import Parts
 
 log = structlog.get_logger()
 
@@ -27,12 +28,18 @@ EVERY_S = 20.0
 SETTLE_S = 5.0
 
 
+def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
+    return Reconciler(parts.client, parts.store, parts.runner, parts.settings.home_id, parts.temporal_id, settle_s)
+
+
 @dataclass
 class Reconciler:
     client: Client
     store: Store
     runner: TrialRunner
     home_id: str
+    temporal_id: str
+    settle_s: float = SETTLE_S
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
@@ -49,7 +56,10 @@ class Reconciler:
         """Returns how many experiments were ended."""
         ended = 0
         for record in await asyncio.to_thread(self.store.unfinished):
-            if (datetime.now(UTC) - record.created).total_seconds() < SETTLE_S:
+            # Another Temporal than the one that runs it knows nothing of it; that proves nothing.
+            if record.context.get("temporal") != self.temporal_id:
+                continue
+            if (datetime.now(UTC) - record.created).total_seconds() < self.settle_s:
                 continue
             if reason := await self._closed(record):
                 await self._end(record, reason)

@@ -133,6 +133,17 @@ class _Running:
             self.high = (number, point.value)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorSpec:
+    """What to look for: metric names (objective first) and RE2 filters with two groups; empty = Katib's default."""
+
+    kind: str
+    metrics: tuple[str, ...]
+    filters: tuple[str, ...] = ()
+    path: str | None = None
+    format: str | None = None
+
+
 def summarize(points: Iterable[Point]) -> dict[str, MetricSummary]:
     """Reduce a series to min, max and latest per metric. Numeric points only for min and max."""
     summaries = Summaries()
