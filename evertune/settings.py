@@ -11,7 +11,6 @@ import dataclasses
 import fcntl
 import os
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,12 +138,12 @@ class Settings:
 
     @property
     def worker_ready_file(self) -> Path:
-        """The worker writes its pid here, by rename, once it polls; the parent removes it before each start."""
+        """The worker writes {"pid": …} here, by rename, once it polls; the parent removes it before each start."""
         return self.home / "worker.ready"
 
     @property
     def down_file(self) -> Path:
-        """Present while `down` wants local trials stopped: a worker that gets SIGTERM then stops them as StackDown."""
+        """{"keep_trials": false}, while `down` wants local trials stopped: a worker that ends then stops them first."""
         return self.home / "down"
 
     @cached_property
@@ -161,7 +160,7 @@ class Settings:
                 if not path.exists():
                     draft = path.with_suffix(".new")
                     with draft.open("w", encoding="ascii") as file:
-                        file.write(uuid.uuid4().hex + "\n")
+                        file.write(os.urandom(16).hex() + "\n")
                         file.flush()
                         os.fsync(file.fileno())
                     draft.rename(path)

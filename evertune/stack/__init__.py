@@ -4,14 +4,8 @@
 its own files, ports and processes. Nothing here knows experiments or trials.
 """
 
-from evertune.stack.control import (
-    DownReport,
-    ServiceStatus,
-    StackInfo,
-    StackStatus,
-    down,
-    ensure_up,
-    status,
-)
+from evertune.stack.down import DownReport, down
+from evertune.stack.status import ServiceStatus, StackStatus, status
+from evertune.stack.up import StackInfo, ensure_up
 
 __all__ = ["DownReport", "ServiceStatus", "StackInfo", "StackStatus", "down", "ensure_up", "status"]

@@ -6,16 +6,15 @@ JSON - {"started": true}, {"started": false} when there is a parent already, or 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from evertune.errors import EnvironmentProblem, EvertuneError
+from evertune.errors import EvertuneError
 from evertune.settings import Settings, home_problem
-from evertune.stack.files import cap_log
+from evertune.stack.files import cap_log, open_lock, try_lock
 from evertune.stack.parent import Parent, Plan
 from evertune.stack.processes import identity_of
 from evertune.stack.state import log_file, parent_lock
@@ -26,7 +25,9 @@ def main(plan_text: str) -> int:
     if os.fork() > 0:
         os.close(writer)
         with os.fdopen(reader, "r", encoding="utf-8") as answer:
-            sys.stdout.write(answer.read() or json.dumps({"problem": "the stack's parent ended at its start"}))
+            sys.stdout.write(
+                answer.read() or json.dumps({"problem": "the stack's parent ended at its start", "hint": ""})
+            )
         return 0
     os.close(reader)
     os.setsid()
@@ -44,27 +45,17 @@ def _become_parent(plan_text: str, writer: int) -> None:
         log = log_file(settings, "parent")
         cap_log(log)
         _redirect(log)
-        lock = parent_lock(settings).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise home_problem(settings.home, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        lock = open_lock(parent_lock(settings))
+        if not try_lock(lock):
             _answer(writer, {"started": False})
             return
         own = identity_of(os.getpid())
         assert own is not None
-        try:
-            lock.truncate(0)
-            json.dump(own.as_dict(), lock)
-            lock.flush()
-        except OSError as error:
-            raise home_problem(settings.home, error) from error
-        try:
-            Parent(settings, Plan.of(plan_text)).run(on_started=lambda: _answer(writer, {"started": True}))
-        except OSError as error:
-            raise EnvironmentProblem(f"the stack's parent cannot go on: {error}") from error
+        os.ftruncate(lock, 0)
+        os.write(lock, json.dumps(own.as_dict()).encode())
+    except OSError as error:
+        raise home_problem(settings.home, error) from error
+    Parent(settings, Plan.of(plan_text), lock=lock).run(on_started=lambda: _answer(writer, {"started": True}))
 
 
 def _redirect(log: Path) -> None:

@@ -37,7 +37,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The object in `path`; None when it is absent or not ours to understand (a stale file must never stop `up`)."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return data if isinstance(data, dict) else None
 
@@ -45,19 +45,30 @@ def read_json(path: Path) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def lock(path: Path, *, wait_s: float) -> Iterator[bool]:
     """Hold an exclusive lock that the system frees when this process dies. Yields False when others keep it."""
-    with path.open("a") as file:
+    descriptor = open_lock(path)
+    try:
         deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    yield False
-                    return
-                time.sleep(0.05)
-            else:
-                break
-        yield True
+        while not (held := try_lock(descriptor)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor to lock; read-only where the file is there but cannot be written any more."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        return os.open(path, os.O_RDONLY)
+
+
+def try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def cap_log(path: Path, *, cap_bytes: int = LOG_CAP_BYTES) -> None:

@@ -16,19 +16,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from evertune import __version__
 from evertune.app import child_environment
 from evertune.errors import EnvironmentProblem
-from evertune.settings import Settings
+from evertune.settings import Settings, home_problem
 from evertune.stack import ports, temporal
 from evertune.stack.files import cap_log
 from evertune.stack.processes import Held, Identity, alive, group_members, open_pidfd, send
 from evertune.stack.shutdown import stop_services
-from evertune.stack.state import Service, StackState, database_digest, log_file, ports_file
+from evertune.stack.state import Service, StackState, answers, log_file, parent_lock, ports_file
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 30.0  # between a death and the next start; doubles with each quick death
 QUICK_DEATH_S = 60.0  # who lived longer starts again with the first delay
@@ -45,16 +44,14 @@ class Plan:
     program: str | None  # the Temporal binary; None: a configured server is used, only the worker is ours
     worker_command: list[str]
     search_attributes: dict[str, str]
+    database: str  # digest of the database's URL, for the record
 
     def as_json(self) -> str:
-        return json.dumps(
-            {"program": self.program, "worker": self.worker_command, "search_attributes": self.search_attributes}
-        )
+        return json.dumps([self.program, self.worker_command, self.search_attributes, self.database])
 
     @classmethod
     def of(cls, text: str) -> Plan:
-        data: dict[str, Any] = json.loads(text)
-        return cls(data["program"], data["worker"], data["search_attributes"])
+        return cls(*json.loads(text))
 
 
 class Child:
@@ -99,20 +96,21 @@ class Child:
 
 
 class Parent:
-    def __init__(self, settings: Settings, plan: Plan) -> None:
+    def __init__(self, settings: Settings, plan: Plan, *, lock: int) -> None:
         self.settings = settings
+        self.lock = lock
         self.plan = plan
         self.environment = {**child_environment(), **settings.environment()}
         before = StackState.load(settings.state_file)
         self.state = StackState(
             version=__version__,
-            database=database_digest(settings),
+            database=plan.database,
             database_shown=settings.shown_database_url,
             embedded=plan.program is not None,
             temporal_namespace=settings.temporal_namespace,
             temporal_address=settings.temporal_address or (before.temporal_address if before else ""),
             ui_url=settings.ui_url if plan.program is None else (before.ui_url if before else None),
-            temporal=before.temporal if before else Service(),
+            temporal=before.temporal if before and plan.program is not None else Service(),
             worker=before.worker if before else Service(),
         )
         self.temporal = Child("temporal", self.state.temporal)
@@ -122,8 +120,9 @@ class Parent:
 
     # ------------------------------------------------------------------------------------------------ the loop
 
-    def run(self, on_started: Any = lambda: None) -> None:
-        """Supervise until SIGTERM, which stops the stack but no trial. `on_started` is called once all is on record."""
+    def run(self, on_started: Callable[[], None]) -> None:
+        """Supervise until SIGTERM, which stops the stack but no trial. `on_started` is called once adopted children
+        are on record."""
         with _signals() as wake:
             self._adopt()
             self._save()
@@ -131,7 +130,7 @@ class Parent:
             while True:
                 stopping = self._sleep(wake)
                 self._notice_deaths()
-                if stopping:
+                if stopping or not self._home_is_ours():
                     break
                 self._start_due()
                 self._check_temporal()
@@ -149,6 +148,14 @@ class Parent:
                 _say(f"{child.name} is running already, pid {identity.pid}")
             else:
                 child.record.identity, child.record.ready, child.record.failures = None, False, 0
+
+    def _home_is_ours(self) -> bool:
+        """False when the home was deleted under us: a next stack there could not know of this one."""
+        try:
+            found = parent_lock(self.settings).stat()
+        except OSError as error:
+            return not isinstance(error, (FileNotFoundError, NotADirectoryError))
+        return os.path.samestat(found, os.fstat(self.lock))
 
     def _sleep(self, wake: socket.socket) -> bool:
         """Wait for something to do. True when a signal asks to stop."""
@@ -189,10 +196,11 @@ class Parent:
                 self._start_temporal() if child is self.temporal else self._start_worker()
                 self.state.problem = None
             except (OSError, EnvironmentProblem) as error:
+                problem = home_problem(self.settings.home, error) if isinstance(error, OSError) else error
                 child.record.failures += 1
                 child.postpone()
-                hint = (error.hint or "") if isinstance(error, EnvironmentProblem) else ""
-                self.state.problem = {"message": f"{child.name} cannot be started: {error}", "hint": hint}
+                message = f"{child.name} cannot be started: {problem}"
+                self.state.problem = {"message": message, "hint": problem.hint or ""}
                 _say(self.state.problem["message"])
                 self._save()
 
@@ -241,9 +249,9 @@ class Parent:
         child = self.temporal
         if not child.running or child.record.ready or child.due > time.monotonic():
             return
-        child.due = time.monotonic() + CHECK_STARTED_S
-        host, _, port = self.state.temporal_address.rpartition(":")
-        if not ports.is_open(host, int(port)):
+        starting_s = time.monotonic() - child.since
+        child.due = time.monotonic() + min(MAX_DELAY_S, max(CHECK_STARTED_S, starting_s / 10))
+        if not answers(self.state.temporal_address):
             return
         assert self.plan.program is not None
         command = temporal.prepare_command(
@@ -290,8 +298,8 @@ def _signals() -> Iterator[socket.socket]:
     receiver, sender = socket.socketpair()
     receiver.setblocking(False)
     sender.setblocking(False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}  # children get the defaults
     before = signal.set_wakeup_fd(sender.fileno())
     try:
         yield receiver

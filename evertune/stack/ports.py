@@ -5,8 +5,8 @@ Called by the stack's parent before it starts Temporal. A port that the user ask
 
 from __future__ import annotations
 
-import hashlib
 import socket
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def choose(file: Path, wanted: dict[str, int | None]) -> tuple[dict[str, int], l
 def _candidates(file: Path, name: str) -> Iterable[int]:
     """Every port of the range once, from a place that differs between homes so that they rarely meet."""
     size = LAST - FIRST
-    start = int.from_bytes(hashlib.sha256(f"{file} {name}".encode()).digest()[:4], "big") % size
+    start = zlib.crc32(f"{file} {name}".encode()) % size
     for step in range(size):
         yield FIRST + (start + step) % size
     raise EnvironmentProblem(f"no port from {FIRST} to {LAST} on {LOOPBACK} is free")

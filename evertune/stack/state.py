@@ -6,13 +6,14 @@ processes that have ended but never misses one that runs.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evertune.settings import Settings
 from evertune.stack.files import read_json, write_json
+from evertune.stack.ports import is_open
 from evertune.stack.processes import Identity
 
 FORMAT = 1
@@ -94,6 +95,8 @@ class StackState:
 
 
 def database_digest(settings: Settings) -> str:
+    import hashlib  # maps OpenSSL, 3 MB: not for the parent
+
     return hashlib.sha256(settings.database_url.encode()).hexdigest()[:32]
 
 
@@ -104,3 +107,16 @@ def recorded_parent(settings: Settings) -> Identity | None:
         return Identity.of(data) if data else None
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def announced_pid(settings: Settings) -> int | None:
+    """The worker that polls now or did last, from `worker.ready`: {"pid": 123}."""
+    with contextlib.suppress(OSError, TypeError, ValueError):
+        return int((read_json(settings.worker_ready_file) or {}).get("pid", ""))
+    return None
+
+
+def answers(address: str, timeout_s: float = 1.0) -> bool:
+    """True when something accepts connections at host:port."""
+    host, _, port = address.rpartition(":")
+    return is_open(host.strip("[]"), int(port), timeout_s)

