@@ -97,7 +97,9 @@ def parse_documents(text: str | bytes, source: str) -> list[Document]:
     return documents
 
 
-def _failure(source: str, message: str, *, index: int = 0, hint: str | None = None, at: Position | None = None) -> Document:
+def _failure(
+    source: str, message: str, *, index: int = 0, hint: str | None = None, at: Position | None = None
+) -> Document:
     line, column = (at.line, at.column) if at else (None, None)
     problem = Problem(path="", type="Parse", message=message, hint=hint, line=line, column=column)
     return Document(source=source, index=index, problems=[problem])
@@ -105,7 +107,9 @@ def _failure(source: str, message: str, *, index: int = 0, hint: str | None = No
 
 def _decode(text: str | bytes, source: str) -> str | Document:
     if len(text) > MAX_BYTES:
-        return _failure(source, f"the file is larger than {MAX_BYTES // 1_000_000} MB", hint="an Experiment is a few kilobytes")
+        return _failure(
+            source, f"the file is larger than {MAX_BYTES // 1_000_000} MB", hint="an Experiment is a few kilobytes"
+        )
     try:
         raw = text if isinstance(text, bytes) else text.encode("utf-8")
         return raw.decode("utf-8-sig")
@@ -198,7 +202,9 @@ def _parse_yaml(text: str, source: str) -> list[Document]:
         mark = error.problem_mark or error.context_mark
         at = Position(mark.line + 1, mark.column + 1) if mark else None
         what = " ".join(str(part) for part in (error.context, error.problem) if part) or "unreadable"
-        documents.append(_failure(source, f"not YAML: {what}", index=len(documents), hint=_syntax_hint(lines, at), at=at))
+        documents.append(
+            _failure(source, f"not YAML: {what}", index=len(documents), hint=_syntax_hint(lines, at), at=at)
+        )
     except yaml.reader.ReaderError as error:
         at = _position_of(text, error)
         documents.append(_failure(source, f"not YAML: {error.reason}", index=len(documents), at=at))
@@ -385,7 +391,11 @@ _TAG_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int),
 
 def _check_tag(tag: str | None, allowed: tuple[str, ...], at: Position) -> None:
     if tag is not None and tag != "!" and tag.removeprefix(_TAG) not in allowed:
-        raise _RefusedError(f"the tag {tag.replace(_TAG, '!!')[:60]} is not accepted here", at, "write plain text, numbers, lists and mappings")
+        raise _RefusedError(
+            f"the tag {tag.replace(_TAG, '!!')[:60]} is not accepted here",
+            at,
+            "write plain text, numbers, lists and mappings",
+        )
 
 
 def resolve(text: str, at: Position | None = None) -> Any:

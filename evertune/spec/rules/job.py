@@ -63,7 +63,9 @@ def _misfits(value: Any, kind: str, path: str) -> Iterator[Misfit]:
                 yield from _misfits(item, fields[key], here)
             else:
                 close = did_you_mean(key, fields)
-                yield Misfit(here, f"{quote(key)} is not a field of it", f"did you mean {quote(close)}?" if close else None)
+                yield Misfit(
+                    here, f"{quote(key)} is not a field of it", f"did you mean {quote(close)}?" if close else None
+                )
 
 
 def _scalar(value: Any, kind: str, path: str) -> Iterator[Misfit]:

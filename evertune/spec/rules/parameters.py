@@ -69,7 +69,9 @@ def _check_range(kind: str, space: FeasibleSpace, where: str, findings: Findings
     if not space.min or not space.max:
         message = "min and max must be given" if not space.min and not space.max else "min and max must both be given"
         findings.error(f"{where}.max", "Required", message)
-    bounds = {name: _number(kind, name, text, where, findings) for name, text in (("min", space.min), ("max", space.max))}
+    bounds = {
+        name: _number(kind, name, text, where, findings) for name, text in (("min", space.min), ("max", space.max))
+    }
     low, high = bounds["min"], bounds["max"]
     if low is not None and high is not None and low > high:
         hint = f'{space.min} is above {space.max}; mend: {{min: "{space.max}", max: "{space.min}"}}'

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.domain.metrics import ObjectiveType
+from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.spec.convert import seed_of, settings_of, to_parameter
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
@@ -109,7 +109,9 @@ def check_early_stopping(experiment: Experiment, findings: Findings) -> None:
             findings.error(f"{at}.name", "Invalid", f"{quote(setting.name)} is not a setting of {name}", hint)
         elif setting.name and setting.value is not None:
             text = setting.value.strip()
-            if not (text.isascii() and text.lstrip("+").isdigit() and len(text) < 10 and int(text) >= known[setting.name]):
+            if not (
+                text.isascii() and text.lstrip("+").isdigit() and len(text) < 10 and int(text) >= known[setting.name]
+            ):
                 message = f"{setting.name} must be a whole number of at least {known[setting.name]}, not {quote(text)}"
                 findings.error(f"{at}.value", "Invalid", message)
     findings.warn(path, "this version does not stop trials early: every trial runs to its end")

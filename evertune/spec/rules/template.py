@@ -116,9 +116,7 @@ def _check_trial_parameters(
     return sound
 
 
-def _entry_problem(
-    item: TrialParameter, here: str, names: set[str], references: set[str], findings: Findings
-) -> bool:
+def _entry_problem(item: TrialParameter, here: str, names: set[str], references: set[str], findings: Findings) -> bool:
     name, reference = item.name or "", item.reference or ""
     if not name or not reference:
         findings.error(here, "Invalid", f"{'reference' if name else 'name'} is missing")
