@@ -88,7 +88,7 @@ class ExperimentRecord:
     namespace: str
     name: str
     workflow_id: str
-    first_run_id: str = ""
+    first_run_id: str = ""  # of the Temporal run chain that claimed the name
     state: ExperimentState
     reason: str = ""
     message: str = ""
