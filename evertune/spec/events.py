@@ -184,7 +184,7 @@ class Builder:
                 return text
             value = resolve(text, at)
             if type(value) not in _TAG_TYPES[tag.removeprefix(_TAG)]:
-                raise RefusedError(f'"{text[:40]}" is not a {tag.removeprefix(_TAG)}', at)
+                raise RefusedError(f'"{text[:40]}" does not fit the tag !!{tag.removeprefix(_TAG)}', at)
             return value
         return text if event.style or tag == "!" else resolve(text, at)
 
