@@ -40,6 +40,14 @@ class Document:
     raw: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    _widths: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
+
+    def width(self, line: int, column: int) -> int:
+        """How many characters the value or key covers that starts here; 1 when nothing does."""
+        if not self._widths:
+            places = (*self.keys.values(), *self.positions.values())
+            self._widths = {(place.line, place.column): place.width for place in places}
+        return self._widths.get((line, column), 1)
 
     def locate(self, path: str) -> Position | None:
         """The place of `path`, or of the nearest thing above it that is in the file."""

@@ -122,11 +122,13 @@ def _check_objective(spec: ExperimentSpec, findings: Findings) -> None:
             findings.warn(at, f"{quote(extra)} is named twice", type_="Duplicate")
         seen.add(extra)
     for index, strategy in enumerate(objective.metric_strategies or ()):
+        if findings.full:
+            return
         at = f"spec.objective.metricStrategies[{index}]"
         if strategy.value not in ("min", "max", "latest"):
             message = f"{quote(strategy.value)} is not a strategy: the metric would have no value"
             findings.error(f"{at}.value", "Invalid", message, suggestion(strategy.value or "", _STRATEGIES, "known"))
-        if metric and strategy.name not in (metric, *additional):
+        if metric and strategy.name != metric and strategy.name not in additional:
             close = did_you_mean(strategy.name or "", (metric, *additional))
             meant = f"did you mean {quote(close)}?" if close else None
             findings.warn(f"{at}.name", f"no metric is called {quote(strategy.name)}", meant, type_="NotFound")
