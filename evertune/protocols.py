@@ -90,7 +90,7 @@ class TrialRunner(Protocol):
     """Starts, watches and stops attempts. Every method is idempotent by `ref`; an attempt is executed at most once."""
 
     async def create(self, launch: Launch) -> None:
-        """Start the attempt, or attach when it was started before. Raises LaunchError when it cannot start as written."""
+        """Start the attempt, or attach to it. Raises LaunchError when it cannot start as written."""
         ...
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
@@ -98,7 +98,7 @@ class TrialRunner(Protocol):
         ...
 
     async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
-        """SIGTERM, then SIGKILL after `grace_s`. The reason is durable before the first signal. A no-op after the end."""
+        """SIGTERM, then SIGKILL after `grace_s`. The reason is durable before the first signal. No-op after the end."""
         ...
 
     async def remove(self, ref: AttemptRef) -> None:
