@@ -66,8 +66,13 @@ class Tools:
             return str(Path(found).absolute())
 
         setsid = shutil.which("setsid", path=folders)
-        launcher = (str(Path(setsid).absolute()),) if setsid else (tool("perl"), "-e", _PERL_SETSID)
+        launcher = (str(Path(setsid).absolute()),) if setsid else cls.perl(tool("perl"))
         return cls(mv=tool("mv"), sleep=tool("sleep"), env=tool("env"), setsid=launcher)
+
+    @staticmethod
+    def perl(path: str) -> tuple[str, ...]:
+        """The launcher where there is no setsid(1): macOS."""
+        return path, "-e", _PERL_SETSID
 
 
 class LocalRunner:
