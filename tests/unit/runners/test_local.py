@@ -272,19 +272,20 @@ async def test_nothing_that_is_open_in_the_worker_is_open_in_the_trial(tmp_path:
 
 
 async def test_two_hundred_at_once_leave_no_zombie_and_no_open_file(runner: LocalRunner, tmp_path: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before, zombies = len(list(Path("/proc/self/fd").iterdir())), _zombies()
     refs = [ref(number) for number in range(200)]
     ends = await asyncio.gather(*(run(runner, sh(f"echo {of.number} >>{tmp_path}/done", of=of)) for of in refs))
     assert {end.state for end in ends} == {AttemptState.SUCCEEDED}
     assert sorted(map(int, (tmp_path / "done").read_text().split())) == list(range(200))
-    await until(lambda: not _zombies())
+    await until(lambda: _zombies() <= zombies)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert runner.find_orphans(set()) == []
 
 
 async def test_a_child_nobody_waits_for_is_reaped(runner: LocalRunner) -> None:
+    zombies = _zombies()  # of runners that other tests have closed
     await runner.create(launch("true"))
-    await until(lambda: not _zombies() and not mentioning(str(runner.log_path(ref()).parent)))
+    await until(lambda: _zombies() <= zombies and not mentioning(str(runner.log_path(ref()).parent)))
 
 
 async def test_without_pidfds_it_polls(runner: LocalRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,9 +370,10 @@ def _interpreter_start() -> float:
     return (time.perf_counter() - begun) / 5
 
 
-def _zombies() -> list[str]:
-    listed = subprocess.run(["ps", "-o", "stat=", "--ppid", str(os.getpid())], capture_output=True, text=True)
-    return [state for state in listed.stdout.split() if state.startswith("Z")]
+def _zombies() -> set[str]:
+    """Children of this process that have ended and were not reaped."""
+    listed = subprocess.run(["ps", "-o", "stat=,pid=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return {line.split()[1] for line in listed.stdout.splitlines() if line.startswith("Z")}
 
 
 def test_the_name_of_an_attempt_is_its_directory(tmp_path: Path) -> None:
