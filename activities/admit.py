@@ -93,6 +93,10 @@ class AdmitActivities:
         except ValidationError as error:
             raise UsageError(f"the reopen command must be {{uid, command}}: {error.errors()[0]['msg']}") from error
         record = self.store.experiment_by_uid(command.uid)
+        if record.workflow_id != request.workflow_id:
+            raise ConflictError(
+                f"experiment {record.name} belongs to workflow {record.workflow_id}; reopen it under that id"
+            )
         key = f"reopen-{request.first_run_id}"
         if not record.state.terminal:
             if record.first_run_id != request.first_run_id:
@@ -106,7 +110,6 @@ class AdmitActivities:
             record.uid,
             key=key,
             first_run_id=request.first_run_id,
-            workflow_id=request.workflow_id,
             budget=budget,
             goal=command.goal,
             actor=command.actor,

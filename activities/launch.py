@@ -105,9 +105,8 @@ def _shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
     pod = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}
     volumes = {volume.get("name") for volume in pod.get("volumes") or () if "emptyDir" in volume}
     for container in pod.get("containers") or ():
-        for mount in container.get("volumeMounts") or ():
-            if mount.get("name") in volumes and mount.get("mountPath"):
-                paths.append(mount["mountPath"])
+        mounts = container.get("volumeMounts") or ()
+        paths += [mount["mountPath"] for mount in mounts if mount.get("name") in volumes and mount.get("mountPath")]
     return tuple(dict.fromkeys(path for path in paths if path != "/"))
 
 

@@ -19,7 +19,7 @@ from evertune.client import connect_temporal
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
 from evertune.store import open_store
-from worker.compose import compose, run_until
+from worker.compose import compose, run_until, stop_local_trials
 from worker.reconcile import reconciler_of
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ async def serve(settings: Settings) -> None:
             await run_until(parts, stopping, lambda: _ready(settings))
             await reconciler
             if settings.down_file.exists():
-                await parts.runner.stop_all(reason="StackDown")
+                await stop_local_trials(parts.runner, reason="StackDown")
                 settings.down_file.unlink(missing_ok=True)
         finally:
             await parts.host.close()

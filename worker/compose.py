@@ -138,6 +138,13 @@ async def register_search_attributes(client: Client) -> bool:
     return True
 
 
+async def stop_local_trials(runner: LocalRunner, *, reason: str) -> int:
+    """Stop everything that runs under this home, side by side; returns how many attempts there were."""
+    live = await asyncio.to_thread(runner.find_orphans, set())
+    await asyncio.gather(*(runner.stop(ref, reason=reason) for ref in live))
+    return len(live)
+
+
 async def run_until(parts: Parts, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
     """Poll until `stopping` is set. `ready` is called once every queue is polled."""
     async with AsyncExitStack() as stack:

@@ -5,8 +5,9 @@ The CLI, the client and the `admit` activity call what is named here. Nothing he
 
 from __future__ import annotations
 
+from evertune.spec.build import quick_experiment
 from evertune.spec.catalog import Catalog
-from evertune.spec.check import Verdict, check, load_experiment
+from evertune.spec.check import Verdict, check, check_all, load_experiment, templates_of
 from evertune.spec.convert import (
     algorithm_of,
     backend_of,
@@ -22,8 +23,11 @@ from evertune.spec.convert import (
     trial_deadline_of,
     working_dir_of,
 )
+from evertune.spec.dimension import parse_dimension
 from evertune.spec.document import Document, Position, parse_documents
 from evertune.spec.model import Experiment
+from evertune.spec.scaffold import commented_yaml
+from evertune.spec.support import unsupported_here
 from evertune.spec.template import Templates, pod_labels, render_trial, trial_labels
 
 __all__ = [
@@ -36,20 +40,26 @@ __all__ = [
     "algorithm_of",
     "backend_of",
     "check",
+    "check_all",
     "collector_spec",
+    "commented_yaml",
     "deadline_of",
     "load_experiment",
     "on_completion_of",
+    "parse_dimension",
     "parse_documents",
     "pod_labels",
+    "quick_experiment",
     "render_trial",
     "search_problem",
     "seed_of",
     "settings_of",
+    "templates_of",
     "to_budget",
     "to_objective",
     "to_space",
     "trial_deadline_of",
     "trial_labels",
+    "unsupported_here",
     "working_dir_of",
 ]

@@ -1,7 +1,7 @@
 """The verdict on one document: decoded, expanded, defaulted, and every rule applied, all problems at once.
 
-`check` serves `evertune validate` and `run`; `load_experiment` serves `admit` and the client. `unsupported_here` is
-the second question, asked at admission: is this valid Experiment something that this version can run on that backend?
+`check` serves `evertune validate` and `run`; `load_experiment` serves `admit` and the client. `support` answers
+the second question, asked at admission: can this version run it on that backend?
 """
 
 from __future__ import annotations
@@ -76,3 +76,52 @@ def load_experiment(data: Any, catalog: Catalog | None = None, *, templates: Tem
     if verdict.experiment is None:
         raise SpecError.of(verdict.problems)
     return verdict.experiment
+
+
+def check_all(
+    documents: list[Document],
+    catalog: Catalog | None = None,
+    *,
+    templates: Templates | None = None,
+    backend: str | None = None,
+) -> list[Verdict]:
+    """One verdict per document of a file. ConfigMaps beside an Experiment serve it as templates, and are valid."""
+    beside = templates_of(documents)
+    verdicts: list[Verdict] = []
+    for document in documents:
+        if _is_config_map(document):
+            verdicts.append(Verdict(document, None))
+            continue
+        wanted = _config_map_key(document.data)
+        known = {**(templates or {}), **beside} if templates is not None or wanted in beside else None
+        verdicts.append(check(document, catalog, templates=known, backend=backend))
+    return verdicts
+
+
+def templates_of(documents: list[Document]) -> dict[tuple[str, str, str], str]:
+    """The trial templates in the ConfigMaps among `documents`, by (namespace, name, key)."""
+    found: dict[tuple[str, str, str], str] = {}
+    for document in documents:
+        if not _is_config_map(document):
+            continue
+        metadata = document.data.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        texts = document.data.get("data")
+        for key, text in (texts if isinstance(texts, dict) else {}).items():
+            if isinstance(text, str):
+                found[str(metadata.get("namespace", "default")), str(metadata.get("name", "")), key] = text
+    return found
+
+
+def _is_config_map(document: Document) -> bool:
+    data = document.data
+    return isinstance(data, dict) and data.get("kind") == "ConfigMap" and data.get("apiVersion") == "v1"
+
+
+def _config_map_key(data: Any) -> tuple[str, str, str] | None:
+    for key in ("spec", "trialTemplate", "configMap"):
+        data = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return None
+    namespace, name, path = (str(data.get(key, "")) for key in ("configMapNamespace", "configMapName", "templatePath"))
+    return namespace, name, path

@@ -48,6 +48,10 @@ class Findings:
         self.error(path, "Invalid", message, hint)
         self._broken.add(path)
 
+    def silence(self, path: str) -> None:
+        """What is wrong at or below `path` has been said already, in other words."""
+        self._broken.add(path)
+
     def broken(self, path: str) -> bool:
         if not self._broken:
             return False

@@ -38,14 +38,15 @@ def decode(data: dict[str, Any], findings: Findings) -> Experiment:
 def _repair(data: dict[str, Any], detail: ErrorDetails, findings: Findings) -> None:
     parent: Any = None
     key: str | int = ""
-    path, value = "", data
+    path = ""
+    value: Any = data
     for part in detail["loc"]:
         # Pydantic appends the members of a union to the location; they are not part of the document.
         inside = (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int))
-        if not inside or value == []:
+        if not inside:
             break
         parent, key = value, part
-        value, path = value[part], child_path(path, part)  # type: ignore[index]
+        value, path = value[part], child_path(path, part)
     if findings.broken(path):
         return
     message, hint, mended = _explain(detail["type"], value)

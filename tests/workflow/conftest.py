@@ -27,7 +27,7 @@ def binary() -> str:
     return temporal.binary()
 
 
-def _serve(binary: str, *dynamic: str) -> Iterator[str]:
+def serve(binary: str, *dynamic: str) -> Iterator[str]:
     port = _free_port()
     values = [f"--dynamic-config-value={value}" for value in ('history.timerProcessorMaxTimeShift="50ms"', *dynamic)]
     process = subprocess.Popen(
@@ -49,13 +49,13 @@ def _serve(binary: str, *dynamic: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def temporal_address(binary: str) -> Iterator[str]:
-    yield from _serve(binary)
+    yield from serve(binary)
 
 
 @pytest.fixture(scope="session")
 def impatient_address(binary: str) -> Iterator[str]:
     """A server that suggests continue-as-new after 60 events."""
-    yield from _serve(binary, "limit.historyCount.suggestContinueAsNew=60")
+    yield from serve(binary, "limit.historyCount.suggestContinueAsNew=60")
 
 
 @pytest.fixture

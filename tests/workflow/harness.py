@@ -23,7 +23,7 @@ from evertune.contracts import StartContext
 from evertune.domain.records import ExperimentRecord
 from evertune.settings import Settings
 from evertune.store import Store, open_store
-from worker.compose import Parts, compose, run_until
+from worker.compose import Parts, compose, run_until, stop_local_trials
 from worker.reconcile import reconciler_of
 
 
@@ -133,7 +133,7 @@ async def a_house(address: str, home: Path) -> AsyncIterator[House]:
                 yield house
             finally:
                 await house.stop_worker()
-                await LocalRunner(settings.trials_dir).stop_all(reason="TestOver")
+                await stop_local_trials(LocalRunner(settings.trials_dir), reason="TestOver")
     finally:
         store.close()
 

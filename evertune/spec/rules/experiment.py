@@ -112,13 +112,13 @@ def _check_objective(spec: ExperimentSpec, findings: Findings) -> None:
     if not metric:
         findings.error("spec.objective.objectiveMetricName", "Required", "the metric's name is missing")
     additional = objective.additional_metric_names or []
-    for index, name in enumerate(additional):
+    for index, extra in enumerate(additional):
         at = f"spec.objective.additionalMetricNames[{index}]"
-        if metric and name == metric:
-            message = f"{quote(name)} is the objective already"
+        if metric and extra == metric:
+            message = f"{quote(extra)} is the objective already"
             findings.error("spec.objective.additionalMetricNames", "Invalid", message, "remove it here", at=at)
-        elif name in additional[:index]:
-            findings.warn(at, f"{quote(name)} is named twice", type_="Duplicate")
+        elif extra in additional[:index]:
+            findings.warn(at, f"{quote(extra)} is named twice", type_="Duplicate")
     for index, strategy in enumerate(objective.metric_strategies or ()):
         at = f"spec.objective.metricStrategies[{index}]"
         if strategy.value not in ("min", "max", "latest"):

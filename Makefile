@@ -1,0 +1,65 @@
+# The one door. Needs make and Python 3.11 or newer, nothing else: everything more is installed into .venv from
+# requirements/lock.txt, hash by hash.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The first interpreter that really is 3.11 or newer; `make PYTHON=/path/to/python3` overrules the search.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help demo setup test test-slow test-all lint type docs bench lock clean
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## */\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+		printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+demo: setup  ## tune a real model on real data, with a live display
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" evertune run examples/digits.yaml
+
+setup: $(VENV)/.ready  ## install into .venv (all other targets do it when needed)
+
+test: setup  ## the default test suite
+	$(RUN) -m pytest
+
+test-slow: setup  ## what the default suite leaves out: slow tests and chaos
+	$(RUN) -m pytest -m "(slow or chaos) and not bench" --timeout 900
+
+test-all: test test-slow  ## every test but the benchmarks
+
+lint: setup  ## ruff, formatting, and the layers of the house
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	PYTHONPATH=. $(VENV)/bin/lint-imports
+
+type: setup  ## mypy, strict
+	$(RUN) -m mypy
+
+docs: setup  ## write the generated pages of docs/ anew
+	$(RUN) docs/generate.py
+
+bench: setup  ## measure, beside Optuna in the same run, and print ratios
+	$(RUN) -m bench
+
+lock:  ## resolve pyproject.toml into requirements/lock.txt (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH: python3 -m pip install uv" >&2; exit 1; }
+	uv pip compile pyproject.toml --extra postgresql --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements/lock.txt
+
+clean:  ## remove .venv, caches and build products (never an EVERTUNE_HOME)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Two stamps, so that a changed pyproject.toml costs a second and only a changed lock costs an installation.
+$(VENV)/.locked: requirements/lock.txt
+	@test -n "$(PYTHON)" || { echo "evertune needs Python 3.11 or newer, and none was found on the PATH;" \
+		"install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.locked pyproject.toml
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
