@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from activities.runners.local.runner import LocalRunner
 from evertune.app import APP_PACKAGES, app_root, child_environment, module_command
+from evertune.domain.trial import AttemptRef
+from evertune.protocols import Launch
+from evertune.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,12 +110,13 @@ def test_from_the_wheel_the_five_names_are_below_evertune(unpacked_wheel: Path, 
     assert json.loads(done.stdout) == {name: str(app / name / "__init__.py") for name in APP_PACKAGES}, done.stderr
 
 
-def test_the_wheel_carries_every_module_of_the_five(unpacked_wheel: Path) -> None:
+def test_the_wheel_carries_every_file_of_the_five(unpacked_wheel: Path) -> None:
+    def files(root: Path, name: str) -> set[Path]:
+        found = (path for path in (root / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        return {path.relative_to(root) for path in found}
+
     for name in APP_PACKAGES:
-        ours = {path.relative_to(ROOT) for path in (ROOT / name).rglob("*.py")}
-        carried = {path.relative_to(unpacked_wheel / "evertune/_app") for path in
-                   (unpacked_wheel / "evertune/_app" / name).rglob("*.py")}  # fmt: skip
-        assert carried == ours
+        assert files(unpacked_wheel / "evertune" / "_app", name) == files(ROOT, name)
 
 
 def test_an_incomplete_installation_says_so(tmp_path: Path) -> None:
@@ -130,15 +135,31 @@ def test_our_children_find_our_packages_before_anything_in_their_directory_or_pa
     assert str(rivals) in environ["PYTHONPATH"], "plugins that the user put there are still found"
 
 
-def test_a_user_keeps_his_own_package_of_the_same_name(tmp_path: Path) -> None:
-    """What a trial's process sees: no variable of ours, his directory first."""
-    (tmp_path / "workflows").mkdir()
-    (tmp_path / "workflows" / "__init__.py").write_text("mine = True\n")
-    (tmp_path / "train.py").write_text("import workflows; print(workflows.mine)\n")
-    done = subprocess.run(
-        [sys.executable, "train.py"], cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
+async def test_a_trial_imports_the_users_own_packages_of_these_names(tmp_path: Path) -> None:
+    """A worker runs with our path in its environment; nothing of that reaches the trial."""
+    user = tmp_path / "user"
+    (user / "workflows").mkdir(parents=True)
+    (user / "workflows" / "__init__.py").write_text("mine = True\n")
+    script = "import os, workflows; print(workflows.mine, *sorted(os.environ))"
+    (user / "train.py").write_text(script)
+    container = {"name": "main", "image": "none", "command": [sys.executable, "train.py"]}
+    pod = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    launch = Launch(
+        ref=AttemptRef("a" * 32, 0, 0, "trial"),
+        manifest={"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "t"}, "spec": {"template": pod}},
+        primary_container="main",
+        working_dir=str(user),
     )
-    assert done.stdout == "True\n"
+    settings = Settings.load({"EVERTUNE_HOME": str(tmp_path / "home")})
+    runner = LocalRunner(tmp_path / "trials", environment={**child_environment(), **settings.environment()})
+    try:
+        await runner.create(launch)
+        await runner.wait(launch.ref)
+        mine, *variables = runner.log_path(launch.ref).read_text().split()
+        assert mine == "True"
+        assert not {"PYTHONPATH", "PYTHONSAFEPATH", *settings.environment()} & set(variables)
+    finally:
+        runner.close()
 
 
 def test_the_worker_is_run_as_main_with_its_arguments(unpacked_wheel: Path, tmp_path: Path) -> None:
