@@ -141,14 +141,15 @@ class Parent:
     def _adopt(self) -> None:
         for child in self.children:
             identity = child.record.identity
+            child.record.failures = 0
             if identity is None:
-                child.record.failures = 0
-            elif alive(identity):
+                continue
+            if alive(identity):
                 child.watch(identity)
                 _say(f"{child.name} is running already, pid {identity.pid}")
             else:
                 end_group(self.settings, identity)
-                child.record.identity, child.record.ready, child.record.failures = None, False, 0
+                child.record.identity, child.record.ready = None, False
 
     def _home_is_ours(self) -> bool:
         """False when the home was deleted under us: a next stack there could not know of this one."""
@@ -215,6 +216,7 @@ class Parent:
         address = f"{ports.LOOPBACK}:{chosen['temporal']}"
         if self.worker.record.identity is not None and address != self.state.temporal_address:
             _say("the worker restarts: Temporal has another address now")
+            self.settings.worker_ready_file.unlink(missing_ok=True)
             send(self.worker.record.identity, signal.SIGTERM)
         self.state.temporal_address = address
         self.state.ui_url = f"http://{ports.LOOPBACK}:{chosen['ui']}"

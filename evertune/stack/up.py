@@ -192,7 +192,7 @@ def _end_what_is_outdated(settings: Settings, say: Progress) -> list[str]:
         with without_parent(settings):
             stop_services(settings, state)
         return [f"the stack was restarted with evertune {__version__}; it ran {state.version}"]
-    if parent and (state.problem or any(service.failures for service in state.services().values())):
+    if parent and (state.problem or any(each.failures >= QUICK_FAILURES for each in state.services().values())):
         with without_parent(settings):
             say("trying again to start what is missing")
     return []

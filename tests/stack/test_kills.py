@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -81,6 +82,40 @@ def test_after_any_kill_the_next_up_restores_one_whole_stack(stack: Stack, dead:
 def test_after_any_kill_down_leaves_no_process(stack: Stack, dead: tuple[int, ...]) -> None:
     before = stack.up()
     kill(*(pids(before)[index] for index in dead))
+    down(stack.settings)
+    assert stack.processes() == []
+
+
+def test_when_the_server_must_move_the_worker_follows(stack: Stack) -> None:
+    before = stack.up()
+    kill(before.parent_pid, before.temporal_pid)
+    with socket.create_server(("127.0.0.1", int(before.temporal_address.rpartition(":")[2]))):
+        after = stack.up()
+    assert after.temporal_address != before.temporal_address
+    assert after.worker_pid != before.worker_pid
+    assert f"EVERTUNE_TEMPORAL_ADDRESS={after.temporal_address}" in (stack.home / "worker.env").read_text().splitlines()
+    assert not (stack.home / "trials.stopped").exists()
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.12, 0.2, 0.35])
+def test_kills_while_the_stack_starts_leave_nothing_behind_that_is_not_on_record(stack: Stack, delay_s: float) -> None:
+    """`up` and the parent die at some moment of the start; whatever they had begun, there is one of each afterwards."""
+    code = (
+        "import sys, json; from evertune.settings import Settings; from evertune.stack import ensure_up;"
+        "print('now', flush=True); ensure_up(Settings.load(), worker_command=json.loads(sys.argv[1]))"
+    )
+    environ = {**os.environ, "EVERTUNE_HOME": str(stack.home), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code, json.dumps(stack.worker_command)]
+    up = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert up.stdout is not None
+    assert up.stdout.readline() == b"now\n"
+    time.sleep(delay_s)
+    up.kill()
+    up.communicate()
+    if (parent := recorded_parent(stack.settings)) is not None and send(parent, signal.SIGKILL):
+        assert wait_gone([parent], 10) == []
+    stack.up()
+    until(lambda: len(stack.processes()) == 4)  # parent, Temporal, worker and its sleep
     down(stack.settings)
     assert stack.processes() == []
 
