@@ -1,1 +1,1 @@
-"""Part of the evertune application; see design notes in docs/architecture.md."""
+"""Side effects, each idempotent: admit, suggest, run and stop trials, record. Temporal calls them for `workflows`."""

@@ -1,1 +1,27 @@
-"""Part of the evertune application; see design notes in docs/architecture.md."""
+"""Metric collectors: each turns what a trial leaves behind into points. `create` picks the one that a spec asks for.
+
+Imports only the standard library, the RE2 binding and evertune's plain values, because it also runs as a sidecar.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from collectors.stdout import StdOutCollector
+from evertune.errors import LaunchError
+from evertune.protocols import Collector, CollectorSpec
+
+__all__ = ["create"]
+
+
+def create(spec: CollectorSpec, log: Path) -> Collector:
+    """The collector for `spec`, reading `log`. LaunchError for a kind or a filter that cannot be collected here."""
+    if spec.kind != "StdOut":
+        raise LaunchError(
+            f"metrics of collector kind {spec.kind} cannot be collected here",
+            "let the program print its metrics and use kind StdOut",
+        )
+    try:
+        return StdOutCollector(spec, log)
+    except ValueError as error:
+        raise LaunchError(f"spec.metricsCollectorSpec.source.filter.metricsFormat: {error}") from None

@@ -38,6 +38,8 @@ UPDATE_STOP = "stop"
 UPDATE_CANCEL = "cancel"
 UPDATE_STOP_TRIAL = "stop_trial"
 
+MEMO_CONTEXT = "evertune"  # StartContext of the submitter
+
 ACTIVITY_ADMIT = "admit"
 ACTIVITY_SUGGEST = "suggest"
 ACTIVITY_RUN_TRIAL = "run_trial"
@@ -97,6 +99,7 @@ class InFlight(Payload):
     infrastructure_retries: int = 0
     label: str = ""  # shown in Temporal's timeline: "lr=0.01 layers=3", at most 60 characters
     stop: str = ""  # reason, once a stop was decided
+    parked: bool = False  # stopped by `pause --now`: the next attempt waits for resume
     seq: int = -1
     step: int | None = None
     value: str | None = None
@@ -112,6 +115,8 @@ class Admitted(Payload):
     algorithm: str
     backend: str
     queue: str  # where run_trial goes
+    search_attributes: bool = False  # registered on this Temporal namespace
+    heartbeat_s: float = 60.0  # run_trial's heartbeat timeout
     limits: Limits
     state: ExperimentState = ExperimentState.CREATED
     request_no: int = 0
@@ -134,11 +139,18 @@ class ReopenCommand(Payload):
     force: bool = False
 
 
-class AdmitRequest(Payload):
-    """The raw workflow input, undecoded, and who asks."""
+class RawInput(Payload):
+    """One workflow argument as it came: its payload encoding and its bytes in base64."""
 
-    inputs: list[Any]
-    memo_context: StartContext | None = None
+    encoding: str
+    data: str
+
+
+class AdmitRequest(Payload):
+    """The raw workflow input, undecoded, and who asks. `context` is the memo's StartContext, undecoded too."""
+
+    inputs: list[RawInput]
+    context: dict[str, Any] | None = None
     workflow_id: str
     run_id: str
     first_run_id: str

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from evertune.domain.metrics import ObjectiveType, Point
-from evertune.domain.space import SearchSpace
+from evertune.domain.metrics import CollectorSpec as CollectorSpec
+from evertune.domain.metrics import Point
+from evertune.domain.space import SearchProblem as SearchProblem
 from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef, HistoryTrial
 from evertune.errors import Problem
 
@@ -20,22 +21,6 @@ JsonDict = dict[str, Any]
 
 
 # --------------------------------------------------------------------------------------------- algorithms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchProblem:
-    """Everything an algorithm may know about an experiment besides its history.
-
-    `seed` is a non-negative 31-bit integer: the user's `random_state`/`seed`, or drawn at admission and stored.
-    `settings` are Katib's algorithmSettings, verbatim text.
-    """
-
-    space: SearchSpace
-    direction: ObjectiveType
-    seed: int
-    settings: Mapping[str, str] = field(default_factory=dict)
-    max_trials: int | None = None
-    parallel: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +90,7 @@ class TrialRunner(Protocol):
     """Starts, watches and stops attempts. Every method is idempotent by `ref`; an attempt is executed at most once."""
 
     async def create(self, launch: Launch) -> None:
-        """Start the attempt, or attach when it was started before. Raises LaunchError when it cannot start as written."""
+        """Start the attempt, or attach to it. Raises LaunchError when it cannot start as written."""
         ...
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
@@ -113,7 +98,7 @@ class TrialRunner(Protocol):
         ...
 
     async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
-        """SIGTERM, then SIGKILL after `grace_s`. The reason is durable before the first signal. A no-op after the end."""
+        """SIGTERM, then SIGKILL after `grace_s`. The reason is durable before the first signal. No-op after the end."""
         ...
 
     async def remove(self, ref: AttemptRef) -> None:
@@ -124,17 +109,6 @@ class TrialRunner(Protocol):
 
 
 # ---------------------------------------------------------------------------------------------- collectors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectorSpec:
-    """What to look for: wanted metric names (objective first) and RE2 filters with two groups; empty = Katib's default."""
-
-    kind: str
-    metrics: tuple[str, ...]
-    filters: tuple[str, ...] = ()
-    path: str | None = None
-    format: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

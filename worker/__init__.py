@@ -1,1 +1,1 @@
-"""Part of the evertune application; see design notes in docs/architecture.md."""
+"""The composition root: the only place that knows every part. `python -m evertune.app worker` runs it."""

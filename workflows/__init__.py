@@ -1,1 +1,1 @@
-"""Part of the evertune application; see design notes in docs/architecture.md."""
+"""Deterministic code only: what happens next in an experiment. Side effects are activities (`evertune.contracts`)."""

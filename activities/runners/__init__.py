@@ -1,1 +1,1 @@
-"""Part of the evertune application; see design notes in docs/architecture.md."""
+"""Where attempts run. One package per backend, each an `evertune.protocols.TrialRunner`."""

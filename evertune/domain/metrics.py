@@ -7,7 +7,7 @@ with a total order: points are taken by (timestamp, seq), so equal timestamps ke
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -91,23 +91,64 @@ class Objective:
         return value <= self.goal if self.type is ObjectiveType.MINIMIZE else value >= self.goal
 
 
+class Summaries:
+    """min, max and latest per metric, kept up to date point by point: O(1) memory per metric, any arrival order."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, _Running] = {}
+
+    def add(self, points: Iterable[Point]) -> None:
+        for point in points:
+            self._metrics.setdefault(point.metric, _Running()).add(point)
+
+    def summaries(self) -> dict[str, MetricSummary]:
+        return {
+            metric: MetricSummary(
+                metric=metric,
+                min=running.low[1] if running.low else None,
+                max=running.high[1] if running.high else None,
+                latest=running.latest[1] if running.latest else None,
+            )
+            for metric, running in self._metrics.items()
+        }
+
+
+@dataclass(slots=True)
+class _Running:
+    low: tuple[float, str] | None = None
+    high: tuple[float, str] | None = None
+    latest: tuple[tuple[float, int], str] | None = None
+
+    def add(self, point: Point) -> None:
+        # Equal timestamps keep the order of the source; points without one come before those that have one.
+        order = (point.timestamp if point.timestamp is not None else -math.inf, point.seq)
+        if self.latest is None or order >= self.latest[0]:
+            self.latest = (order, point.value)
+        number = point.number
+        if number is None:
+            return
+        if self.low is None or number < self.low[0]:
+            self.low = (number, point.value)
+        if self.high is None or number > self.high[0]:
+            self.high = (number, point.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorSpec:
+    """What to look for: metric names (objective first) and RE2 filters with two groups; empty = Katib's default."""
+
+    kind: str
+    metrics: tuple[str, ...]
+    filters: tuple[str, ...] = ()
+    path: str | None = None
+    format: str | None = None
+
+
 def summarize(points: Iterable[Point]) -> dict[str, MetricSummary]:
     """Reduce a series to min, max and latest per metric. Numeric points only for min and max."""
-    by_metric: dict[str, list[Point]] = {}
-    for point in points:
-        by_metric.setdefault(point.metric, []).append(point)
-    return {metric: _summary(metric, series) for metric, series in by_metric.items()}
-
-
-def _summary(metric: str, series: Sequence[Point]) -> MetricSummary:
-    ordered = sorted(series, key=lambda p: (p.timestamp if p.timestamp is not None else -math.inf, p.seq))
-    numeric = [(number, p.value) for p in ordered if (number := p.number) is not None]
-    return MetricSummary(
-        metric=metric,
-        min=min(numeric, key=lambda pair: pair[0])[1] if numeric else None,
-        max=max(numeric, key=lambda pair: pair[0])[1] if numeric else None,
-        latest=ordered[-1].value,
-    )
+    summaries = Summaries()
+    summaries.add(points)
+    return summaries.summaries()
 
 
 def objective_text(objective: Objective, summaries: Mapping[str, MetricSummary]) -> str | None:

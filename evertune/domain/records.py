@@ -74,8 +74,10 @@ class AttemptRecord:
     message: str = ""
     failure: FailureClass | None = None
     charged: bool = False
+    again: bool = False  # the trial got, or gets, another attempt
     home_id: str | None = None
     exit_code: int | None = None
+    signal: int | None = None
     started: datetime | None = None
     ended: datetime | None = None
 
@@ -86,6 +88,7 @@ class ExperimentRecord:
     namespace: str
     name: str
     workflow_id: str
+    first_run_id: str = ""  # of the Temporal run chain that claimed the name
     state: ExperimentState
     reason: str = ""
     message: str = ""

@@ -6,8 +6,10 @@ Built by `evertune.spec` from `spec.parameters`; encoded for each library by `al
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from evertune.domain.metrics import ObjectiveType
 
 # What an assignment holds: int for `int`, float for `double`, the list entry itself for `discrete`/`categorical`.
 Value = int | float | str
@@ -60,6 +62,22 @@ class SearchSpace:
 
     def names(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchProblem:
+    """Everything an algorithm may know about an experiment besides its history.
+
+    `seed` is a non-negative 31-bit integer: the user's `random_state`/`seed`, or drawn at admission and stored.
+    `settings` are Katib's algorithmSettings, verbatim text.
+    """
+
+    space: SearchSpace
+    direction: ObjectiveType
+    seed: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    max_trials: int | None = None
+    parallel: int = 1
 
 
 def value_text(value: Value) -> str:

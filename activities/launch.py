@@ -1,0 +1,115 @@
+"""From a trial's row to something a runner can start: manifest rendered, context and collector at hand.
+
+Experiments are cached by (uid, revision): a manifest is parsed once per worker, not once per trial.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import collectors
+import evertune.spec as spec
+from evertune.domain.metrics import CollectorSpec, Objective
+from evertune.domain.records import ExperimentRecord
+from evertune.domain.trial import AttemptRef
+from evertune.protocols import Collector, Launch
+from evertune.store import Store
+
+CACHED_EXPERIMENTS = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    experiment: str  # namespace/name, for logs
+    launch: Launch
+    objective: Objective
+    collector: Callable[[Path], Collector | None]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What all trials of an experiment share."""
+
+    record: ExperimentRecord
+    experiment: spec.Experiment
+    collector: CollectorSpec
+    primary_container: str
+    working_dir: str  # absolute, or below the submitter's
+    shared_paths: tuple[str, ...]
+
+
+class LaunchPlans:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._prepared = functools.lru_cache(maxsize=CACHED_EXPERIMENTS)(self._prepare)
+
+    def of(self, uid: str, number: int, attempt: int) -> Plan:
+        """Everything needed to start attempt `attempt` of trial `number`. Raises NotFoundError, SpecError."""
+        prepared = self._prepared(uid)
+        record = prepared.record
+        trial = self._store.trial(uid, number)
+        context: Mapping[str, Any] = record.context
+        manifest = spec.render_trial(
+            prepared.experiment, trial_name=trial.name, namespace=record.namespace, parameters=trial.parameters
+        )
+        launch = Launch(
+            ref=AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name),
+            manifest=manifest,
+            primary_container=prepared.primary_container,
+            working_dir=str(Path(context.get("working_dir") or Path.home()) / prepared.working_dir),
+            environment=context.get("environment") or {},
+            image_roots=context.get("image_roots") or {},
+            deadline_s=spec.trial_deadline_of(prepared.experiment),
+            shared_paths=prepared.shared_paths,
+        )
+        return Plan(
+            experiment=f"{record.namespace}/{record.name}",
+            launch=launch,
+            objective=record.objective,
+            collector=functools.partial(_collector, prepared.collector),
+        )
+
+    def ref(self, uid: str, number: int, attempt: int) -> AttemptRef:
+        return AttemptRef(uid, number, attempt, self._store.trial(uid, number).name)
+
+    def _prepare(self, uid: str) -> _Prepared:
+        record = self._store.experiment_by_uid(uid)
+        experiment = spec.load_experiment(dict(record.manifest))
+        return _Prepared(
+            record=record,
+            experiment=experiment,
+            collector=spec.collector_spec(experiment),
+            primary_container=_primary_container(experiment),
+            working_dir=spec.working_dir_of(experiment) or "",
+            shared_paths=_shared_paths(experiment),
+        )
+
+
+def _primary_container(experiment: spec.Experiment) -> str:
+    template = experiment.spec.trial_template if experiment.spec else None
+    return (template and template.primary_container_name) or ""
+
+
+def _shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
+    """Absolute paths that Katib gives each pod for itself: the collector's, and emptyDir mounts."""
+    wanted = spec.collector_spec(experiment)
+    paths = []
+    if wanted.path and wanted.path.startswith("/"):
+        paths.append(wanted.path if wanted.kind == "TensorFlowEvent" else str(PurePosixPath(wanted.path).parent))
+    template = experiment.spec.trial_template if experiment.spec else None
+    job = (template and template.trial_spec) or {}
+    pod = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}
+    volumes = {volume.get("name") for volume in pod.get("volumes") or () if "emptyDir" in volume}
+    for container in pod.get("containers") or ():
+        mounts = container.get("volumeMounts") or ()
+        paths += [mount["mountPath"] for mount in mounts if mount.get("name") in volumes and mount.get("mountPath")]
+    return tuple(dict.fromkeys(path for path in paths if path != "/"))
+
+
+def _collector(wanted: CollectorSpec, log: Path) -> Collector | None:
+    """None for kinds that inject nothing: their metrics come by push."""
+    return None if wanted.kind in ("None", "Push") else collectors.create(wanted, log)

@@ -1,0 +1,329 @@
+"""What a Job's container runs on this machine: argv, environment, working directory, limits. Executes nothing.
+
+Called by `runner` at start; `limitations` also by those who show a spec before it runs. The rules:
+
+* `$(NAME)` and `$$` in command, args and env values as Kubernetes expands them, from the container's own variables.
+* argv is executed as written, without a shell. One exception: an argument `--name="value"` with literal quotes around
+  the value loses them. Katib joins argv with blanks and lets `sh -c` read it again, so its NAS examples quote that way;
+  to a program the quotes have no meaning. Nothing is changed behind an explicit `sh -c` or `bash -c`.
+* Images are not pulled. With a directory for the image, an absolute path in argv is looked for below that directory
+  (`/opt/mnist/mnist.py` is DIR/opt/mnist/mnist.py) and so is a relative file name (`train.py` is DIR/train.py);
+  what is not there stays as written.
+* A command that is not there is refused before anything starts, with the nearest names that are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evertune.errors import LaunchError
+from evertune.protocols import JsonDict, Launch
+
+GPU = "nvidia.com/gpu"
+SHELLS = {"sh", "bash", "/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash"}
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\)|.)", re.DOTALL)
+_QUOTED = re.compile(r'(--?[A-Za-z][\w.-]*=)"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    cwd: str
+    deadline_s: float | None
+    runs: int
+    gpus: int = 0
+    hint: str = ""  # shown when it fails: what this machine lacks
+
+    def plan(self, launch: Launch) -> dict[str, Any]:
+        """The record of what was started, for whoever looks into the directory."""
+        return {
+            "trial": launch.ref.trial_name,
+            "argv": self.argv,
+            "cwd": self.cwd,
+            "environment": dict(self.environment),
+            "deadline_s": self.deadline_s,
+            "runs": self.runs,
+            "hint": self.hint,
+        }
+
+
+def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str]) -> Command:
+    """Everything that can be known before the start; LaunchError says what is wrong and how to mend it.
+
+    `manifest` is the launch's, with its shared paths made private.
+    """
+    if manifest.get("kind") != "Job":
+        raise LaunchError(f"kind {manifest.get('kind')} cannot run as local processes", "use a batch/v1 Job")
+    job = manifest.get("spec") or {}
+    _refuse_many(job)
+    pod = (job.get("template") or {}).get("spec") or {}
+    container = _primary(pod, launch.primary_container)
+    own = _variables(container, manifest)
+    own.update(_identity(launch, manifest))
+    environment = {**inherited, **launch.environment, "PYTHONUNBUFFERED": "1", **own}
+    image = container.get("image", "")
+    root = image_root(image, launch.image_roots)
+    cwd = _working_dir(container, launch.working_dir, root)
+    argv = [expand(text, own) for field in ("command", "args") for text in _texts(container, field)]
+    if not container.get("command"):
+        raise LaunchError(
+            f"container {container['name']} has no command, and the entrypoint of its image is not known here",
+            "write the image's entrypoint as `command:`",
+        )
+    if not (argv[0] in SHELLS and argv[1:2] == ["-c"]):
+        argv = [_unquote(text) for text in argv]
+    missing = (
+        [text for text in argv[1:] if text.startswith("/") and not _is(Path.exists, Path(text))] if not root else []
+    )
+    if root:
+        argv = _from_image(argv, root)
+    check_program(argv[0], environment.get("PATH", os.defpath), cwd)
+    return Command(
+        argv=tuple(argv),
+        environment=environment,
+        cwd=cwd,
+        deadline_s=_deadline(launch, job, pod),
+        runs=1 + _count(job.get("backoffLimit"), "spec.backoffLimit"),
+        gpus=_gpus(container),
+        hint=_image_hint(image, missing),
+    )
+
+
+def limitations(manifest: JsonDict, primary_container: str) -> list[str]:
+    """What the local backend leaves out of this Job, one sentence each; empty when nothing."""
+    pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
+    said = [f"init container {c.get('name')} is not run" for c in pod.get("initContainers") or ()]
+    said += [
+        f"container {c.get('name')} is not run, only {primary_container} is"
+        for c in pod.get("containers") or ()
+        if c.get("name") != primary_container
+    ]
+    kinds = {v.get("name"): next((key for key in v if key != "name"), "volume") for v in pod.get("volumes") or ()}
+    for container in pod.get("containers") or ():
+        for mount in container.get("volumeMounts") or () if container.get("name") == primary_container else ():
+            kind = kinds.get(mount.get("name"), "volume")
+            if kind != "emptyDir":
+                said.append(f"{kind} {mount.get('name')} is not mounted, {mount.get('mountPath')} is this machine's")
+    return said
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Kubernetes' rule: `$(NAME)` is the variable, `$$` is `$`, everything else - unknown names too - stays."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        return match[0] if match[1] is None else variables.get(match[1], match[0])
+
+    return _REFERENCE.sub(replace, text)
+
+
+def image_root(image: str, roots: Mapping[str, str]) -> Path | None:
+    """The directory that stands for the image: by its full name, else by its name without tag or digest."""
+    bare = re.sub(r"(@sha256:[0-9a-f]+|:[\w.-]+)$", "", image)
+    found = roots.get(image) or roots.get(bare)
+    if found is None:
+        return None
+    if not Path(found).is_dir():
+        raise LaunchError(f"the directory {found} for image {image} does not exist", "correct --image-root or --images")
+    return Path(found).resolve()
+
+
+def check_program(program: str, path: str, cwd: str) -> None:
+    """Refuse a program that could not be executed, naming the nearest that could."""
+    if "/" in program:
+        candidate = Path(cwd, program)
+        if not candidate.exists():
+            near = _near(candidate.name, _names(candidate.parent))
+            raise LaunchError(f"command {program} does not exist", near)
+        _check_executable(candidate, program)
+        return
+    folders = [Path(cwd, folder) for folder in path.split(os.pathsep)]
+    for folder in folders:
+        if (folder / program).is_file() and os.access(folder / program, os.X_OK):
+            _check_executable(folder / program, program)
+            return
+    if Path(cwd, program).is_file():
+        raise LaunchError(f"command {program} is not on PATH", f"did you mean ./{program}?")
+    near = _near(program, {name for folder in folders for name in _names(folder)}) if program else None
+    raise LaunchError(f"command {program!r} is not on PATH", near)
+
+
+def _check_executable(file: Path, program: str) -> None:
+    if file.is_dir():
+        raise LaunchError(f"command {program} is a directory")
+    if not os.access(file, os.X_OK):
+        interpreter = "python3 " if file.suffix == ".py" else "sh " if file.suffix == ".sh" else ""
+        raise LaunchError(f"command {program} is not executable", f"chmod +x it, or write `{interpreter}{program}`")
+    with file.open("rb") as opened:
+        first = opened.readline(256)
+    words = first[2:].split() if first.startswith(b"#!") else []
+    if words and not Path(os.fsdecode(words[0])).exists():
+        raise LaunchError(f"command {program} wants the interpreter {os.fsdecode(words[0])}, which does not exist")
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return []
+
+
+def _near(name: str, names: Any) -> str | None:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.7)
+    return f"did you mean {' or '.join(close)}?" if close else None
+
+
+def _refuse_many(job: JsonDict) -> None:
+    for name in ("parallelism", "completions"):
+        if _count(job.get(name), f"spec.{name}", default=1) > 1:
+            raise LaunchError(
+                f"spec.{name}: {job[name]} needs several processes, a local trial is one",
+                f"leave {name} out, or run it on Kubernetes",
+            )
+    if job.get("suspend"):
+        raise LaunchError("spec.suspend: true means that the Job never starts", "leave suspend out")
+
+
+def _count(value: Any, path: str, *, default: int = 0) -> int:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise LaunchError(f"{path}: {value!r} is not a whole number of at least 0")
+    return value
+
+
+def _primary(pod: JsonDict, name: str) -> JsonDict:
+    containers: list[JsonDict] = pod.get("containers") or []
+    for container in containers:
+        if container.get("name") == name:
+            return container
+    names = ", ".join(str(container.get("name")) for container in containers) or "none"
+    raise LaunchError(f"the Job has no container {name} (primaryContainerName); its containers: {names}")
+
+
+def _texts(container: JsonDict, field: str) -> list[str]:
+    words = container.get(field) or []
+    wrong = [word for word in words if not isinstance(word, str)]
+    if wrong:
+        raise LaunchError(f"container {container['name']}: {field} holds {wrong[0]!r}, which is not text", "quote it")
+    return list(words)
+
+
+def _variables(container: JsonDict, manifest: JsonDict) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for source in container.get("envFrom") or ():
+        kind = next((key for key in source if key.endswith("Ref")), "envFrom")
+        if not (source.get(kind) or {}).get("optional"):
+            raise LaunchError(
+                f"container {container['name']}: envFrom.{kind} cannot be read on this machine",
+                "list the variables under `env:` with a `value:` each",
+            )
+    for variable in container.get("env") or ():
+        name = variable.get("name")
+        if not name or not isinstance(name, str) or "=" in name:
+            raise LaunchError(f"container {container['name']}: {name!r} is not a name for a variable in `env`")
+        if "valueFrom" not in variable:
+            result[name] = expand(str(variable.get("value") or ""), result)
+        elif (text := _value_from(name, variable["valueFrom"] or {}, manifest)) is not None:
+            result[name] = text
+    return result
+
+
+def _value_from(name: str, source: JsonDict, manifest: JsonDict) -> str | None:
+    """None for an optional reference: Kubernetes leaves the variable out."""
+    kind = next(iter(source), "nothing")
+    detail = source.get(kind) or {}
+    if kind == "fieldRef":
+        metadata = manifest.get("metadata") or {}
+        path = detail.get("fieldPath", "")
+        fields: dict[str, Callable[[], str]] = {
+            "metadata.name": lambda: str(metadata.get("name", "")),
+            "metadata.namespace": lambda: str(metadata.get("namespace", "default")),
+        }
+        if path in fields:
+            return fields[path]()
+        raise LaunchError(f"env {name}: the field {path} is not known on this machine", "give it a literal `value:`")
+    if detail.get("optional"):
+        return None
+    raise LaunchError(f"env {name}: valueFrom.{kind} cannot be read on this machine", "give it a literal `value:`")
+
+
+def _identity(launch: Launch, manifest: JsonDict) -> dict[str, str]:
+    labels = (manifest.get("metadata") or {}).get("labels") or {}
+    own = {
+        "KATIB_TRIAL_NAME": launch.ref.trial_name,
+        "EVERTUNE_TRIAL": launch.ref.trial_name,
+        "EVERTUNE_TRIAL_NUMBER": str(launch.ref.number),
+        "EVERTUNE_EXPERIMENT": labels.get("katib.kubeflow.org/experiment") or launch.ref.trial_name.rpartition("-")[0],
+    }
+    return {name: str(value) for name, value in own.items()}
+
+
+def _working_dir(container: JsonDict, submitted_from: str, root: Path | None) -> str:
+    wanted = container.get("workingDir")
+    cwd = Path(submitted_from, wanted) if wanted else Path(submitted_from)
+    if wanted and root and (root / wanted.lstrip("/")).is_dir():
+        cwd = root / wanted.lstrip("/")
+    if not cwd.is_dir():
+        which = "workingDir" if wanted else "the working directory"
+        raise LaunchError(f"{which} {cwd} does not exist on this machine", _near(cwd.name, _names(cwd.parent)))
+    if not os.access(cwd, os.X_OK):
+        raise LaunchError(f"the working directory {cwd} may not be entered")
+    return str(cwd)
+
+
+def _unquote(text: str) -> str:
+    match = _QUOTED.fullmatch(text)
+    return match[1] + re.sub(r'\\(["\\$`])', r"\1", match[2]) if match else text
+
+
+def _from_image(argv: list[str], root: Path) -> list[str]:
+    def resolve(text: str) -> str:
+        option, equals, value = text.partition("=") if text.startswith("-") else ("", "", text)
+        inside = root / value.lstrip("/")
+        absolute = value.startswith("/") and inside != root and _is(Path.exists, inside)
+        relative = not text.startswith(("-", "/")) and _is(Path.is_file, inside)
+        return f"{option}{equals}{inside}" if absolute or relative else text
+
+    return [resolve(text) for text in argv]
+
+
+def _is(question: Callable[[Path], bool], path: Path) -> bool:
+    """An argument may be no path at all: too long, with a NUL, below a file or in a closed directory."""
+    try:
+        return question(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _image_hint(image: str, missing: list[str]) -> str:
+    if not image or not missing:
+        return ""
+    return f"{missing[0]} is not on this machine: images are not pulled, give --image-root {image}=DIR"
+
+
+def _deadline(launch: Launch, job: JsonDict, pod: JsonDict) -> float | None:
+    limits = [launch.deadline_s]
+    for place, owner in (("spec", job), ("spec.template.spec", pod)):
+        if owner.get("activeDeadlineSeconds") is not None:
+            limits.append(float(_count(owner["activeDeadlineSeconds"], f"{place}.activeDeadlineSeconds")))
+    given = [limit for limit in limits if limit is not None]
+    return min(given) if given else None
+
+
+def _gpus(container: JsonDict) -> int:
+    resources = container.get("resources") or {}
+    wanted = (resources.get("limits") or {}).get(GPU) or (resources.get("requests") or {}).get(GPU) or 0
+    try:
+        return int(wanted)
+    except ValueError:
+        raise LaunchError(f"resources.limits[{GPU}]: {wanted!r} is not a whole number") from None

@@ -1,0 +1,286 @@
+"""Runs attempts as processes of this machine that survive the worker. Implements `protocols.TrialRunner`.
+
+`create` takes the attempt's lock and hands it to a supervisor (`supervisor.sh`), which claims the directory and runs
+the command; from then on the directory alone says what happened, to this worker or to any later one on this host.
+Decides nothing about retries, budgets or metrics.
+
+A Job's `backoffLimit`, only when the manifest sets it above 0, runs a failing command again within the same attempt, at
+once and with the same log; the metrics of all runs count. Kubernetes' default of 6 is not applied: evertune retries
+what is worth retrying by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from activities.runners.local import paths
+from activities.runners.local.attempt import Attempt
+from activities.runners.local.command import Command, prepare
+from activities.runners.local.identity import boot_id
+from activities.runners.local.oom import oom_kills
+from activities.runners.local.watch import ProcessWatch
+from evertune.domain.trial import AttemptEnd, AttemptRef
+from evertune.errors import ConflictError, EnvironmentProblem, LaunchError
+from evertune.protocols import Launch
+
+DEADLINE_GRACE_S = 10
+SUPERVISOR_WAIT_S = 5.0  # after SIGKILL of the trial, before the supervisor itself counts as stuck
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.25
+CREATOR_WAIT_S = 1.0
+
+INHERITED = re.compile(r"HOME|LANG|LC_\w+|TMPDIR|CUDA_\w+|NVIDIA_\w+|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH")
+# What a shell would change, or drop, on the way from our environment to the user's process: env(1) carries these.
+SHELL_OWN = {"IFS", "OPTARG", "OPTIND", "PPID", "PS1", "PS2", "PS4", "LINENO", "_"}
+_PERL_SETSID = "use POSIX; POSIX::setsid(); exec { $ARGV[0] } @ARGV; exit 127"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The few programs that a supervisor needs, by absolute path: the user's PATH is not ours to rely on."""
+
+    mv: str
+    sleep: str
+    env: str
+    setsid: tuple[str, ...]
+
+    @classmethod
+    def find(cls, path: str | None = None) -> Tools:
+        folders = os.pathsep.join([path or os.environ.get("PATH", ""), "/usr/bin", "/bin"])
+
+        def tool(name: str) -> str:
+            found = shutil.which(name, path=folders)
+            if found is None:
+                raise EnvironmentProblem(f"the program {name} is not on this machine", "local trials need it")
+            return str(Path(found).absolute())
+
+        setsid = shutil.which("setsid", path=folders)
+        launcher = (str(Path(setsid).absolute()),) if setsid else (tool("perl"), "-e", _PERL_SETSID)
+        return cls(mv=tool("mv"), sleep=tool("sleep"), env=tool("env"), setsid=launcher)
+
+
+class LocalRunner:
+    def __init__(self, root: Path, *, environment: Mapping[str, str] | None = None, tools: Tools | None = None) -> None:
+        """`environment` is the worker's own; a trial inherits the few variables of it that `INHERITED` names."""
+        self._root = root.absolute()
+        self._live = self._root / "live"
+        worker = os.environ if environment is None else environment
+        self._inherited = {name: value for name, value in worker.items() if INHERITED.fullmatch(name)}
+        self._inherited["PATH"] = worker.get("PATH", os.defpath)  # until a submitter's is recorded
+        self._tools = tools or Tools.find()
+        self._watch = ProcessWatch()
+        _keep_descriptors()
+
+    # --------------------------------------------------------------------------------------- TrialRunner
+
+    async def create(self, launch: Launch) -> None:
+        pid = await asyncio.to_thread(self._start, launch)
+        if pid is not None:
+            self._watch.add(pid)
+
+    async def wait(self, ref: AttemptRef) -> AttemptEnd:
+        attempt, pause = Attempt.of(self._root, ref), FIRST_PAUSE_S
+        while True:
+            end = attempt.end()
+            if end is not None:
+                self._marker(ref).unlink(missing_ok=True)
+                return end
+            if not attempt.locked():
+                await asyncio.to_thread(attempt.seal)
+                continue
+            supervisor = attempt.supervisor()
+            if supervisor is not None and supervisor.alive() and await self._watch.ended(supervisor.pid):
+                continue
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
+        """Also for an attempt that was never created: it then never will be executed. Returns when it has ended.
+
+        Called again after a crash it goes on: the grace counts from the first request.
+        """
+        attempt = Attempt.of(self._root, ref)
+        if attempt.over():
+            return
+        try:
+            requested = await asyncio.to_thread(attempt.request_stop, reason)
+        except OSError as error:
+            raise _unusable(attempt.directory, error) from error
+        kill_at = time.monotonic() + max(0.0, grace_s - max(0.0, time.time() - requested))
+        end = asyncio.ensure_future(self.wait(ref))
+        try:
+            terminated = False
+            while not end.done():
+                now = time.monotonic()
+                if now >= kill_at:
+                    attempt.signal(signal.SIGKILL)
+                elif not terminated:
+                    terminated = attempt.signal(signal.SIGTERM)
+                if now >= kill_at + SUPERVISOR_WAIT_S and (supervisor := attempt.supervisor()) is not None:
+                    supervisor.signal(signal.SIGKILL)
+                await asyncio.wait({end}, timeout=kill_at - now if terminated and now < kill_at else 0.02)
+            await end
+        finally:
+            end.cancel()
+
+    async def remove(self, ref: AttemptRef) -> None:
+        attempt = Attempt.of(self._root, ref)
+        if not attempt.directory.exists():
+            return
+        if not attempt.over():
+            raise ConflictError(f"attempt {ref.attempt} of trial {ref.trial_name} still runs", "stop it first")
+        await asyncio.to_thread(attempt.remove)
+
+    def log_path(self, ref: AttemptRef) -> Path:
+        return Attempt.of(self._root, ref).log
+
+    # ------------------------------------------------------------------------------- what only local has
+
+    def directory(self, ref: AttemptRef) -> Path:
+        """Where the attempt's own copies of shared paths are: the `directory` of `paths.rewrite`."""
+        return Attempt.of(self._root, ref).files
+
+    def find_orphans(self, known: set[str]) -> list[AttemptRef]:
+        """Attempts that run on this host under this root and whose key is not `known`; end them with `stop`.
+
+        Reads one small directory of live attempts, not all that ever ran.
+        """
+        orphans = []
+        for marker in sorted(self._live.iterdir()) if self._live.is_dir() else ():
+            uid, number, number_of_attempt = marker.name.split(".")
+            ref = AttemptRef(uid, int(number), int(number_of_attempt), "")
+            attempt = Attempt.of(self._root, ref)
+            if attempt.over():
+                marker.unlink(missing_ok=True)
+            elif ref.key not in known:
+                orphans.append(AttemptRef(uid, ref.number, ref.attempt, attempt.plan().get("trial", "")))
+        return orphans
+
+    def close(self) -> None:
+        """Stop watching. Attempts go on."""
+        self._watch.close()
+
+    # ------------------------------------------------------------------------------------------ starting
+
+    def _start(self, launch: Launch) -> int | None:
+        """Start a supervisor and return its pid; None when the attempt was started before. In a thread."""
+        attempt = Attempt.of(self._root, launch.ref)
+        if attempt.claimed():
+            return None
+        command = prepare(launch, paths.rewrite(launch.manifest, launch.shared_paths, attempt.files), self._inherited)
+        try:
+            attempt.make()
+            give_up = time.monotonic() + CREATOR_WAIT_S
+            while True:
+                with attempt.exclusive() as lock:
+                    if attempt.claimed():
+                        return None
+                    if lock is not None:
+                        return self._spawn(launch, attempt, command, lock)
+                # Somebody starts it this very moment, or only asks whether it lives.
+                if time.monotonic() > give_up:
+                    return None
+                time.sleep(FIRST_PAUSE_S)
+        except OSError as error:
+            raise _unusable(attempt.directory, error) from error
+
+    def _spawn(self, launch: Launch, attempt: Attempt, command: Command, lock: int) -> int:
+        self._live.mkdir(mode=0o700, exist_ok=True)
+        self._marker(launch.ref).touch(mode=0o600)
+        attempt.write_plan(command.plan(launch))
+        paths.make_directories(launch.shared_paths, attempt.files)
+        environment, odd = _split(command.environment)
+        carried = [self._tools.env, *(f"{name}={value}" for name, value in odd.items())] if odd else []
+        counter = oom_kills()
+        argv = [
+            "/bin/sh",
+            str(Path(__file__).with_name("supervisor.sh")),
+            str(attempt.directory),
+            boot_id(),
+            command.cwd,
+            str(command.runs),
+            _seconds(command.deadline_s),
+            str(DEADLINE_GRACE_S),
+            str(counter.file) if counter else "",
+            str(counter.count) if counter else "0",
+            self._tools.mv,
+            self._tools.sleep,
+            *self._tools.setsid,
+            *carried,
+            *command.argv,
+        ]
+        log = os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            return os.posix_spawn(
+                "/bin/sh",
+                argv,
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, lock, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=_DEFAULT_SIGNALS,
+            )
+        except (OSError, ValueError) as error:
+            raise _cannot_spawn(error) from error
+        finally:
+            os.close(log)
+
+    def _marker(self, ref: AttemptRef) -> Path:
+        return self._live / f"{ref.experiment_uid}.{ref.number}.{ref.attempt}"
+
+
+# Python ignores some signals, and whoever started the worker may have had it ignore others.
+_DEFAULT_SIGNALS = [
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ,
+    signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+]  # fmt: skip
+
+
+def _keep_descriptors() -> None:
+    """What this process was given open, a pipe of the shell that started it say, must not live as long as a trial."""
+    for descriptor in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
+        with suppress(OSError):  # the one that listed the directory
+            if descriptor > 2:
+                os.set_inheritable(descriptor, False)
+
+
+def _seconds(deadline: float | None) -> str:
+    """For sleep(1), where 0 means that there is no deadline."""
+    return "0" if deadline is None else f"{max(deadline, 0.001):.3f}".rstrip("0").rstrip(".")
+
+
+def _split(environment: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    odd = {
+        name: value
+        for name, value in environment.items()
+        if name in SHELL_OWN or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+    }
+    return {name: value for name, value in environment.items() if name not in odd}, odd
+
+
+def _cannot_spawn(error: OSError | ValueError) -> LaunchError | EnvironmentProblem:
+    if isinstance(error, ValueError):
+        return LaunchError(f"command or environment cannot be handed to a process: {error}")
+    if error.errno == errno.E2BIG:
+        return LaunchError("command and environment are longer than this system takes", "pass large values in a file")
+    return EnvironmentProblem(f"no process can be started: {error.strerror}", "see `ulimit -u` and free memory")
+
+
+def _unusable(directory: Path, error: OSError) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"the attempt's directory {directory} cannot be written: {error.strerror}",
+        "free space, or set EVERTUNE_HOME to a directory that can be written",
+    )

@@ -1,0 +1,324 @@
+"""Client and ExperimentHandle: start, watch and change experiments from Python. Used by the CLI as well.
+
+Talks to Temporal through `evertune.contracts` and reads the database through `evertune.store`; it never imports
+workflow code. It checks nothing of a manifest but that it is one: the `admit` activity checks the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio.client import Client as TemporalClient
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+import evertune.contracts as c
+import evertune.errors as errors
+from evertune.domain.records import ExperimentRecord
+from evertune.settings import Settings
+from evertune.store import Store, open_store
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 5.0
+ADMIT_TIMEOUT_S = 60.0
+ADMIT_POLL_S = 0.05
+UPDATE_TIMEOUT_S = 30.0
+RETRY_EVERY_S = 0.2
+
+
+@dataclass
+class Client:
+    """Holds one connection to Temporal and one to the database. Use `async with Client.connect(settings)`."""
+
+    temporal: TemporalClient
+    store: Store
+    address: str
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, settings: Settings | None = None, *, address: str | None = None) -> AsyncIterator[Client]:
+        """Raises UnavailableError within seconds when Temporal cannot be reached."""
+        settings = settings or Settings.load()
+        target = address or settings.temporal_address or "127.0.0.1:7233"
+        temporal = await connect_temporal(target, settings.temporal_namespace)
+        store = await asyncio.to_thread(open_store, settings.database_url)
+        try:
+            yield cls(temporal=temporal, store=store, address=target)
+        finally:
+            await asyncio.to_thread(store.close)
+
+    async def submit(
+        self, manifest: Mapping[str, Any], *, context: c.StartContext | None = None, timeout_s: float = ADMIT_TIMEOUT_S
+    ) -> ExperimentHandle:
+        """Start an experiment and wait until it is admitted.
+
+        Raises SpecError with all problems, NameTakenError, UnavailableError when no worker answers in `timeout_s`.
+        """
+        metadata = manifest.get("metadata") if isinstance(manifest.get("metadata"), Mapping) else {}
+        assert isinstance(metadata, Mapping)
+        name, namespace = metadata.get("name"), metadata.get("namespace") or "default"
+        if not isinstance(name, str) or not name:
+            problem = errors.Problem(path="metadata.name", type="Required", message="an experiment needs a name")
+            raise errors.SpecError.of([problem])
+        await self._refuse_taken(str(namespace), name)
+        workflow_id = c.workflow_id(str(namespace), name)
+        try:
+            handle = await self.temporal.start_workflow(
+                c.WORKFLOW_TYPE,
+                dict(manifest),
+                id=workflow_id,
+                task_queue=c.QUEUE,
+                memo={c.MEMO_CONTEXT: (context or c.StartContext()).model_dump(mode="json")},
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                static_summary=f"{namespace}/{name}",
+            )
+        except WorkflowAlreadyStartedError as error:
+            raise errors.NameTakenError(
+                f"experiment {name} is running already", hint=f"evertune watch {name}"
+            ) from error
+        except RPCError as error:
+            raise unavailable(self.address, error) from error
+        return await self._admitted(handle, workflow_id, timeout_s)
+
+    async def _refuse_taken(self, namespace: str, name: str) -> None:
+        """Say so before anything starts; `admit` decides for good."""
+        try:
+            record = await asyncio.to_thread(self.store.experiment, namespace, name)
+        except errors.NotFoundError:
+            return
+        raise errors.NameTakenError(
+            f"the name {name} is taken by an experiment that is {record.state}",
+            hint=f"evertune delete {name}, or another name" if record.state.terminal else f"evertune watch {name}",
+        )
+
+    async def reopen(self, command: c.ReopenCommand, *, timeout_s: float = ADMIT_TIMEOUT_S) -> ExperimentHandle:
+        """Go on after the end (extend, resume). Raises ConflictError when the experiment is still running."""
+        record = await asyncio.to_thread(self.store.experiment_by_uid, command.uid)
+        if not record.state.terminal:
+            raise errors.ConflictError(
+                f"experiment {record.name} is {record.state}; only a finished one can be reopened",
+                hint=f"evertune edit {record.name} --max-trials N",
+            )
+        try:
+            handle = await self.temporal.start_workflow(
+                c.WORKFLOW_TYPE,
+                {"reopen": command.model_dump(mode="json", exclude_none=True)},
+                id=record.workflow_id,
+                task_queue=c.QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                static_summary=f"{record.namespace}/{record.name}, reopened",
+            )
+        except WorkflowAlreadyStartedError as error:
+            raise errors.ConflictError(f"experiment {record.name} is running already") from error
+        except RPCError as error:
+            raise unavailable(self.address, error) from error
+        return await self._admitted(handle, record.workflow_id, timeout_s)
+
+    async def handle(self, namespace: str, name: str) -> ExperimentHandle:
+        """Raises NotFoundError with a did-you-mean."""
+        record = await asyncio.to_thread(self.store.experiment, namespace, name)
+        return ExperimentHandle(client=self, uid=record.uid, workflow_id=record.workflow_id)
+
+    async def delete(self, namespace: str, name: str) -> None:
+        """Remove a finished experiment, its trials and points. Raises ConflictError while it runs."""
+        record = await asyncio.to_thread(self.store.experiment, namespace, name)
+        if not record.state.terminal:
+            raise errors.ConflictError(
+                f"experiment {name} is {record.state}", hint=f"evertune cancel {name} first, or delete --force"
+            )
+        await asyncio.to_thread(self.store.delete_experiment, record.uid)
+
+    async def _admitted(self, handle: WorkflowHandle[Any, Any], workflow_id: str, timeout_s: float) -> ExperimentHandle:
+        run = self.temporal.get_workflow_handle(workflow_id, run_id=handle.result_run_id)
+        result = asyncio.ensure_future(run.result())
+        status = asyncio.ensure_future(self._until_status(run))
+        try:
+            await asyncio.wait([result, status], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if status.done() and not status.exception():
+                return ExperimentHandle(client=self, uid=status.result().uid, workflow_id=workflow_id)
+            if result.done():
+                failure = result.exception()
+                if isinstance(failure, WorkflowFailureError):
+                    raise error_of(failure) from failure
+                answer = result.result()
+                return ExperimentHandle(client=self, uid=answer["uid"], workflow_id=workflow_id)
+            raise errors.UnavailableError(
+                f"the experiment was started, but no worker has read it within {timeout_s:.0f} s",
+                hint="evertune doctor; it will be read as soon as a worker runs",
+            )
+        finally:
+            for task in (result, status):
+                task.cancel()
+            await asyncio.gather(result, status, return_exceptions=True)
+
+    @staticmethod
+    async def _until_status(run: WorkflowHandle[Any, Any]) -> c.Status:
+        while True:
+            try:
+                return await run.query(c.QUERY_STATUS, result_type=c.Status)
+            except (WorkflowQueryFailedError, RPCError):
+                await asyncio.sleep(ADMIT_POLL_S)
+
+
+@dataclass
+class ExperimentHandle:
+    """One experiment. Verbs are Temporal updates: validated, audited, answered with the new status."""
+
+    client: Client
+    uid: str
+    workflow_id: str
+
+    def _workflow(self) -> WorkflowHandle[Any, Any]:
+        return self.client.temporal.get_workflow_handle(self.workflow_id)  # no run id: follows continue-as-new
+
+    async def record(self) -> ExperimentRecord:
+        """The experiment as the database has it, finished or not."""
+        return await asyncio.to_thread(self.client.store.experiment_by_uid, self.uid)
+
+    async def status(self) -> c.Status:
+        """The running workflow's own view. Raises ConflictError when it has ended: use `record`."""
+        return await self._call(lambda: self._workflow().query(c.QUERY_STATUS, result_type=c.Status))
+
+    async def result(self) -> ExperimentRecord:
+        """Wait for the end and return the record; a failed experiment is a state, not an exception."""
+        while True:
+            try:
+                await self._workflow().result()
+            except WorkflowFailureError:
+                pass
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise unavailable(self.client.address, error) from error
+            record = await self.record()
+            if record.state.terminal:
+                return record
+            await asyncio.sleep(RETRY_EVERY_S)  # terminated: the reconciler marks the row within a minute
+
+    async def edit(self, request: c.EditRequest) -> c.Status:
+        return await self._update(c.UPDATE_EDIT, request)
+
+    async def pause(self, *, now: bool = False, actor: str = "") -> c.Status:
+        """Start nothing new; with `now` stop running trials too, uncharged (resume re-runs them)."""
+        return await self._update(c.UPDATE_PAUSE, c.PauseRequest(now=now, actor=actor))
+
+    async def resume(self, *, actor: str = "") -> c.Status:
+        return await self._update(c.UPDATE_RESUME, c.VerbRequest(actor=actor))
+
+    async def stop(self, *, reason: str = "", actor: str = "") -> c.Status:
+        """Let running trials finish, then end."""
+        return await self._update(c.UPDATE_STOP, c.VerbRequest(reason=reason, actor=actor))
+
+    async def cancel(self, *, reason: str = "", actor: str = "") -> c.Status:
+        """Stop running trials now and end."""
+        return await self._update(c.UPDATE_CANCEL, c.VerbRequest(reason=reason, actor=actor))
+
+    async def stop_trial(self, number: int, *, reason: str = "stopped by a person", actor: str = "") -> c.Status:
+        return await self._update(c.UPDATE_STOP_TRIAL, c.StopTrialUpdate(number=number, reason=reason, actor=actor))
+
+    async def _update(self, name: str, request: c.Payload) -> c.Status:
+        # The same update id on every retry: a continue-as-new may abort an update that was not accepted yet.
+        update_id = uuid.uuid4().hex
+        return await self._call(
+            lambda: self._workflow().execute_update(
+                name,
+                request,
+                id=update_id,
+                result_type=c.Status,
+                rpc_timeout=timedelta(seconds=UPDATE_TIMEOUT_S),
+            )
+        )
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Retry what passes by itself (admission, continue-as-new); translate what does not."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + UPDATE_TIMEOUT_S
+        while True:
+            try:
+                return await call()
+            except WorkflowUpdateFailedError as error:
+                failure: errors.EvertuneError = error_of(error)
+                if not (isinstance(error.cause, ApplicationError) and error.cause.type == "NotReady"):
+                    raise failure from error
+            except WorkflowQueryFailedError as error:
+                failure = errors.UnavailableError(str(error))
+            except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+                raise errors.UnavailableError(
+                    f"no worker answered within {UPDATE_TIMEOUT_S:.0f} s", hint="evertune doctor"
+                ) from error
+            except RPCError as error:
+                failure = await self._ended_or_unavailable(error)
+                if isinstance(failure, errors.ConflictError):
+                    raise failure from error
+            if loop.time() > give_up:
+                raise failure
+            await asyncio.sleep(RETRY_EVERY_S)
+
+    async def _ended_or_unavailable(self, error: RPCError) -> errors.EvertuneError:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            return unavailable(self.client.address, error)
+        try:
+            description = await self._workflow().describe()
+            if description.status is WorkflowExecutionStatus.RUNNING:
+                return errors.UnavailableError("the experiment is moving to a new run")
+        except RPCError:
+            pass
+        record = await self.record()
+        return errors.ConflictError(
+            f"experiment {record.name} has ended: {record.state}", hint=f"evertune extend {record.name} +12"
+        )
+
+
+async def connect_temporal(address: str, namespace: str) -> TemporalClient:
+    """Raises UnavailableError in one sentence when nobody answers within five seconds."""
+    try:
+        return await asyncio.wait_for(
+            TemporalClient.connect(address, namespace=namespace, data_converter=pydantic_data_converter),
+            CONNECT_TIMEOUT_S,
+        )
+    except (TimeoutError, RuntimeError, RPCError, ValueError) as error:
+        raise unavailable(address, error) from error
+
+
+def unavailable(address: str, error: BaseException) -> errors.UnavailableError:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    for known in ("Connection refused", "connection refused", "dns error", "timed out"):
+        if known in text:
+            text = known.lower()
+    if isinstance(error, asyncio.TimeoutError):
+        text = f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
+    return errors.UnavailableError(f"cannot reach Temporal at {address}: {text}", hint="evertune doctor")
+
+
+def error_of(error: WorkflowFailureError | WorkflowUpdateFailedError) -> errors.EvertuneError:
+    """The EvertuneError that the workflow or an activity raised, rebuilt from its type and details."""
+    cause: BaseException = error.cause
+    while isinstance(cause, FailureError) and cause.cause is not None and not isinstance(cause, ApplicationError):
+        cause = cause.cause
+    if not isinstance(cause, ApplicationError):
+        return errors.ConflictError(str(cause) or "the workflow was closed before it was admitted")
+    if cause.type == "SpecError" and cause.details:
+        problems = [errors.Problem(**problem) for problem in cause.details[0]]
+        return errors.SpecError.of(problems)
+    kind = getattr(errors, cause.type or "", errors.EvertuneError)
+    if not (isinstance(kind, type) and issubclass(kind, errors.EvertuneError)):
+        kind = errors.EvertuneError
+    return kind(cause.message)

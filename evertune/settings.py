@@ -1,0 +1,313 @@
+"""What this process was told by its environment: EVERTUNE_* variables, checked once, and the paths below the home.
+
+Called by every entry point (CLI, worker, stack parent) before anything else, hence standard library only. It refuses
+unusable values with one sentence that names the variable and the rule; it never opens a database or a connection.
+`home_id` and `prepare_home` are the only parts that write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from evertune.errors import EnvironmentProblem, UsageError
+
+Durability = Literal["normal", "full"]
+Backend = Literal["local", "kubernetes"]
+LogFormat = Literal["auto", "human", "json"]
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+DATABASE_DIALECTS = ("sqlite", "mysql", "mariadb", "postgresql")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a process. Build it with `Settings.load()`; the field comments name the variable behind each."""
+
+    # EVERTUNE_HOME: absolute directory for everything that evertune keeps on this machine. Default ~/.evertune.
+    home: Path
+    # EVERTUNE_NAMESPACE: namespace of experiments whose manifest names none, as Katib's. Default "default".
+    namespace: str = "default"
+    # EVERTUNE_DATABASE_URL: SQLAlchemy URL. Default: SQLite in the home, so that nothing needs to be installed.
+    database_url: str
+    # EVERTUNE_DURABILITY: "normal" survives the death of any process; "full" also power loss, at an fsync per commit.
+    durability: Durability = "normal"
+    # EVERTUNE_TEMPORAL_ADDRESS or TEMPORAL_ADDRESS: host:port of a Temporal server. None: the embedded one.
+    temporal_address: str | None = None
+    # EVERTUNE_TEMPORAL_NAMESPACE or TEMPORAL_NAMESPACE: Temporal's namespace; has nothing to do with `namespace`.
+    temporal_namespace: str = "default"
+    # EVERTUNE_TEMPORAL_PORT: port of the embedded server on 127.0.0.1. None: a free one, kept for the home's lifetime.
+    temporal_port: int | None = None
+    # EVERTUNE_UI_PORT: port of the embedded server's web UI on 127.0.0.1. None: as above.
+    ui_port: int | None = None
+    # EVERTUNE_UI_URL: where the web UI of a configured Temporal server lives. None: no links are shown for it.
+    ui_url: str | None = None
+    # EVERTUNE_BACKEND: where trials run unless the experiment says. Default: kubernetes inside a cluster, else local.
+    backend: Backend = "local"
+    # EVERTUNE_LOG: "level", "format" or "level,format"; formats: auto (human on a terminal, else JSON), human, json.
+    log_level: str = "info"
+    log_format: LogFormat = "auto"
+
+    # ------------------------------------------------------------------------------------------------ loading
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
+        """Settings from the environment; `overrides` by field name win, where None means "not given".
+
+        Raises UsageError that lists every bad value at once: what, where it came from, and the rule.
+        """
+        unknown = set(overrides) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        for name, (variables, parse) in _SOURCES.items():
+            if overrides.get(name) is not None:
+                where, text = f"option {name}", str(overrides[name])
+            else:
+                where = next((variable for variable in variables if environ.get(variable, "").strip()), "")
+                text = environ.get(where, "").strip()
+            if not where:
+                continue
+            try:
+                values[name] = parse(text)
+            except ValueError as error:
+                problems.append(f'{where} is "{_shown(name, text)}": {error}')
+        for name, value in _log_settings(environ, problems).items():
+            values.setdefault(name, value)
+        if "home" not in values and not problems:
+            values["home"] = _default_home(environ)
+        if problems:
+            raise UsageError("; ".join(problems), hint="settings are EVERTUNE_* variables: evertune doctor shows them")
+        values.setdefault("database_url", f"sqlite:///{values['home'] / 'evertune.db'}")
+        if environ.get("KUBERNETES_SERVICE_HOST"):
+            values.setdefault("backend", "kubernetes")
+        return cls(**values)
+
+    def environment(self) -> dict[str, str]:
+        """The EVERTUNE_* variables that make another process of ours load these very settings."""
+        optional = {
+            "EVERTUNE_TEMPORAL_ADDRESS": self.temporal_address,
+            "EVERTUNE_TEMPORAL_PORT": self.temporal_port,
+            "EVERTUNE_UI_PORT": self.ui_port,
+            "EVERTUNE_UI_URL": self.ui_url,
+        }
+        return {
+            "EVERTUNE_HOME": str(self.home),
+            "EVERTUNE_NAMESPACE": self.namespace,
+            "EVERTUNE_DATABASE_URL": self.database_url,
+            "EVERTUNE_DURABILITY": self.durability,
+            "EVERTUNE_TEMPORAL_NAMESPACE": self.temporal_namespace,
+            "EVERTUNE_BACKEND": self.backend,
+            "EVERTUNE_LOG": f"{self.log_level},{self.log_format}",
+            **{name: str(value) for name, value in optional.items() if value is not None},
+        }
+
+    @property
+    def shown_database_url(self) -> str:
+        """The database URL without its password, for people and logs."""
+        return _without_password(self.database_url)
+
+    # -------------------------------------------------------------------------------------- below the home
+
+    @property
+    def logs_dir(self) -> Path:
+        """Logs of Temporal, the worker and their parent; capped in size by the parent."""
+        return self.home / "logs"
+
+    @property
+    def trials_dir(self) -> Path:
+        """The local runner's attempt directories."""
+        return self.home / "trials"
+
+    @property
+    def temporal_db(self) -> Path:
+        return self.home / "temporal.db"
+
+    @property
+    def state_file(self) -> Path:
+        """What the stack's parent started: process identities and addresses, as JSON."""
+        return self.home / "stack.json"
+
+    @property
+    def worker_ready_file(self) -> Path:
+        """The worker writes {"pid": …} here, by rename, once it polls; the parent removes it before each start."""
+        return self.home / "worker.ready"
+
+    @property
+    def down_file(self) -> Path:
+        """{"keep_trials": false}, while `down` wants local trials stopped: a worker that ends then stops them first."""
+        return self.home / "down"
+
+    @cached_property
+    def home_id(self) -> str:
+        """32 hex digits that name this home on its Temporal server and in its database; made once, for ever.
+
+        Two processes that ask at the same moment for the first time get the same answer.
+        """
+        self.prepare_home()
+        path = self.home / "home_id"
+        try:
+            with (self.home / "home_id.lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    draft = path.with_suffix(".new")
+                    with draft.open("w", encoding="ascii") as file:
+                        file.write(os.urandom(16).hex() + "\n")
+                        file.flush()
+                        os.fsync(file.fileno())
+                    draft.rename(path)
+                text = path.read_text(encoding="ascii", errors="replace").strip()
+        except OSError as error:
+            raise home_problem(self.home, error) from error
+        if not re.fullmatch(r"[0-9a-f]{32}", text):
+            raise EnvironmentProblem(
+                f"{path} is damaged: it must hold 32 hexadecimal digits",
+                hint="restore it from a backup, or delete it when no local trial is running",
+            )
+        return text
+
+    def prepare_home(self) -> None:
+        """Create the home if absent and prove that it can be written to. Raises EnvironmentProblem in one sentence."""
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.logs_dir.mkdir(mode=0o700, exist_ok=True)
+            probe = self.home / f".probe-{os.getpid()}"
+            try:
+                probe.write_bytes(b"\0" * 4096)
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise home_problem(self.home, error) from error
+
+
+def home_problem(home: Path, error: OSError) -> EnvironmentProblem:
+    """One sentence about a home that cannot be used, from what the operating system said."""
+    hint = "set EVERTUNE_HOME to a directory that you can write to"
+    at = Path(os.fsdecode(error.filename)) if error.filename else home
+    name = "" if at.parent == home else f" ({at})" if at != home else ""
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        in_the_way = next((part for part in (at, *at.parents) if part.exists() and not part.is_dir()), at)
+        return EnvironmentProblem(f"the home {home} cannot be a directory: {in_the_way} is a file", hint=hint)
+    reason = (error.strerror or str(error)).lower()
+    return EnvironmentProblem(f"the home {home} cannot be written to: {reason}{name}", hint=hint)
+
+
+# ------------------------------------------------------------------------------------------------------ values
+
+
+def _home(text: str) -> Path:
+    path = Path(text).expanduser()
+    if re.search(r"[?#%\x00-\x1f\x7f]", text):
+        raise ValueError("a home must not contain ?, #, % or control characters, they mean something in database URLs")
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links and hide what the user wrote
+
+
+def _default_home(environ: Mapping[str, str]) -> Path:
+    base = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises without a passwd entry
+    if base == "~":
+        raise UsageError("HOME is not set and this user has no home directory", hint="set EVERTUNE_HOME to a directory")
+    try:
+        return _home(os.path.join(base, ".evertune"))  # noqa: PTH118
+    except ValueError as error:
+        raise UsageError(f'HOME is "{base}": {error}', hint="set EVERTUNE_HOME to another directory") from error
+
+
+def _name(text: str) -> str:
+    if len(text) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
+        raise ValueError("a namespace has at most 63 lower-case letters, digits and dashes, no dash at either end")
+    return text
+
+
+def _temporal_name(text: str) -> str:
+    if len(text) > 255 or not re.fullmatch(r"[A-Za-z0-9][-_.A-Za-z0-9]*", text):
+        raise ValueError("a Temporal namespace has letters, digits, dashes, dots and underscores, at most 255")
+    return text
+
+
+def _database_url(text: str) -> str:
+    scheme, separator, _ = text.partition("://")
+    dialect = scheme.partition("+")[0]
+    if not separator or dialect not in DATABASE_DIALECTS:
+        raise ValueError("a database URL begins with sqlite:///, mysql+pymysql:// or postgresql+psycopg://")
+    if text.startswith("sqlite") and re.fullmatch(r"sqlite(\+\w+)?://(/(:memory:)?)?", text):
+        raise ValueError("a database in memory cannot be shared by processes; name a file as sqlite:////path/to/file")
+    return text
+
+
+def _address(text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if "://" in text or not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("an address is host:port, as 127.0.0.1:7233")
+    return text
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 1024 <= int(text) <= 65535:
+        raise ValueError("a port is a whole number from 1024 to 65535")
+    return int(text)
+
+
+def _url(text: str) -> str:
+    if not re.match(r"https?://\S+$", text):
+        raise ValueError("a URL begins with http:// or https://")
+    return text.rstrip("/")
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"it must be one of {', '.join(choices)}")
+        return text.lower()
+
+    return parse
+
+
+_Parser = Callable[[str], Any]
+_SOURCES: dict[str, tuple[tuple[str, ...], _Parser]] = {
+    "home": (("EVERTUNE_HOME",), _home),
+    "namespace": (("EVERTUNE_NAMESPACE",), _name),
+    "database_url": (("EVERTUNE_DATABASE_URL",), _database_url),
+    "durability": (("EVERTUNE_DURABILITY",), _one_of("normal", "full")),
+    "temporal_address": (("EVERTUNE_TEMPORAL_ADDRESS", "TEMPORAL_ADDRESS"), _address),
+    "temporal_namespace": (("EVERTUNE_TEMPORAL_NAMESPACE", "TEMPORAL_NAMESPACE"), _temporal_name),
+    "temporal_port": (("EVERTUNE_TEMPORAL_PORT",), _port),
+    "ui_port": (("EVERTUNE_UI_PORT",), _port),
+    "ui_url": (("EVERTUNE_UI_URL",), _url),
+    "backend": (("EVERTUNE_BACKEND",), _one_of("local", "kubernetes")),
+    "log_level": ((), _one_of(*LOG_LEVELS)),
+    "log_format": ((), _one_of("auto", "human", "json")),
+}
+
+
+def _log_settings(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """EVERTUNE_LOG holds two settings, in any order: `debug`, `json`, `debug,json`."""
+    found: dict[str, str] = {}
+    text = environ.get("EVERTUNE_LOG", "").strip()
+    for word in filter(None, (part.strip().lower() for part in text.split(","))):
+        if word in LOG_LEVELS:
+            found["log_level"] = word
+        elif word in ("auto", "human", "json"):
+            found["log_format"] = word
+        else:
+            problems.append(
+                f'EVERTUNE_LOG is "{text}": it holds a level ({", ".join(LOG_LEVELS)}), '
+                "a format (auto, human, json), or both with a comma"
+            )
+            break
+    return found
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def _shown(name: str, text: str) -> str:
+    return _without_password(text) if name == "database_url" else text

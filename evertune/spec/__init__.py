@@ -1,0 +1,65 @@
+"""The Experiment: parse, expand, default, validate, render. Pure functions over text and plain data, no I/O.
+
+The CLI, the client and the `admit` activity call what is named here. Nothing here runs a trial or asks an algorithm.
+"""
+
+from __future__ import annotations
+
+from evertune.spec.build import quick_experiment
+from evertune.spec.catalog import Catalog
+from evertune.spec.check import Verdict, check, check_all, load_experiment, templates_of
+from evertune.spec.convert import (
+    algorithm_of,
+    backend_of,
+    collector_spec,
+    deadline_of,
+    on_completion_of,
+    search_problem,
+    seed_of,
+    settings_of,
+    to_budget,
+    to_objective,
+    to_space,
+    trial_deadline_of,
+    working_dir_of,
+)
+from evertune.spec.dimension import parse_dimension
+from evertune.spec.document import Document, Position, parse_documents
+from evertune.spec.model import Experiment
+from evertune.spec.scaffold import commented_yaml
+from evertune.spec.support import unsupported_here
+from evertune.spec.template import Templates, pod_labels, render_trial, trial_labels
+
+__all__ = [
+    "Catalog",
+    "Document",
+    "Experiment",
+    "Position",
+    "Templates",
+    "Verdict",
+    "algorithm_of",
+    "backend_of",
+    "check",
+    "check_all",
+    "collector_spec",
+    "commented_yaml",
+    "deadline_of",
+    "load_experiment",
+    "on_completion_of",
+    "parse_dimension",
+    "parse_documents",
+    "pod_labels",
+    "quick_experiment",
+    "render_trial",
+    "search_problem",
+    "seed_of",
+    "settings_of",
+    "templates_of",
+    "to_budget",
+    "to_objective",
+    "to_space",
+    "trial_deadline_of",
+    "trial_labels",
+    "unsupported_here",
+    "working_dir_of",
+]

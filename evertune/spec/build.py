@@ -1,0 +1,219 @@
+"""From the few things that only the user knows to a full Katib Experiment: one Job with one container `trial`.
+
+Shared by the short form, `tune` and `init`. `{lr}` in a command or an environment value becomes the placeholder of the
+parameter `lr`; `{trial.name}` and `{trial.namespace}` become those of the trial; other braces stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evertune.errors import UsageError
+from evertune.spec.findings import did_you_mean, quote
+from evertune.spec.model import JsonDict
+from evertune.spec.template import placeholder
+
+CONTAINER = "trial"
+DEFAULT_ALGORITHM = "tpe"
+DEFAULT_PARALLEL = 3
+
+_BRACES = re.compile(r"(?<!\$)\{([^{}]+)\}")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_METADATA = {
+    "trial.name": ("trialName", "${trialSpec.Name}"),
+    "trial.namespace": ("trialNamespace", "${trialSpec.Namespace}"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a short form or a command line says. `parameters` are Katib parameter specs."""
+
+    name: str
+    command: Sequence[str]
+    parameters: Sequence[JsonDict]
+    objective: JsonDict  # Katib's objective
+    algorithm: str = DEFAULT_ALGORITHM
+    settings: Mapping[str, str] = field(default_factory=dict)
+    trials: int | None = None
+    parallel: int | None = None
+    failures: int | None = None
+    image: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    metadata: JsonDict = field(default_factory=dict)
+    extra: JsonDict = field(default_factory=dict)  # further keys of spec: seed, deadline, workingDir, …
+
+    def manifest(self) -> JsonDict:
+        names = [parameter["name"] for parameter in self.parameters]
+        used: dict[str, None] = {}
+        command = [_with_placeholders(word, names, used) for word in self.command]
+        env = [
+            {"name": key, "value": _with_placeholders(value, names, used)} for key, value in self.environment.items()
+        ]
+        container: JsonDict = {"name": CONTAINER, "command": command}
+        if self.image:
+            container["image"] = self.image
+        if env:
+            container["env"] = env
+        template: JsonDict = {
+            "primaryContainerName": CONTAINER,
+            "trialParameters": [_trial_parameter(name) for name in used],
+            "trialSpec": {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "spec": {"template": {"spec": {"containers": [container], "restartPolicy": "Never"}}},
+            },
+        }
+        algorithm: JsonDict = {"algorithmName": self.algorithm}
+        if self.settings:
+            algorithm["algorithmSettings"] = [{"name": key, "value": value} for key, value in self.settings.items()]
+        spec: JsonDict = {"objective": dict(self.objective), "algorithm": algorithm}
+        parallel = self.parallel
+        if parallel is None:
+            enough = isinstance(self.trials, int) and 0 < self.trials < DEFAULT_PARALLEL
+            parallel = self.trials if enough else DEFAULT_PARALLEL
+        counts = (
+            ("parallelTrialCount", parallel),
+            ("maxTrialCount", self.trials),
+            ("maxFailedTrialCount", self.failures),
+        )
+        spec.update({key: value for key, value in counts if value is not None})
+        spec.update({"parameters": [dict(parameter) for parameter in self.parameters], "trialTemplate": template})
+        spec.update(self.extra)
+        return {
+            "apiVersion": "kubeflow.org/v1beta1",
+            "kind": "Experiment",
+            "metadata": {"name": self.name, **self.metadata},
+            "spec": spec,
+        }
+
+
+def _trial_parameter(name: str) -> JsonDict:
+    if name in _METADATA:
+        return {"name": _METADATA[name][0], "reference": _METADATA[name][1]}
+    return {"name": name, "reference": name}
+
+
+def _with_placeholders(text: str, names: Sequence[str], used: dict[str, None]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name = match[1].strip()
+        if name in names:
+            used[name] = None
+            return placeholder(name)
+        if name in _METADATA:
+            used[name] = None
+            return placeholder(_METADATA[name][0])
+        return match[0]
+
+    for name in names:  # Katib's own spelling is welcome too
+        if placeholder(name) in text:
+            used[name] = None
+    return _BRACES.sub(replace, text)
+
+
+def unused_parameters(names: Sequence[str], texts: Iterable[str]) -> dict[str, str | None]:
+    """Parameters that no text mentions, each with the misspelled `{word}` that was probably meant for it."""
+    used: dict[str, None] = {}
+    left: list[str] = []
+    for text in texts:
+        left.extend(_BRACES.findall(_with_placeholders(text, names, used)))
+    return {name: did_you_mean(name, left) for name in names if name not in used}
+
+
+def split_command(text: str) -> list[str]:
+    """The words of a command line. One that needs a shell (pipes, variables, several lines) gets `sh -c`.
+
+    Raises ValueError when a quote is not closed.
+    """
+    line = text.strip()
+    words = shlex.split(line)
+    if words and (_needs_shell(line) or _ASSIGNMENT.match(words[0])):
+        return ["sh", "-c", line]
+    return words
+
+
+def _needs_shell(line: str) -> bool:
+    inside = ""
+    before = " "
+    escaped = False
+    for char in line:
+        if escaped:
+            escaped = False
+        elif char == "\\" and inside != "'":
+            escaped = True
+        elif inside:
+            if char == inside:
+                inside = ""
+            elif inside == '"' and char in "$`":
+                return True
+        elif char in "'\"":
+            inside = char
+        elif char in "|&;<>()$`*?\n" or (char in "#~" and before.isspace()):
+            return True
+        before = char
+    return False
+
+
+def quick_experiment(
+    *,
+    name: str,
+    command: Sequence[str] | str,
+    parameters: Sequence[JsonDict],
+    direction: str,
+    metric: str,
+    goal: float | None = None,
+    additional: Sequence[str] = (),
+    trials: int | None = None,
+    parallel: int | None = None,
+    failures: int | None = None,
+    algorithm: str = DEFAULT_ALGORITHM,
+    settings: Mapping[str, str] | None = None,
+    image: str | None = None,
+    namespace: str | None = None,
+    seed: int | None = None,
+    working_dir: str | None = None,
+    deadline: str | None = None,
+    trial_deadline: str | None = None,
+) -> JsonDict:
+    """A full Experiment from the flags of `tune` or the answers of `init`, not yet checked; raises UsageError.
+
+    `parameters` come from `parse_dimension`, `command` holds `{name}` where a value goes.
+    """
+    words = _words(command)
+    names = [str(parameter["name"]) for parameter in parameters]
+    for parameter, meant in unused_parameters(names, words).items():
+        mend = f"you wrote {{{meant}}}: {{{parameter}}}" if meant else f"write {{{parameter}}} where its value goes"
+        raise UsageError(f"the command does not use the parameter {quote(parameter)}", mend)
+    objective: JsonDict = {"type": direction, "objectiveMetricName": metric}
+    if goal is not None:
+        objective["goal"] = goal
+    if additional:
+        objective["additionalMetricNames"] = list(additional)
+    extra = {"seed": seed, "workingDir": working_dir, "deadline": deadline, "trialDeadline": trial_deadline}
+    return Plan(
+        name=name,
+        command=words,
+        parameters=parameters,
+        objective=objective,
+        algorithm=algorithm,
+        settings=settings or {},
+        trials=trials,
+        parallel=parallel,
+        failures=failures,
+        image=image,
+        metadata={"namespace": namespace} if namespace else {},
+        extra={key: value for key, value in extra.items() if value is not None},
+    ).manifest()
+
+
+def _words(command: Sequence[str] | str) -> list[str]:
+    try:
+        words = split_command(command) if isinstance(command, str) else list(command)
+    except ValueError:
+        raise UsageError(f"a quote is not closed in {quote(command)}") from None
+    if not words:
+        raise UsageError("the command is empty", "for example: python train.py --lr {lr}")
+    return words

@@ -1,0 +1,127 @@
+"""The verdict on one document: decoded, expanded, defaulted, and every rule applied, all problems at once.
+
+`check` serves `evertune validate` and `run`; `load_experiment` serves `admit` and the client. `support` answers
+the second question, asked at admission: can this version run it on that backend?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from evertune.errors import Problem, SpecError
+from evertune.spec import short
+from evertune.spec.catalog import Catalog
+from evertune.spec.defaults import set_defaults
+from evertune.spec.document import Document, too_big
+from evertune.spec.findings import Findings
+from evertune.spec.model import Experiment
+from evertune.spec.rules import apply_rules
+from evertune.spec.structure import decode, describe
+from evertune.spec.template import Templates
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`experiment` is complete and defaulted, or None when there are problems."""
+
+    document: Document
+    experiment: Experiment | None
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    @property
+    def valid(self) -> bool:
+        return not self.problems
+
+
+def check(
+    document: Document,
+    catalog: Catalog | None = None,
+    *,
+    templates: Templates | None = None,
+    backend: str | None = None,
+) -> Verdict:
+    """Judge one parsed document. Never raises for what is in it.
+
+    Without `catalog` the algorithm's name and settings are not judged; without `templates` a ConfigMap template gets a
+    warning instead of a check. `backend`, when known, adds warnings that only matter there.
+    """
+    if document.problems:
+        return Verdict(document, None, list(document.problems))
+    data: Any = document.data
+    findings = Findings(document)
+    if not isinstance(data, dict):
+        findings.error("", "Parse", f"an Experiment is a mapping of keys to values, not {describe(data)}")
+        return Verdict(document, None, findings.errors)
+    if short.is_short(data):
+        expansion = short.expand(document, findings)
+        if expansion is None:
+            return Verdict(document, None, findings.errors, findings.warnings)
+        data = expansion.data
+        findings.translate_with(expansion.translate)
+    experiment = decode(data, findings)
+    set_defaults(experiment)
+    apply_rules(experiment, findings, catalog=catalog, templates=templates, backend=backend)
+    errors = findings.errors
+    return Verdict(document, None if errors else experiment, errors, findings.warnings)
+
+
+def load_experiment(data: Any, catalog: Catalog | None = None, *, templates: Templates | None = None) -> Experiment:
+    """The complete Experiment in plain data (a decoded JSON or YAML document); raises SpecError with all problems."""
+    reason = too_big(data)
+    if reason is not None:
+        raise SpecError.of([Problem(path="", type="Parse", message=reason)])
+    verdict = check(Document(source="", data=data), catalog, templates=templates)
+    if verdict.experiment is None:
+        raise SpecError.of(verdict.problems)
+    return verdict.experiment
+
+
+def check_all(
+    documents: list[Document],
+    catalog: Catalog | None = None,
+    *,
+    templates: Templates | None = None,
+    backend: str | None = None,
+) -> list[Verdict]:
+    """One verdict per document of a file. ConfigMaps beside an Experiment serve it as templates, and are valid."""
+    beside = templates_of(documents)
+    verdicts: list[Verdict] = []
+    for document in documents:
+        if _is_config_map(document):
+            verdicts.append(Verdict(document, None))
+            continue
+        wanted = _config_map_key(document.data)
+        known = {**(templates or {}), **beside} if templates is not None or wanted in beside else None
+        verdicts.append(check(document, catalog, templates=known, backend=backend))
+    return verdicts
+
+
+def templates_of(documents: list[Document]) -> dict[tuple[str, str, str], str]:
+    """The trial templates in the ConfigMaps among `documents`, by (namespace, name, key)."""
+    found: dict[tuple[str, str, str], str] = {}
+    for document in documents:
+        if not _is_config_map(document):
+            continue
+        metadata = document.data.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        texts = document.data.get("data")
+        for key, text in (texts if isinstance(texts, dict) else {}).items():
+            if isinstance(text, str):
+                found[str(metadata.get("namespace", "default")), str(metadata.get("name", "")), key] = text
+    return found
+
+
+def _is_config_map(document: Document) -> bool:
+    data = document.data
+    return isinstance(data, dict) and data.get("kind") == "ConfigMap" and data.get("apiVersion") == "v1"
+
+
+def _config_map_key(data: Any) -> tuple[str, str, str] | None:
+    for key in ("spec", "trialTemplate", "configMap"):
+        data = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return None
+    namespace, name, path = (str(data.get(key, "")) for key in ("configMapNamespace", "configMapName", "templatePath"))
+    return namespace, name, path

@@ -1,0 +1,169 @@
+"""A checked Experiment as the plain values that algorithms, workflows and collectors speak.
+
+Call these only with what `check` or `load_experiment` returned: they rely on all rules having held.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from evertune.domain.metrics import CollectorSpec, Objective, ObjectiveType, Strategy
+from evertune.domain.records import Budget
+from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
+from evertune.spec.model import Experiment, ExperimentSpec, ObjectiveSpec, ParameterSpec
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+\Z")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def _spec(experiment: Experiment) -> ExperimentSpec:
+    return experiment.spec or ExperimentSpec()
+
+
+def to_space(experiment: Experiment) -> SearchSpace:
+    return SearchSpace(tuple(to_parameter(parameter) for parameter in _spec(experiment).parameters or ()))
+
+
+def to_parameter(parameter: ParameterSpec) -> Parameter:
+    """One checked search parameter; raises ValueError where a rule did not hold."""
+    kind = ParameterType(parameter.parameter_type or "")
+    space = parameter.feasible_space
+    name = parameter.name or ""
+    if space is None:
+        raise ValueError(f"{name} has no feasibleSpace")
+    if kind in (ParameterType.DISCRETE, ParameterType.CATEGORICAL):
+        return Parameter(name=name, type=kind, values=tuple(space.items or ()))
+    low, high = number(space.min), number(space.max)
+    step = number(space.step) if space.step else None
+    if kind is ParameterType.INT and step is not None:
+        step = float(max(1, round(step)))
+    distribution = Distribution.UNIFORM
+    if space.distribution and space.distribution != "unknown":
+        distribution = Distribution(space.distribution)
+    return Parameter(name=name, type=kind, low=low, high=high, step=step, distribution=distribution)
+
+
+def number(text: str | None) -> float:
+    """A finite number written as text; raises ValueError otherwise. Underscores and words are not numbers here."""
+    if text is None or "_" in text:
+        raise ValueError(text)
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def to_objective(experiment: Experiment) -> Objective:
+    spec = _spec(experiment).objective or ObjectiveSpec()
+    known = {strategy.value for strategy in Strategy}
+    return Objective(
+        type=ObjectiveType(spec.type or ""),
+        metric=spec.objective_metric_name or "",
+        goal=spec.goal,
+        additional=tuple(spec.additional_metric_names or ()),
+        strategies={
+            strategy.name: Strategy(strategy.value)
+            for strategy in spec.metric_strategies or ()
+            if strategy.name and strategy.value in known
+        },
+    )
+
+
+def to_budget(experiment: Experiment) -> Budget:
+    spec = _spec(experiment)
+    return Budget(
+        parallel=spec.parallel_trial_count or 3,
+        max_trials=spec.max_trial_count,
+        max_failed=spec.max_failed_trial_count,
+    )
+
+
+def algorithm_of(experiment: Experiment) -> str:
+    algorithm = _spec(experiment).algorithm
+    return (algorithm and algorithm.algorithm_name) or ""
+
+
+def settings_of(experiment: Experiment) -> dict[str, str]:
+    algorithm = _spec(experiment).algorithm
+    settings = (algorithm and algorithm.algorithm_settings) or ()
+    return {setting.name: setting.value or "" for setting in settings if setting.name}
+
+
+def seed_of(experiment: Experiment) -> int | None:
+    """The user's seed (`spec.seed`, else Katib's setting `random_state`), or None: draw one and store it."""
+    seed = _spec(experiment).seed
+    if seed is not None:
+        return seed
+    settings = settings_of(experiment)
+    text = settings.get("random_state", settings.get("seed", ""))
+    return int(text) if text.isascii() and text.isdigit() and int(text) < 2**31 else None
+
+
+def search_problem(experiment: Experiment, seed: int) -> SearchProblem:
+    budget = to_budget(experiment)
+    return SearchProblem(
+        space=to_space(experiment),
+        direction=to_objective(experiment).type,
+        seed=seed,
+        settings=settings_of(experiment),
+        max_trials=budget.max_trials,
+        parallel=budget.parallel,
+    )
+
+
+def collector_spec(experiment: Experiment) -> CollectorSpec:
+    collecting = _spec(experiment).metrics_collector_spec
+    source = collecting.source if collecting else None
+    place = source.file_system_path if source else None
+    filters = source.filter.metrics_format if source and source.filter else None
+    return CollectorSpec(
+        kind=(collecting and collecting.collector and collecting.collector.kind) or "StdOut",
+        metrics=to_objective(experiment).metrics,
+        filters=tuple(filters or ()),
+        path=place.path if place else None,
+        format=place.format if place else None,
+    )
+
+
+def parse_duration(value: str | float) -> float:
+    """Seconds in `90`, `"45s"`, `"2h30m"` or `"1.5d"`; raises ValueError."""
+    if isinstance(value, int | float):
+        seconds = float(value)
+    elif _DURATION.match(value.replace(" ", "")):
+        parts = _DURATION_PART.findall(value.replace(" ", ""))
+        seconds = math.fsum(float(amount) * _UNITS[unit] for amount, unit in parts)
+    else:
+        raise ValueError(value)
+    if not 0 < seconds < 1e9:
+        raise ValueError(value)
+    return seconds
+
+
+def deadline_of(experiment: Experiment) -> float | None:
+    """Seconds that the whole experiment may take."""
+    value = _spec(experiment).deadline
+    return None if value is None else parse_duration(value)
+
+
+def trial_deadline_of(experiment: Experiment) -> float | None:
+    """Seconds that one attempt of a trial may take."""
+    value = _spec(experiment).trial_deadline
+    return None if value is None else parse_duration(value)
+
+
+def on_completion_of(experiment: Experiment) -> str:
+    """`cancel` or `drain`: what happens to running trials once there is a verdict."""
+    return _spec(experiment).on_completion or "cancel"
+
+
+def working_dir_of(experiment: Experiment) -> str | None:
+    """The directory local trials run in; None is the submitter's. A relative one is below the submitter's."""
+    return _spec(experiment).working_dir
+
+
+def backend_of(experiment: Experiment) -> str | None:
+    """What the annotation `evertune.io/backend` asks for."""
+    annotations = (experiment.metadata and experiment.metadata.annotations) or {}
+    return annotations.get("evertune.io/backend")

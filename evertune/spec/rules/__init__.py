@@ -1,0 +1,39 @@
+"""Every rule of an Experiment: Katib's, with its error classes and paths, and ours where Katib would hang.
+
+Called by `spec.check` on a decoded and defaulted Experiment. Rules report into Findings and never raise; each module
+covers one part of the spec.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evertune.spec.rules.collector import check_collector
+from evertune.spec.rules.experiment import check_experiment, check_extensions
+from evertune.spec.rules.parameters import check_parameters
+from evertune.spec.rules.search import check_algorithm, check_early_stopping
+from evertune.spec.rules.template import check_template
+
+if TYPE_CHECKING:
+    from evertune.spec.catalog import Catalog
+    from evertune.spec.findings import Findings
+    from evertune.spec.model import Experiment
+    from evertune.spec.template import Templates
+
+
+def apply_rules(
+    experiment: Experiment,
+    findings: Findings,
+    *,
+    catalog: Catalog | None,
+    templates: Templates | None,
+    backend: str | None,
+) -> None:
+    if not check_experiment(experiment, findings):
+        return
+    check_extensions(experiment, findings)
+    check_parameters(experiment, findings)
+    check_template(experiment, findings, templates=templates, backend=backend)
+    check_collector(experiment, findings)
+    check_early_stopping(experiment, findings)
+    check_algorithm(experiment, findings, catalog)

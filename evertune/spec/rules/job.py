@@ -1,0 +1,85 @@
+"""The typed shape of a batch/v1 Job: unknown fields and wrong types, which an API server would refuse at each trial.
+
+`job_schema.json` is written from the Kubernetes client's models (see tests/unit/spec/job_schema.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from evertune.spec.document import child_path
+from evertune.spec.findings import did_you_mean, quote
+from evertune.spec.structure import describe
+
+_WANTED = {"str": "text", "int": "a whole number", "bool": "true or false"}
+
+
+class Misfit(NamedTuple):
+    path: str
+    message: str
+    hint: str | None
+
+
+@cache
+def _schema() -> dict[str, dict[str, str]]:
+    text = files("evertune.spec.rules").joinpath("job_schema.json").read_text("utf-8")
+    schema: dict[str, dict[str, str]] = json.loads(text)
+    return schema
+
+
+def job_misfits(job: dict[str, Any], path: str) -> list[Misfit]:
+    """What a typed Job would lose or refuse, with the path of each place below `path`."""
+    return list(_misfits(job, "V1Job", path))
+
+
+def _misfits(value: Any, kind: str, path: str) -> Iterator[Misfit]:
+    if value is None or kind == "object":
+        return
+    if kind.startswith("List["):
+        if not isinstance(value, list):
+            yield Misfit(path, f"must be a list, not {describe(value)}", 'start each entry with "- "')
+            return
+        for index, item in enumerate(value):
+            yield from _misfits(item, kind[5:-1], f"{path}[{index}]")
+    elif kind.startswith("Dict["):
+        if not isinstance(value, dict):
+            yield Misfit(path, f"must be a mapping, not {describe(value)}", None)
+            return
+        for key, item in value.items():
+            yield from _misfits(item, kind[5:-1].partition(", ")[2], child_path(path, key))
+    elif kind in _WANTED or kind == "quantity":
+        yield from _scalar(value, kind, path)
+    elif not isinstance(value, dict):
+        yield Misfit(path, f"must be a mapping, not {describe(value)}", None)
+    else:
+        fields = _schema()[kind]
+        for key, item in value.items():
+            here = child_path(path, key)
+            if key in fields:
+                yield from _misfits(item, fields[key], here)
+            else:
+                close = did_you_mean(key, fields)
+                yield Misfit(
+                    here, f"{quote(key)} is not a field of it", f"did you mean {quote(close)}?" if close else None
+                )
+
+
+def _scalar(value: Any, kind: str, path: str) -> Iterator[Misfit]:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {
+        "str": isinstance(value, str),
+        "bool": isinstance(value, bool),
+        "int": number and value == int(value),
+        "quantity": isinstance(value, str) or number,
+    }[kind]
+    if not fits:
+        hint = None
+        if kind == "str" and isinstance(value, bool | int | float):
+            hint = f'quote it: "{quote(value)}"'
+        elif kind == "int" and isinstance(value, str) and "evertune-placeholder" in value:
+            hint = "a parameter is always text here; use a ConfigMap template for a number"
+        yield Misfit(path, f"must be {_WANTED.get(kind, 'a quantity')}, not {describe(value)}", hint)

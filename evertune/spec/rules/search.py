@@ -1,0 +1,117 @@
+"""Rules about who searches and who stops early: names and settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evertune.domain.metrics import ObjectiveType
+from evertune.domain.space import SearchProblem, SearchSpace
+from evertune.spec.convert import seed_of, settings_of, to_parameter
+from evertune.spec.findings import Findings, quote, suggestion
+from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
+
+if TYPE_CHECKING:
+    from evertune.spec.catalog import Catalog
+
+# Katib's own names: right in a file, but not every version of evertune runs all of them.
+KATIB_ALGORITHMS = (
+    "random", "grid", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes", "sobol", "hyperband", "pbt", "enas",
+    "darts",
+)  # fmt: skip
+KATIB_EARLY_STOPPING = {"medianstop": {"min_trials_required": 1, "start_step": 1}}  # setting -> smallest value
+
+
+def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog | None) -> None:
+    spec = experiment.spec or ExperimentSpec()
+    algorithm = spec.algorithm
+    if algorithm is None:
+        hint = "write algorithm: {algorithmName: tpe}"
+        findings.error("spec.algorithm", "Required", "algorithm is missing", hint)
+        return
+    name, path = algorithm.algorithm_name, "spec.algorithm.algorithmName"
+    settings = algorithm.algorithm_settings or []
+    _check_setting_names(settings, "spec.algorithm.algorithmSettings", findings)
+    if not name:
+        findings.error(path, "Required", "the algorithm's name is missing", "random and tpe are good starts")
+        return
+    if catalog is None or findings.broken(path):
+        return
+    names = catalog.names()
+    if name not in names:
+        known = name in KATIB_ALGORITHMS
+        message = f"{quote(name)} is not {'available in this version' if known else 'an algorithm'}"
+        hint = f"known: {' '.join(names)}" if known else suggestion(name, names, "known")
+        findings.error(path, "Invalid", message, hint)
+        return
+    complete, problem = _problem(experiment, findings)
+    if problem is None:
+        return
+    problems = catalog.check(name, problem)
+    # Without the whole space an algorithm can still judge its own settings.
+    findings.adopt(p for p in problems if complete or p.path.startswith("spec.algorithm"))
+
+
+def _problem(experiment: Experiment, findings: Findings) -> tuple[bool, SearchProblem | None]:
+    """The problem as far as it is sound, and whether that is all of it."""
+    spec = experiment.spec or ExperimentSpec()
+    parameters = []
+    for index, parameter in enumerate(spec.parameters or ()):
+        if not findings.has_errors_below(f"spec.parameters[{index}]"):
+            parameters.append(to_parameter(parameter))
+    names = {parameter.name for parameter in parameters}
+    direction = (spec.objective and spec.objective.type) or ""
+    if direction not in ("minimize", "maximize") or len(names) < len(parameters):
+        return False, None
+    most, parallel = spec.max_trial_count, spec.parallel_trial_count or 1
+    problem = SearchProblem(
+        space=SearchSpace(tuple(parameters)),
+        direction=ObjectiveType(direction),
+        seed=seed_of(experiment) or 0,
+        settings=settings_of(experiment),
+        max_trials=most if most is None or most > 0 else None,
+        parallel=max(1, parallel),
+    )
+    return len(parameters) == len(spec.parameters or ()), problem
+
+
+def _check_setting_names(settings: list[AlgorithmSetting], path: str, findings: Findings) -> None:
+    seen: set[str] = set()
+    for index, setting in enumerate(settings):
+        if not setting.name:
+            findings.error(f"{path}[{index}].name", "Required", "the setting's name is missing")
+        elif setting.name in seen:
+            findings.error(f"{path}[{index}].name", "Duplicate", f"{quote(setting.name)} is set twice", "keep one")
+        if setting.value is None:
+            findings.error(f"{path}[{index}].value", "Required", f"{quote(setting.name)} has no value")
+        seen.add(setting.name or "")
+
+
+def check_early_stopping(experiment: Experiment, findings: Findings) -> None:
+    stopping = (experiment.spec or ExperimentSpec()).early_stopping
+    if stopping is None:
+        return
+    path = "spec.earlyStopping"
+    name = stopping.algorithm_name
+    settings = stopping.algorithm_settings or []
+    _check_setting_names(settings, f"{path}.algorithmSettings", findings)
+    if not name:
+        findings.error(f"{path}.algorithmName", "Required", "the rule's name is missing", "known: medianstop")
+        return
+    if name not in KATIB_EARLY_STOPPING:
+        hint = suggestion(name, KATIB_EARLY_STOPPING, "known")
+        findings.error(f"{path}.algorithmName", "Invalid", f"{quote(name)} is not an early stopping rule", hint)
+        return
+    known = KATIB_EARLY_STOPPING[name]
+    for index, setting in enumerate(settings):
+        at = f"{path}.algorithmSettings[{index}]"
+        if setting.name and setting.name not in known:
+            hint = suggestion(setting.name, known, "known")
+            findings.error(f"{at}.name", "Invalid", f"{quote(setting.name)} is not a setting of {name}", hint)
+        elif setting.name and setting.value is not None:
+            text = setting.value.strip()
+            if not (
+                text.isascii() and text.lstrip("+").isdigit() and len(text) < 10 and int(text) >= known[setting.name]
+            ):
+                message = f"{setting.name} must be a whole number of at least {known[setting.name]}, not {quote(text)}"
+                findings.error(f"{at}.value", "Invalid", message)
+    findings.warn(path, "this version does not stop trials early: every trial runs to its end")

@@ -1,0 +1,158 @@
+"""Trial templates: placeholders, metadata references, and the manifest of one trial.
+
+Substitution is Katib's: plain text replacement over the JSON of an inline `trialSpec`, or over the raw text of a
+ConfigMap template, then parsed. The runners call `render_trial` for each attempt, `evertune render` shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from evertune.domain.space import Value, value_text
+from evertune.errors import Problem, SpecError
+from evertune.spec.document import parse_documents
+from evertune.spec.findings import did_you_mean, quote
+from evertune.spec.model import Experiment, JsonDict, TrialTemplate
+
+Templates = Mapping[tuple[str, str, str], str]  # (namespace, ConfigMap name, templatePath) -> text
+
+PLACEHOLDER = re.compile(r"\$\{trialParameters\.(.+?)\}")
+_METADATA = re.compile(r"\$\{trialSpec\.(.+?)\}")
+_METADATA_INDEX = re.compile(r"(Annotations|Labels)\[(.+)\]\Z")
+
+EXPERIMENT_LABEL = "katib.kubeflow.org/experiment"
+TRIAL_LABEL = "katib.kubeflow.org/trial"
+
+
+def placeholder(name: str) -> str:
+    return f"${{trialParameters.{name}}}"
+
+
+def metadata_key(reference: str) -> tuple[str, str | None] | None:
+    """(`Name`, None) or (`Labels`, key) for a `${trialSpec.…}` reference, None for anything else.
+
+    As in Katib the reference is searched for, not matched whole: text around it is ignored.
+    """
+    found = _METADATA.search(reference)
+    if found is None:
+        return None
+    if found[1] in ("Name", "Namespace", "Kind", "APIVersion"):
+        return found[1], None
+    indexed = _METADATA_INDEX.match(found[1])
+    return (indexed[1], indexed[2]) if indexed else None
+
+
+def template_text(template: TrialTemplate, templates: Templates | None = None) -> str | None:
+    """The text that placeholders are replaced in; None when the ConfigMap is not at hand."""
+    if template.config_map is not None:
+        source = template.config_map
+        key = (source.config_map_namespace or "", source.config_map_name or "", source.template_path or "")
+        return (templates or {}).get(key)
+    return json.dumps(template.trial_spec, ensure_ascii=False)
+
+
+def parse_template(text: str, *, inline: bool) -> JsonDict:
+    """The object in a template's text; raises ValueError with the reason."""
+    if inline:
+        data = json.loads(text)
+    else:
+        document = parse_documents(text, "template")[0]
+        if document.problems:
+            raise ValueError(document.problems[0].message)
+        data = document.data
+    if not isinstance(data, dict):
+        raise ValueError("it is not a mapping")
+    if not isinstance(data.get("kind"), str) or not data["kind"]:
+        raise ValueError("it has no kind")
+    return data
+
+
+def render_trial(
+    experiment: Experiment,
+    *,
+    trial_name: str,
+    namespace: str | None = None,
+    parameters: Mapping[str, Value],
+    templates: Templates | None = None,
+) -> JsonDict:
+    """The trial's object with all values filled in, named and namespaced; raises SpecError.
+
+    Every assignment must be consumed and every reference assigned, as Katib checks at trial creation.
+    """
+    template = (experiment.spec and experiment.spec.trial_template) or TrialTemplate()
+    text = template_text(template, templates)
+    if text is None:
+        raise _failure("spec.trialTemplate.configMap", "the ConfigMap template is not at hand")
+    inline = template.config_map is None
+    space = namespace or experiment.namespace
+    original = _original(template, text, inline=inline)
+    consumed: set[str] = set()
+    for index, parameter in enumerate(template.trial_parameters or ()):
+        name, reference = parameter.name or "", parameter.reference or ""
+        path = f"spec.trialTemplate.trialParameters[{index}].reference"
+        key = metadata_key(reference)
+        if key is not None:
+            value: str = _metadata(original, key, path, trial_name, space)
+        elif reference in parameters:
+            value = value_text(parameters[reference])
+            consumed.add(reference)
+        else:
+            hint = f"did you mean {quote(close)}?" if (close := did_you_mean(reference, parameters)) else None
+            raise _failure(path, f"no value for {quote(reference)}", hint)
+        text = text.replace(placeholder(name), value)
+    if unused := sorted(set(parameters) - consumed):
+        raise _failure("spec.trialTemplate.trialParameters", f"nothing refers to {', '.join(unused)}")
+    try:
+        manifest = parse_template(text, inline=inline)
+    except (ValueError, RecursionError) as error:
+        message = f"the template is not readable after substitution: {error}"
+        raise _failure("spec.trialTemplate", message, 'a value may hold no " or \\') from None
+    metadata = manifest.get("metadata")
+    manifest["metadata"] = {**(metadata if isinstance(metadata, dict) else {}), "name": trial_name, "namespace": space}
+    return manifest
+
+
+def _original(template: TrialTemplate, text: str, *, inline: bool) -> JsonDict:
+    """The template before substitution: metadata references read from it. Empty when it only parses afterwards."""
+    if inline:
+        return template.trial_spec or {}
+    try:
+        return parse_template(PLACEHOLDER.sub("0", text), inline=False)
+    except ValueError:
+        return {}
+
+
+def _metadata(original: JsonDict, key: tuple[str, str | None], path: str, trial_name: str, namespace: str) -> str:
+    field, index = key
+    if index is None:
+        found: Any = {
+            "Name": trial_name,
+            "Namespace": namespace,
+            "Kind": original.get("kind"),
+            "APIVersion": original.get("apiVersion"),
+        }[field]
+        if isinstance(found, str):
+            return found
+        raise _failure(path, f"the template has no {'kind' if field == 'Kind' else 'apiVersion'}")
+    table = (original.get("metadata") or {}).get(field.lower()) or {}
+    if index not in table:
+        raise _failure(path, f"the template's metadata.{field.lower()} has no {quote(index)}")
+    return str(table[index])
+
+
+def _failure(path: str, message: str, hint: str | None = None) -> SpecError:
+    return SpecError.of([Problem(path=path, type="Invalid", message=message, hint=hint)])
+
+
+def trial_labels(experiment: Experiment, assigned: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Labels of a trial: the experiment's, its name, and what the algorithm gave it."""
+    own = (experiment.metadata and experiment.metadata.labels) or {}
+    return {**own, EXPERIMENT_LABEL: experiment.name, **(assigned or {})}
+
+
+def pod_labels(experiment: Experiment, trial_name: str, assigned: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Labels of every pod of a trial."""
+    return {**trial_labels(experiment, assigned), TRIAL_LABEL: trial_name}

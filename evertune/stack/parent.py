@@ -1,0 +1,324 @@
+"""The stack's parent: starts Temporal and the worker, and starts each again when it dies.
+
+One small process per home, started by `evertune.stack.ensure_up` through `python -m evertune.stack`. It sleeps until
+a child ends, a signal comes or a restart is due. When it dies its children go on; the next parent finds them on
+record and adopts them. It knows nothing of experiments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from evertune import __version__
+from evertune.app import child_environment
+from evertune.errors import EnvironmentProblem
+from evertune.settings import Settings, home_problem
+from evertune.stack import ports, temporal
+from evertune.stack.files import cap_log
+from evertune.stack.processes import Held, Identity, alive, group_members, open_pidfd, send
+from evertune.stack.shutdown import stop_services
+from evertune.stack.state import Service, StackState, answers, log_file, parent_lock, ports_file
+
+FIRST_DELAY_S, MAX_DELAY_S = 0.2, 30.0  # between a death and the next start; doubles with each quick death
+QUICK_DEATH_S = 60.0  # who lived longer starts again with the first delay
+CHECK_STARTED_S = 0.05  # only while Temporal is starting
+PREPARE_TIMEOUT_S = 10.0
+HOUSEKEEPING_S = 60.0  # log sizes; also how late a death is noticed should a wait ever miss it
+NO_PIDFD_POLL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run; made by `ensure_up`, which may import what the parent must not."""
+
+    program: str | None  # the Temporal binary; None: a configured server is used, only the worker is ours
+    worker_command: list[str]
+    search_attributes: dict[str, str]
+    database: str  # digest of the database's URL, for the record
+
+    def as_json(self) -> str:
+        return json.dumps([self.program, self.worker_command, self.search_attributes, self.database])
+
+    @classmethod
+    def of(cls, text: str) -> Plan:
+        return cls(*json.loads(text))
+
+
+class Child:
+    """A supervised process at run time: its record, what we can wait on, and when it is due to start (again)."""
+
+    def __init__(self, name: str, record: Service) -> None:
+        self.name = name
+        self.record = record
+        self.process: subprocess.Popen[bytes] | None = None  # None when adopted
+        self.pidfd: int | None = None
+        self.since = time.monotonic()
+        self.due = self.since
+
+    @property
+    def running(self) -> bool:
+        return self.record.identity is not None
+
+    def watch(self, identity: Identity) -> None:
+        self.pidfd = open_pidfd(identity)
+
+    def ended(self) -> str | None:
+        """How it ended; None while it lives. Reaps our own children."""
+        if self.process is not None and (code := self.process.poll()) is not None:
+            return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        if self.process is None and not alive(self.record.identity):
+            return "ended while no parent watched"
+        return None
+
+    def died(self, how: str) -> None:
+        quick = time.monotonic() - self.since < QUICK_DEATH_S
+        self.record.failures = self.record.failures + 1 if quick else 1
+        self.record.identity, self.record.ready, self.record.exit = None, False, how
+        self.process = None
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+        self.postpone()
+
+    def postpone(self) -> None:
+        exponent = min(max(self.record.failures, 1) - 1, 16)
+        self.due = time.monotonic() + min(MAX_DELAY_S, FIRST_DELAY_S * 2**exponent)
+
+
+class Parent:
+    def __init__(self, settings: Settings, plan: Plan, *, lock: int) -> None:
+        self.settings = settings
+        self.lock = lock
+        self.plan = plan
+        self.environment = {**child_environment(), **settings.environment()}
+        before = StackState.load(settings.state_file)
+        self.state = StackState(
+            version=__version__,
+            database=plan.database,
+            database_shown=settings.shown_database_url,
+            embedded=plan.program is not None,
+            temporal_namespace=settings.temporal_namespace,
+            temporal_address=settings.temporal_address or (before.temporal_address if before else ""),
+            ui_url=settings.ui_url if plan.program is None else (before.ui_url if before else None),
+            temporal=before.temporal if before and plan.program is not None else Service(),
+            worker=before.worker if before else Service(),
+        )
+        self.temporal = Child("temporal", self.state.temporal)
+        self.worker = Child("worker", self.state.worker)
+        self.children = [self.worker] if plan.program is None else [self.temporal, self.worker]
+        self.next_housekeeping = time.monotonic()
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def run(self, on_started: Callable[[], None]) -> None:
+        """Supervise until SIGTERM, which stops the stack but no trial. `on_started` is called once adopted children
+        are on record."""
+        with _signals() as wake:
+            self._adopt()
+            self._save()
+            on_started()
+            while True:
+                stopping = self._sleep(wake)
+                self._notice_deaths()
+                if stopping or not self._home_is_ours():
+                    break
+                self._start_due()
+                self._check_temporal()
+                self._housekeeping()
+        _say("stopping: the stack goes down, trials go on")
+        stop_services(self.settings, self.state)
+
+    def _adopt(self) -> None:
+        for child in self.children:
+            identity = child.record.identity
+            if identity is None:
+                child.record.failures = 0
+            elif alive(identity):
+                child.watch(identity)
+                _say(f"{child.name} is running already, pid {identity.pid}")
+            else:
+                child.record.identity, child.record.ready, child.record.failures = None, False, 0
+
+    def _home_is_ours(self) -> bool:
+        """False when the home was deleted under us: a next stack there could not know of this one."""
+        try:
+            found = parent_lock(self.settings).stat()
+        except OSError as error:
+            return not isinstance(error, (FileNotFoundError, NotADirectoryError))
+        return os.path.samestat(found, os.fstat(self.lock))
+
+    def _sleep(self, wake: socket.socket) -> bool:
+        """Wait for something to do. True when a signal asks to stop."""
+        due = [child.due for child in self.children if not child.running and self._may_start(child)]
+        if self.temporal.running and not self.temporal.record.ready:
+            due.append(self.temporal.due)
+        timeout_s = max(0.0, min([self.next_housekeeping, *due]) - time.monotonic())
+        poller = select.poll()
+        poller.register(wake, select.POLLIN)
+        for child in self.children:
+            if child.pidfd is not None:
+                poller.register(child.pidfd, select.POLLIN)
+            elif child.running:
+                timeout_s = min(timeout_s, NO_PIDFD_POLL_S)
+        events = poller.poll(timeout_s * 1000)
+        return any(descriptor == wake.fileno() for descriptor, _ in events) and _drain(wake)
+
+    def _notice_deaths(self) -> None:
+        for child in self.children:
+            if not child.running or (how := child.ended()) is None:
+                continue
+            assert child.record.identity is not None
+            pid = child.record.identity.pid
+            _say(f"{child.name}, pid {pid}, ended: {how}")
+            for orphan in group_members(pid, f"EVERTUNE_HOME={self.settings.home}"):
+                send(orphan, signal.SIGKILL)  # what a killed worker left in its own group: processes that ask
+            child.died(how)
+            self._save()
+
+    def _may_start(self, child: Child) -> bool:
+        return child is self.temporal or self.plan.program is None or self.temporal.record.ready
+
+    def _start_due(self) -> None:
+        for child in self.children:
+            if child.running or child.due > time.monotonic() or not self._may_start(child):
+                continue
+            try:
+                self._start_temporal() if child is self.temporal else self._start_worker()
+                self.state.problem = None
+            except (OSError, EnvironmentProblem) as error:
+                problem = home_problem(self.settings.home, error) if isinstance(error, OSError) else error
+                child.record.failures += 1
+                child.postpone()
+                message = f"{child.name} cannot be started: {problem}"
+                self.state.problem = {"message": message, "hint": problem.hint or ""}
+                _say(self.state.problem["message"])
+                self._save()
+
+    # -------------------------------------------------------------------------------------------- the services
+
+    def _start_temporal(self) -> None:
+        assert self.plan.program is not None
+        wanted = {"temporal": self.settings.temporal_port, "ui": self.settings.ui_port}
+        chosen, notes = ports.choose(ports_file(self.settings), wanted)
+        for note in notes:
+            _say(note)
+        self.state.notes = notes
+        address = f"{ports.LOOPBACK}:{chosen['temporal']}"
+        if self.worker.record.identity is not None and address != self.state.temporal_address:
+            _say("the worker restarts: Temporal has another address now")
+            send(self.worker.record.identity, signal.SIGTERM)
+        self.state.temporal_address = address
+        self.state.ui_url = f"http://{ports.LOOPBACK}:{chosen['ui']}"
+        command = temporal.server_command(self.plan.program, self.settings, chosen, self.plan.search_attributes)
+        self._launch(self.temporal, command, temporal.environment(self.environment))
+        self.temporal.due = time.monotonic() + CHECK_STARTED_S
+
+    def _start_worker(self) -> None:
+        self.settings.worker_ready_file.unlink(missing_ok=True)
+        address = {"EVERTUNE_TEMPORAL_ADDRESS": self.state.temporal_address}
+        self._launch(self.worker, self.plan.worker_command, {**self.environment, **address})
+
+    def _launch(self, child: Child, command: list[str], environment: Mapping[str, str]) -> None:
+        log = log_file(self.settings, child.name)
+        cap_log(log)
+        held = Held(command, environment=environment, cwd=self.settings.home, log=log)
+        child.record.identity, child.record.ready = held.identity, False
+        try:
+            self.state.save(self.settings.state_file)
+        except OSError:
+            held.abandon()
+            child.record.identity = None
+            raise
+        child.process = held.go()
+        child.since = time.monotonic()
+        child.watch(held.identity)
+        _say(f"started {child.name}, pid {held.identity.pid}")
+
+    def _check_temporal(self) -> None:
+        """Once the port answers, set the retention; the success of that is what "ready" means."""
+        child = self.temporal
+        if not child.running or child.record.ready or child.due > time.monotonic():
+            return
+        starting_s = time.monotonic() - child.since
+        child.due = time.monotonic() + min(MAX_DELAY_S, max(CHECK_STARTED_S, starting_s / 10))
+        if not answers(self.state.temporal_address):
+            return
+        assert self.plan.program is not None
+        command = temporal.prepare_command(
+            self.plan.program, self.state.temporal_address, self.settings.temporal_namespace
+        )
+        try:
+            done = subprocess.run(
+                command,
+                env=temporal.environment(self.environment),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=PREPARE_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return
+        if done.returncode == 0:
+            child.record.ready = True
+            self._save()
+        else:
+            _say(f"Temporal is not ready: {done.stderr.decode(errors='replace').strip()}")
+
+    # --------------------------------------------------------------------------------------------------- upkeep
+
+    def _housekeeping(self) -> None:
+        if time.monotonic() < self.next_housekeeping:
+            return
+        self.next_housekeeping = time.monotonic() + HOUSEKEEPING_S
+        for name in ("temporal", "worker", "parent"):
+            with contextlib.suppress(OSError):
+                cap_log(log_file(self.settings, name))
+
+    def _save(self) -> None:
+        """Record a change that nobody's safety depends on: a full disk must not end the parent."""
+        try:
+            self.state.save(self.settings.state_file)
+        except OSError as error:
+            _say(f"{self.settings.state_file} cannot be written: {error.strerror}")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """Turn SIGTERM and SIGINT into a readable socket; SIGHUP (a closed terminal) is not for us."""
+    receiver, sender = socket.socketpair()
+    receiver.setblocking(False)
+    sender.setblocking(False)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}  # children get the defaults
+    before = signal.set_wakeup_fd(sender.fileno())
+    try:
+        yield receiver
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        receiver.close()
+        sender.close()
+
+
+def _drain(wake: socket.socket) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        return any(number in (signal.SIGTERM, signal.SIGINT) for number in wake.recv(64))
+    return False
+
+
+def _say(sentence: str) -> None:
+    """To the parent's log (its stderr). A full disk must not end the parent."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {sentence}\n")
+        sys.stderr.flush()

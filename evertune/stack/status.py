@@ -1,0 +1,58 @@
+"""`status`: what of a home's stack runs now. For `doctor` and for commands that need the address; changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from evertune.settings import Settings
+from evertune.stack.processes import alive
+from evertune.stack.state import Service, StackState, announced_pid, answers, log_file, recorded_parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    name: str  # parent, temporal or worker
+    pid: int | None  # None: it does not run
+    ready: bool
+    last_exit: str  # how it ended last time, "" when it never did
+    log: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackStatus:
+    home: Path
+    embedded: bool
+    temporal_address: str | None  # None: no stack was started yet
+    ui_url: str | None
+    reachable: bool  # something accepts connections at temporal_address
+    services: tuple[ServiceStatus, ...]
+    problem: str | None = None  # why the parent cannot start something
+
+    @property
+    def up(self) -> bool:
+        return self.reachable and all(service.ready for service in self.services)
+
+
+def status(settings: Settings) -> StackStatus:
+    """Needs no lock, and no home: where there is none, nothing runs."""
+    state = StackState.load(settings.state_file)
+    embedded = state.embedded if state else settings.temporal_address is None
+    address = (state.temporal_address if state else settings.temporal_address) or None
+    names = ("parent", "temporal", "worker") if embedded else ("parent", "worker")
+    known = {"parent": Service(identity=recorded_parent(settings), ready=True), **(state.services() if state else {})}
+    return StackStatus(
+        home=settings.home,
+        embedded=embedded,
+        temporal_address=address,
+        ui_url=state.ui_url if state else settings.ui_url,
+        reachable=address is not None and answers(address),
+        services=tuple(_service(settings, name, known.get(name, Service())) for name in names),
+        problem=state.problem["message"] if state and state.problem else None,
+    )
+
+
+def _service(settings: Settings, name: str, service: Service) -> ServiceStatus:
+    pid = service.identity.pid if service.identity and alive(service.identity) else None
+    ready = pid is not None and (announced_pid(settings) == pid if name == "worker" else service.ready)
+    return ServiceStatus(name=name, pid=pid, ready=ready, last_exit=service.exit, log=log_file(settings, name))

@@ -1,0 +1,293 @@
+"""`Store`: all that the rest of evertune asks of the database, one transaction per method.
+
+Called by activities (through `asyncio.to_thread`), the ask process, the client and the CLI. Sync and safe for threads;
+several processes may hold one on the same database. Every write is idempotent in the way its docstring says, so that
+whoever was killed after the commit may simply call again. It refuses to decide anything: verdicts, retries and states
+come from its callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from evertune.domain.metrics import Point
+from evertune.domain.records import (
+    AttemptRecord,
+    AuditRecord,
+    Budget,
+    Counts,
+    ExperimentRecord,
+    RequestRecord,
+    TrialRecord,
+)
+from evertune.domain.states import ExperimentState, TrialState
+from evertune.domain.trial import AttemptEnd, HistoryTrial
+from evertune.errors import EnvironmentProblem
+from evertune.protocols import Answer, JsonDict
+from evertune.store import experiments, requests, schema, trials
+from evertune.store.engine import Database, Durability, parse_url
+from evertune.store.records import NewExperiment
+
+
+def open_store(url: str, *, create: bool = True, durability: Durability = "normal") -> Store:
+    """Open the database at `url` and bring its schema to ours (with `create`; else refuse when that is needed).
+
+    `durability="full"` makes SQLite survive a power cut at the price of an fsync per transaction; the servers have
+    settings of their own for that. Raises UsageError for a bad URL, EnvironmentProblem for a file or server that
+    cannot be used, UnavailableError for one that cannot be reached, SchemaTooNewError for a newer schema.
+    """
+    database = Database(parse_url(url), durability)
+    try:
+        if not create and not database.exists():
+            raise EnvironmentProblem(
+                f"there is no database {database.name} yet", "`evertune up` or the first experiment creates it"
+            )
+        return Store(database, schema.prepare(database, create=create))
+    except BaseException:
+        database.close()
+        raise
+
+
+class Store:
+    """See the module. Made by `open_store`."""
+
+    def __init__(self, database: Database, database_id: str) -> None:
+        self._database = database
+        self._read = database.read
+        self._write = database.write
+        self.database_id = database_id
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------ experiments
+
+    def claim_experiment(self, new: NewExperiment) -> ExperimentRecord:
+        """Take (namespace, name). The same workflow and first run get the row that is there; others NameTakenError."""
+        return self._write(lambda tx: experiments.claim(tx, new))
+
+    def experiment(self, namespace: str, name: str) -> ExperimentRecord:
+        return self._read(lambda tx: experiments.by_name(tx, namespace, name))
+
+    def experiment_by_uid(self, uid: str) -> ExperimentRecord:
+        return self._read(lambda tx: experiments.by_uid(tx, uid))
+
+    def list_experiments(self, namespace: str | None = None) -> list[ExperimentRecord]:
+        """The oldest first, with counts and best; None = all namespaces."""
+        return self._read(lambda tx: experiments.listed(tx, namespace))
+
+    def unfinished(self) -> list[ExperimentRecord]:
+        return self._read(experiments.unfinished)
+
+    def set_state(
+        self,
+        uid: str,
+        state: ExperimentState,
+        *,
+        reason: str = "",
+        message: str = "",
+        budget: Budget | None = None,
+        goal: float | None = None,
+        key: str,
+        actor: str = "",
+        action: str = "",
+        detail: Mapping[str, Any] | None = None,
+        at: datetime,
+    ) -> None:
+        """Change state, and budget and goal if given; an audit row if `action` is. A known `key` changes nothing."""
+        self._write(
+            lambda tx: experiments.set_state(
+                tx,
+                uid,
+                state,
+                reason=reason,
+                message=message,
+                budget=budget,
+                goal=goal,
+                key=key,
+                actor=actor,
+                action=action,
+                detail=detail,
+                at=at,
+            )
+        )
+
+    def reopen(
+        self,
+        uid: str,
+        *,
+        reason: str = "",
+        message: str = "",
+        budget: Budget | None = None,
+        goal: float | None = None,
+        key: str,
+        actor: str = "",
+        action: str = "",
+        detail: Mapping[str, Any] | None = None,
+        at: datetime,
+        first_run_id: str | None = None,
+    ) -> None:
+        """Restart a finished experiment, owned by the run that is given. ConflictError when it has not finished.
+
+        A known `key` changes nothing. Trials, counts, told order and best go on where they were.
+        """
+        self._write(
+            lambda tx: experiments.set_state(
+                tx,
+                uid,
+                ExperimentState.RESTARTING,
+                reason=reason,
+                message=message,
+                budget=budget,
+                goal=goal,
+                key=key,
+                actor=actor,
+                action=action,
+                detail=detail,
+                at=at,
+                only_from_terminal=True,
+                first_run_id=first_run_id,
+            )
+        )
+
+    def delete_experiment(self, uid: str) -> None:
+        """Remove the experiment and everything that belongs to it; nothing happens when it is not there."""
+        self._write(lambda tx: experiments.remove(tx, uid))
+
+    def audit(self, uid: str) -> list[AuditRecord]:
+        return self._read(lambda tx: experiments.audit(tx, uid))
+
+    def counts(self, uid: str) -> Counts:
+        return self._read(lambda tx: experiments.counts(tx, uid))
+
+    def best(self, uid: str) -> TrialRecord | None:
+        """The best objective so far, of equals the first told. Without any number: the text that was told last."""
+        return self._read(lambda tx: experiments.best(tx, uid))
+
+    # ------------------------------------------------------------------------------------------- suggestions
+
+    def open_request(self, uid: str, request_no: int, k: int, revision: int = 1) -> RequestRecord:
+        """The request with its history cut. One that was opened before is returned as it was, whatever `k` says now."""
+        return self._write(lambda tx: requests.open_request(tx, uid, request_no, k, revision))
+
+    def history(self, uid: str, *, cut: int, first_number: int) -> list[HistoryTrial]:
+        """All trials below `first_number`, by number, as they were at the cut: who was not told yet is RUNNING."""
+        return self._read(lambda tx: requests.history(tx, uid, cut=cut, first_number=first_number))
+
+    def history_since(
+        self, uid: str, *, after: int, from_number: int, cut: int, first_number: int
+    ) -> list[HistoryTrial]:
+        """What changed for a reader that knows the history at cut `after` with all trials below `from_number`."""
+        return self._read(
+            lambda tx: requests.history_since(
+                tx, uid, after=after, from_number=from_number, cut=cut, first_number=first_number
+            )
+        )
+
+    def algorithm_state(self, uid: str, before_request: int) -> JsonDict | None:
+        """The state that the last committed request before this one (of its revision) left behind; None for the first.
+
+        NotFoundError when that state was dropped: only the last two and every 100th request keep theirs.
+        """
+        return self._read(lambda tx: requests.algorithm_state(tx, uid, before_request))
+
+    def commit_answer(self, uid: str, request_no: int, answer: Answer, at: datetime) -> list[TrialRecord]:
+        """Create the answer's trials and keep its state. A request with an answer keeps it and returns its trials."""
+        return self._write(lambda tx: requests.commit_answer(tx, uid, request_no, answer, at))
+
+    def request(self, uid: str, request_no: int) -> RequestRecord:
+        return self._read(lambda tx: requests.one(tx, uid, request_no))
+
+    def requests(self, uid: str) -> list[RequestRecord]:
+        return self._read(lambda tx: requests.every(tx, uid))
+
+    def trials_of_request(self, uid: str, request_no: int) -> list[TrialRecord]:
+        return self._read(lambda tx: requests.trials_of(tx, uid, request_no))
+
+    # ------------------------------------------------------------------------------------------------ trials
+
+    def trial(self, uid: str, number: int) -> TrialRecord:
+        return self._read(lambda tx: trials.one(tx, uid, number))
+
+    def trials(
+        self,
+        uid: str,
+        *,
+        states: Collection[TrialState] | None = None,
+        sort: Literal["number", "best"] = "number",
+        limit: int | None = None,
+        after: int | None = None,
+    ) -> list[TrialRecord]:
+        """By number, or best first (only those with an objective). `after`: go on behind the trial of that number."""
+        return self._read(lambda tx: trials.listed(tx, uid, states=states, sort=sort, limit=limit, after=after))
+
+    def attempts(self, uid: str, number: int) -> list[AttemptRecord]:
+        return self._read(lambda tx: trials.attempts(tx, uid, number))
+
+    def open_attempt(self, uid: str, number: int, attempt: int, *, home_id: str | None, at: datetime) -> AttemptRecord:
+        """Take the lease of an attempt; one that exists, running or ended, is returned as it is.
+
+        ConflictError when the trial has ended or another attempt of it still runs: never two at once.
+        """
+        return self._write(lambda tx: trials.open_attempt(tx, uid, number, attempt, home_id=home_id, at=at))
+
+    def add_points(self, uid: str, number: int, attempt: int, points: Sequence[Point]) -> int:
+        """Store points that are not there yet by (metric, seq) of the attempt, and return how many were new."""
+        return self._write(lambda tx: trials.add_points(tx, uid, number, attempt, points))
+
+    def points(self, uid: str, number: int, *, metric: str | None = None, attempt: int | None = None) -> list[Point]:
+        """By attempt and seq."""
+        return self._read(lambda tx: trials.points(tx, uid, number, metric=metric, attempt=attempt))
+
+    def end_attempt(
+        self,
+        uid: str,
+        number: int,
+        attempt: int,
+        end: AttemptEnd,
+        *,
+        points: Sequence[Point] = (),
+        again: bool,
+        charged: bool,
+        trial_state: TrialState | None,
+        objective: str | None,
+        objective_value: float | None,
+        metrics: Mapping[str, str],
+    ) -> tuple[TrialRecord, int]:
+        """Record how an attempt ended, free its lease and, unless `again`, end the trial with `trial_state`.
+
+        Returns the trial and its place in the told order (from 1), 0 when it gets another attempt. An attempt that has
+        ended keeps its first end: a second call stores only points that were missing and returns what is there.
+        """
+        return self._write(
+            lambda tx: trials.end_attempt(
+                tx,
+                uid,
+                number,
+                attempt,
+                end,
+                points=points,
+                again=again,
+                charged=charged,
+                trial_state=trial_state,
+                objective=objective,
+                objective_value=objective_value,
+                metrics=metrics,
+            )
+        )
+
+    def close_trial(self, uid: str, number: int, state: TrialState, reason: str, message: str, at: datetime) -> int:
+        """End a trial that no attempt runs, and return its place in the told order. An ended trial keeps its end."""
+        return self._write(lambda tx: trials.close_trial(tx, uid, number, state, reason, message, at))
+
+    def running_attempts(self, uid: str | None = None, home_id: str | None = None) -> list[tuple[str, AttemptRecord]]:
+        """The leases, as (experiment uid, attempt), the oldest first."""
+        return self._read(lambda tx: trials.running_attempts(tx, uid, home_id))

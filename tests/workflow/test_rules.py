@@ -1,0 +1,197 @@
+"""The rules over the experiment's state, over random event sequences and one by one. No Temporal here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evertune.contracts import Best, InFlight, Limits, Observation, TrialOutcome
+from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
+from workflows import state as rules
+from workflows.state import RunState
+
+
+def a_state(**changes: Any) -> RunState:
+    limits = changes.pop("limits", Limits(parallel=3, max_trials=12, max_failed=3, maximize=True, metric="accuracy"))
+    return RunState(
+        uid="u",
+        database_id="d",
+        namespace="default",
+        name="e",
+        algorithm="random",
+        backend="local",
+        queue="q",
+        limits=limits,
+        **changes,
+    )
+
+
+def an_end(number: int, state: TrialState = TrialState.SUCCEEDED, **changes: Any) -> TrialOutcome:
+    return TrialOutcome(
+        number=number, attempt=0, state=AttemptState(state.value), trial_state=state, told_seq=number + 1, **changes
+    )
+
+
+def launch(state: RunState, count: int) -> None:
+    for number in range(state.created, state.created + count):
+        state.in_flight[number] = InFlight(number=number)
+    state.created += count
+
+
+ENDS = st.sampled_from(
+    [
+        TrialState.SUCCEEDED,
+        TrialState.FAILED,
+        TrialState.KILLED,
+        TrialState.EARLY_STOPPED,
+        TrialState.METRICS_UNAVAILABLE,
+    ]
+)
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(
+    parallel=st.integers(1, 8),
+    max_trials=st.none() | st.integers(1, 30),
+    max_failed=st.none() | st.integers(0, 10),
+    goal=st.none() | st.floats(0, 1),
+    events=st.lists(st.tuples(st.integers(0, 7), ENDS, st.floats(0, 1)), max_size=80),
+)
+def test_no_sequence_of_ends_overruns_the_budget_or_forgets_a_trial(
+    parallel: int,
+    max_trials: int | None,
+    max_failed: int | None,
+    goal: float | None,
+    events: list[tuple[int, TrialState, float]],
+) -> None:
+    limits = Limits(parallel=parallel, max_trials=max_trials, max_failed=max_failed, goal=goal, maximize=True)
+    state = a_state(limits=limits)
+    told: list[tuple[float, int]] = []
+    for pick, end, value in events:
+        if rules.decide(state, now=0) is not None:
+            break
+        launch(state, rules.wanted(state))
+        assert len(state.in_flight) <= parallel
+        assert max_trials is None or state.created <= max_trials
+        assert state.in_flight, "no verdict and nothing to wait for"
+        number = sorted(state.in_flight)[pick % len(state.in_flight)]
+        has_value = end not in (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE)
+        if has_value:
+            told.append((value, number))
+        rules.record_outcome(
+            state,
+            an_end(number, end, objective=str(value) if has_value else None, value=value if has_value else None),
+        )
+        assert state.finished + len(state.in_flight) == state.created
+    assert (state.best is None) == (not told)
+    if state.best is not None:
+        assert state.best.value == max(value for value, _ in told)
+    verdict = rules.decide(state, now=0)
+    if verdict is not None and verdict.reason == "ExperimentMaxTrialsReached":
+        assert state.finished == max_trials
+
+
+def test_the_first_of_equal_values_in_told_order_stays_best() -> None:
+    state = a_state()
+    launch(state, 3)
+    rules.record_outcome(state, an_end(2, objective="0.5", value=0.5))
+    rules.record_outcome(state, an_end(0, objective="0.50", value=0.5))
+    assert state.best == Best(number=0, value=0.5, text="0.50", told_seq=1)
+
+
+def test_a_later_text_objective_replaces_an_earlier_one_but_never_a_number() -> None:
+    state = a_state()
+    launch(state, 3)
+    rules.record_outcome(state, an_end(0, objective="Genotype(a)"))
+    rules.record_outcome(state, an_end(1, objective="Genotype(b)"))
+    assert state.best is not None
+    assert state.best.text == "Genotype(b)"
+    rules.record_outcome(state, an_end(2, objective="0.1", value=0.1))
+    assert state.best.value == 0.1
+
+
+@pytest.mark.parametrize(("maximize", "value", "reached"), [(True, 0.9, True), (True, 0.89, False), (False, 0.9, True)])
+def test_the_goal_is_reached_by_equality(maximize: bool, value: float, reached: bool) -> None:
+    state = a_state(limits=Limits(parallel=1, goal=0.9, maximize=maximize))
+    launch(state, 1)
+    rules.record_outcome(state, an_end(0, objective=str(value), value=value))
+    verdict = rules.decide(state, now=0)
+    assert (verdict is not None and verdict.reason == "ExperimentGoalReached") == reached
+
+
+def test_zero_allowed_failures_means_that_the_first_failure_fails_the_experiment() -> None:
+    state = a_state(limits=Limits(parallel=1, max_trials=5, max_failed=0))
+    assert rules.decide(state, now=0) is None
+    launch(state, 1)
+    rules.record_outcome(state, an_end(0, TrialState.FAILED, message="boom"))
+    verdict = rules.decide(state, now=0)
+    assert verdict is not None
+    assert (verdict.state, verdict.reason) == (ExperimentState.FAILED, "ExperimentFailed")
+    assert "boom" in verdict.message
+
+
+def test_three_equal_configuration_failures_before_any_success_stop_the_experiment() -> None:
+    state = a_state(limits=Limits(parallel=3, max_trials=100))
+    launch(state, 3)
+    for number in range(3):
+        assert rules.decide(state, now=0) is None
+        failure = an_end(
+            number, TrialState.FAILED, failure=FailureClass.CONFIGURATION, message="no such program: pyhton"
+        )
+        rules.record_outcome(state, failure)
+    verdict = rules.decide(state, now=0)
+    assert verdict is not None
+    assert "pyhton" in verdict.message
+
+
+@pytest.mark.parametrize("odd_one", [0, 1, 2])
+def test_configuration_failures_that_differ_do_not_stop_the_experiment(odd_one: int) -> None:
+    state = a_state(limits=Limits(parallel=3, max_trials=100))
+    launch(state, 3)
+    for number in range(3):
+        text = "another" if number == odd_one else "the same"
+        rules.record_outcome(state, an_end(number, TrialState.FAILED, failure=FailureClass.CONFIGURATION, message=text))
+    assert rules.decide(state, now=0) is None
+
+
+def test_waiting_for_nothing_ends_the_experiment_with_that_reason() -> None:
+    state = a_state(waiting=True)
+    verdict = rules.decide(state, now=0)
+    assert verdict is not None
+    assert verdict.state is ExperimentState.FAILED
+    assert "waits for a trial" in verdict.message
+
+
+def test_an_exhausted_space_ends_the_experiment_once_nothing_runs() -> None:
+    state = a_state(exhausted="all 6 combinations were tried")
+    launch(state, 1)
+    assert rules.decide(state, now=0) is None
+    assert rules.wanted(state) == 0
+    rules.record_outcome(state, an_end(0, objective="1", value=1.0))
+    verdict = rules.decide(state, now=0)
+    assert verdict is not None
+    assert verdict.reason == "ExperimentSuggestionEndReached"
+
+
+def test_an_observation_counts_once_and_only_for_the_running_attempt() -> None:
+    state = a_state()
+    launch(state, 1)
+    assert rules.observe(state, Observation(number=0, seq=10, step=1, value="0.1"))
+    assert not rules.observe(state, Observation(number=0, seq=10, step=2, value="0.2"))
+    assert not rules.observe(state, Observation(number=0, attempt=1, seq=11, step=2, value="0.2"))
+    assert not rules.observe(state, Observation(number=9, seq=1, value="0.2"))
+    assert state.in_flight[0].value == "0.1"
+
+
+def test_the_state_survives_json_as_continue_as_new_sends_it() -> None:
+    state = a_state(best=Best(number=1, value=0.1 + 0.2, text="0.30000000000000004"))
+    launch(state, 3)
+    assert RunState.model_validate_json(state.model_dump_json()) == state
+
+
+def test_an_entry_in_flight_stays_below_300_bytes() -> None:
+    entry = InFlight(number=99_999, attempt=12, label="x" * 60, seq=2**40, step=10**6, value="0.12345678901234567")
+    assert len(entry.model_dump_json()) < 300

@@ -1,0 +1,88 @@
+"""The worker process: polls Temporal until told to stop. Trials outlive it; see `activities.runners`.
+
+SIGTERM and SIGINT end it within a second. When `evertune down` wrote its request file first, local trials are stopped
+too, after polling has ended, so that nobody starts their next attempt meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import structlog
+from temporalio.client import Client
+
+import evertune.log as logs
+from evertune.client import connect_temporal
+from evertune.errors import EvertuneError
+from evertune.settings import Settings
+from evertune.store import open_store
+from worker.compose import compose, run_until, stop_local_trials
+from worker.reconcile import reconciler_of
+
+log = structlog.get_logger()
+
+CONNECT_EVERY_S = 1.0
+
+
+async def serve(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    store = await asyncio.to_thread(open_store, settings.database_url)
+    try:
+        client = await _connect(settings, stopping)
+        if client is None:
+            return
+        parts = await compose(settings, client, store)
+        try:
+            reconciler = asyncio.create_task(reconciler_of(parts).run(stopping))
+            await run_until(parts, stopping, lambda: _ready(settings))
+            await reconciler
+            if settings.down_file.exists():
+                await stop_local_trials(parts.runner, reason="StackDown")
+                settings.down_file.unlink(missing_ok=True)
+        finally:
+            await parts.host.close()
+    finally:
+        await asyncio.to_thread(store.close)
+
+
+async def _connect(settings: Settings, stopping: asyncio.Event) -> Client | None:
+    address = settings.temporal_address or "127.0.0.1:7233"
+    while not stopping.is_set():
+        try:
+            return await connect_temporal(address, settings.temporal_namespace)
+        except EvertuneError as error:
+            log.warning("waiting for Temporal", address=address, error=str(error))
+            await asyncio.sleep(CONNECT_EVERY_S)
+    return None
+
+
+def _ready(settings: Settings) -> None:
+    """Tell the stack and `doctor` that every queue is polled."""
+    draft = settings.worker_ready_file.with_suffix(f".{os.getpid()}")
+    draft.write_text(str(os.getpid()), encoding="ascii")
+    draft.replace(settings.worker_ready_file)
+    log.info("worker polls", home=str(settings.home))
+
+
+def main() -> int:
+    settings = Settings.load()
+    logs.configure(verbosity=0)
+    try:
+        asyncio.run(serve(settings))
+    except EvertuneError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # temporalio's threads may touch a finalising interpreter and abort

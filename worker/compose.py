@@ -1,0 +1,154 @@
+"""Builds the worker from its parts: store, runner, ask host, activities, and one Temporal worker per task queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import structlog
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import PollerBehaviorAutoscaling, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+import evertune.contracts as c
+from activities.admit import AdmitActivities
+from activities.asking import AskHost
+from activities.launch import LaunchPlans
+from activities.observing import Observer
+from activities.record import RecordActivities
+from activities.runners.local import LocalRunner
+from activities.suggest import SuggestActivities
+from activities.trial import TrialActivities
+from evertune.settings import Settings
+from evertune.store import Store
+from workflows.experiment import ExperimentWorkflow
+
+log = structlog.get_logger()
+
+# Leases limit parallelism, never slots: at each continue-as-new the old and the new activity of a trial overlap,
+# and attach and stop must never wait behind running trials.
+TRIAL_SLOTS = 2 * 1000 + 200
+# Rate of exchange between a warm cache (no replay) and memory: ~100 KB per idle experiment.
+CACHED_WORKFLOWS = 200
+# Trials outlive the worker, so there is nothing to wait for: activities detach at once.
+GRACEFUL_SHUTDOWN = timedelta(seconds=0.5)
+
+
+@dataclass
+class Parts:
+    settings: Settings
+    client: Client
+    store: Store
+    runner: LocalRunner
+    host: AskHost
+    search_attributes: bool
+    temporal_id: str  # `temporal_identity` of the client
+
+
+async def compose(settings: Settings, client: Client, store: Store) -> Parts:
+    """Everything a worker needs, around a connected client and an open store."""
+    return Parts(
+        settings=settings,
+        client=client,
+        store=store,
+        runner=LocalRunner(settings.trials_dir),
+        host=AskHost(settings.database_url),
+        search_attributes=await register_search_attributes(client),
+        temporal_id=await temporal_identity(client),
+    )
+
+
+async def temporal_identity(client: Client) -> str:
+    """Names one Temporal cluster and namespace, wherever it listens: a row knows which one runs its workflow."""
+    info = await client.workflow_service.get_cluster_info(GetClusterInfoRequest())
+    return f"{info.cluster_id}/{client.namespace}"
+
+
+def workflow_runner() -> WorkflowRunner:
+    """Sandboxed; `evertune` is passed through once, else its models are imported again for every workflow."""
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules("evertune"))
+
+
+def workers(parts: Parts) -> list[Worker]:
+    backend: Literal["local", "kubernetes"] = parts.settings.backend or "local"
+    admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
+    record = RecordActivities(parts.store)
+    plans = LaunchPlans(parts.store)
+    trial = TrialActivities(
+        parts.store, parts.runner, plans, Observer(parts.client, parts.store), parts.settings.home_id
+    )
+    suggest = SuggestActivities(parts.store, parts.host)
+    return [
+        _worker(parts, c.QUEUE, [admit.admit, record.record, record.close_trial], workflows=True),
+        _worker(parts, c.SUGGEST_QUEUE, [suggest.suggest]),
+        _worker(parts, c.run_queue(parts.settings.home_id), [trial.run_trial, trial.stop_trial]),
+    ]
+
+
+def _worker(parts: Parts, queue: str, activities: list[Callable[..., Any]], *, workflows: bool = False) -> Worker:
+    return Worker(
+        parts.client,
+        task_queue=queue,
+        workflows=[ExperimentWorkflow] if workflows else [],
+        activities=activities,
+        workflow_runner=workflow_runner(),
+        max_concurrent_activities=TRIAL_SLOTS,
+        max_cached_workflows=CACHED_WORKFLOWS,
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=20),
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=2, maximum=10),
+        # A worker that died leaves its sticky queue behind; half of the default halves the first answer after a kill.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+        graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
+        max_heartbeat_throttle_interval=timedelta(seconds=20),
+        default_heartbeat_throttle_interval=timedelta(seconds=2),
+    )
+
+
+async def register_search_attributes(client: Client) -> bool:
+    """Make sure that Temporal knows ours. False where that is not allowed: the worker then runs without them."""
+    types = {
+        "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+        "Double": IndexedValueType.INDEXED_VALUE_TYPE_DOUBLE,
+        "Int": IndexedValueType.INDEXED_VALUE_TYPE_INT,
+    }
+    try:
+        listed = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
+        missing = {
+            name: types[kind] for name, kind in c.SEARCH_ATTRIBUTES.items() if name not in listed.custom_attributes
+        }
+        if missing:
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
+            )
+    except RPCError as error:
+        log.warning(
+            "running without search attributes: Temporal does not let this worker register them", error=str(error)
+        )
+        return False
+    return True
+
+
+async def stop_local_trials(runner: LocalRunner, *, reason: str) -> int:
+    """Stop everything that runs under this home, side by side; returns how many attempts there were."""
+    live = await asyncio.to_thread(runner.find_orphans, set())
+    await asyncio.gather(*(runner.stop(ref, reason=reason) for ref in live))
+    return len(live)
+
+
+async def run_until(parts: Parts, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Poll until `stopping` is set. `ready` is called once every queue is polled."""
+    async with AsyncExitStack() as stack:
+        for worker in workers(parts):
+            await stack.enter_async_context(worker)
+        ready()
+        await stopping.wait()

@@ -1,0 +1,107 @@
+"""Finds experiments whose workflow was closed behind our back (Terminate, Delete) and ends them properly.
+
+Runs in every worker: at start and then every twenty seconds. It stops the processes of such an experiment and marks
+its row, so that nothing runs on unseen and no row says Running for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.launch import LaunchPlans
+from evertune.domain.records import ExperimentRecord
+from evertune.domain.states import ExperimentState, TrialState
+from evertune.protocols import TrialRunner
+from evertune.store import Store
+from worker.compose import Parts
+
+log = structlog.get_logger()
+
+EVERY_S = 20.0
+# A row is claimed a moment before Temporal's visibility knows the run; younger rows are left alone.
+SETTLE_S = 5.0
+
+
+def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
+    return Reconciler(parts.client, parts.store, parts.runner, parts.settings.home_id, parts.temporal_id, settle_s)
+
+
+@dataclass
+class Reconciler:
+    client: Client
+    store: Store
+    runner: TrialRunner
+    home_id: str
+    temporal_id: str
+    settle_s: float = SETTLE_S
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            try:
+                await self.sweep()
+            except Exception:  # the next sweep tries again; a worker must not die of its broom
+                log.exception("reconciling failed")
+            try:
+                await asyncio.wait_for(stopping.wait(), EVERY_S)
+            except TimeoutError:
+                continue
+
+    async def sweep(self) -> int:
+        """Returns how many experiments were ended."""
+        ended = 0
+        for record in await asyncio.to_thread(self.store.unfinished):
+            # Another Temporal than the one that runs it knows nothing of it; that proves nothing.
+            if record.context.get("temporal") != self.temporal_id:
+                continue
+            if (datetime.now(UTC) - record.created).total_seconds() < self.settle_s:
+                continue
+            if reason := await self._closed(record):
+                await self._end(record, reason)
+                ended += 1
+        return ended
+
+    async def _closed(self, record: ExperimentRecord) -> str | None:
+        """Why the workflow will not go on, None while it runs or nobody can say."""
+        try:
+            description = await self.client.get_workflow_handle(record.workflow_id).describe()
+        except RPCError as error:
+            return "its workflow was deleted" if error.status is RPCStatusCode.NOT_FOUND else None
+        status = description.status
+        if status in (None, WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
+            return None
+        return f"its workflow was closed: {status.name.lower()}"
+
+    async def _end(self, record: ExperimentRecord, reason: str) -> None:
+        log.warning(
+            "ending an experiment whose workflow is gone", experiment=f"{record.namespace}/{record.name}", reason=reason
+        )
+        plans = LaunchPlans(self.store)
+        running = await asyncio.to_thread(self.store.running_attempts, record.uid, self.home_id)
+        for _, attempt in running:
+            ref = await asyncio.to_thread(plans.ref, record.uid, attempt.number, attempt.attempt)
+            await self.runner.stop(ref, reason="ExperimentClosed", grace_s=5.0)
+        await asyncio.to_thread(self._mark, record, reason)
+
+    def _mark(self, record: ExperimentRecord, reason: str) -> None:
+        now = datetime.now(UTC)
+        for trial in self.store.trials(record.uid, states={TrialState.CREATED, TrialState.RUNNING}):
+            self.store.close_trial(record.uid, trial.number, TrialState.KILLED, "ExperimentClosed", reason, now)
+        self.store.set_state(
+            record.uid,
+            ExperimentState.CANCELLED,
+            reason="WorkflowClosed",
+            message=reason,
+            budget=None,
+            goal=None,
+            key=f"reconciled-{record.first_run_id}-{now:%Y%m%d%H%M%S}",
+            actor="evertune worker",
+            action="reconcile",
+            detail={"reason": reason},
+            at=now,
+        )

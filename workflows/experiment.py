@@ -1,0 +1,390 @@
+"""The Experiment workflow: one per experiment, started by anybody with a manifest as input.
+
+It decides what happens next and does nothing itself: `admit` reads the manifest, `suggest` asks the algorithm,
+`run_trial` starts or attaches to a trial, `record` writes the experiment's own state. Every activity is idempotent,
+so this workflow may be killed, reset or continued as new at any event without running a finished trial again.
+
+It is a dynamic workflow because a typed `run` would hang for ever on no input, two arguments or a list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError, ApplicationError
+
+import evertune.contracts as c
+from evertune.domain.states import ExperimentState
+from workflows import calls, page, policies
+from workflows import state as rules
+from workflows.inputs import admit_request, carried_state
+from workflows.state import RunState
+
+
+@workflow.defn(dynamic=True)
+class ExperimentWorkflow:
+    def __init__(self) -> None:
+        self._state: RunState | None = None
+        self._wake = False
+        self._draining = False  # continue-as-new is near: no new updates
+        self._closing = False  # a verdict is there: no new attempts
+        self._asking: asyncio.Task[None] | None = None
+        self._trials: dict[int, asyncio.Task[None]] = {}
+        self._side: set[asyncio.Task[None]] = set()  # stops in progress
+        self._milestone: tuple[object, ...] = ()
+        self._recorded: ExperimentState | None = None
+        self._signals = 0
+        self._updates = 0
+
+    # ------------------------------------------------------------------------------------------------ life
+
+    @workflow.run
+    async def run(self, args: Sequence[RawValue]) -> dict[str, Any]:
+        if workflow.info().workflow_type != c.WORKFLOW_TYPE:
+            raise ApplicationError(
+                f"there is no workflow type {workflow.info().workflow_type!r} here; start {c.WORKFLOW_TYPE!r}",
+                type="UsageError",
+                non_retryable=True,
+            )
+        carried = carried_state(args)
+        self._state = state = carried or RunState.of(await calls.admit(admit_request(args)))
+        if carried:
+            self._recorded = state.state
+        state.runs += 1
+        for number in state.in_flight:
+            self._start(number)
+        try:
+            verdict = await self._until_verdict(state)
+        except asyncio.CancelledError:  # the Temporal UI's own Cancel button
+            state.cancel_reason = "cancelled through Temporal"
+            await self._finish(state, rules.cancelled(state))
+            raise
+        await self._finish(state, verdict)
+        if verdict.state is ExperimentState.FAILED:
+            raise ApplicationError(verdict.message, type=verdict.reason, non_retryable=True)
+        return state.status().model_dump(mode="json", exclude_none=True)
+
+    async def _until_verdict(self, state: RunState) -> rules.Verdict:
+        while True:
+            self._wake = False
+            if verdict := rules.decide(state, now=workflow.now().timestamp()):
+                return verdict
+            await self._publish(state, self._live_state(state))
+            if self._should_continue_as_new():
+                await self._continue_as_new(state)
+            if self._asking is None and (k := rules.wanted(state)) > 0:
+                self._asking = asyncio.create_task(self._ask(state, k))
+            if not self._wake:  # publishing awaited; an event may have come meanwhile
+                await self._sleep_until_event(state)
+
+    async def _sleep_until_event(self, state: RunState) -> None:
+        deadline = state.limits.deadline
+        timeout = None if deadline is None else timedelta(seconds=max(deadline - workflow.now().timestamp(), 0.001))
+        try:
+            await workflow.wait_condition(lambda: self._wake, timeout=timeout)
+        except TimeoutError:
+            return
+
+    @staticmethod
+    def _live_state(state: RunState) -> ExperimentState:
+        if state.stop_reason:
+            return ExperimentState.STOPPING
+        return ExperimentState.PAUSED if state.paused else ExperimentState.RUNNING
+
+    def _should_continue_as_new(self) -> bool:
+        return (
+            workflow.info().is_continue_as_new_suggested()
+            or self._signals >= policies.MAX_SIGNALS_PER_RUN
+            or self._updates >= policies.MAX_UPDATES_PER_RUN
+        )
+
+    async def _continue_as_new(self, state: RunState) -> None:
+        """Running trials are not awaited: the next run issues `run_trial` again, which attaches."""
+        self._draining = True
+        if self._asking is not None:
+            await self._asking
+        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and not self._side)
+        workflow.continue_as_new(args=[state])
+
+    async def _finish(self, state: RunState, verdict: rules.Verdict) -> None:
+        self._closing = True
+        self._wake = True
+        if self._asking is not None:
+            await self._asking
+        await self._publish(state, ExperimentState.STOPPING if state.in_flight else state.state)
+        if not verdict.drain:
+            await self._stop_running(state, sorted(state.in_flight), verdict.reason)
+        # Interleaving is wanted here: a person may still cancel a drain, and every trial reports its own end.
+        while state.in_flight:
+            if verdict.drain and state.cancel_reason:
+                await self._stop_running(state, sorted(state.in_flight), "ExperimentCancelled")
+                verdict = rules.Verdict(verdict.state, verdict.reason, verdict.message)
+            self._wake = False
+            await workflow.wait_condition(lambda: self._wake)
+        await workflow.wait_condition(lambda: not self._side)
+        state.reason = verdict.reason
+        await self._publish(state, verdict.state, message=verdict.message)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    async def _publish(self, state: RunState, now: ExperimentState, *, message: str = "") -> None:
+        state.state = now
+        if now is not self._recorded:
+            self._recorded = now
+            await calls.record(state, reason=state.reason, message=message)
+        workflow.set_current_details(page.details(state))
+        if state.search_attributes and (milestone := page.milestone(state)) != self._milestone:
+            self._milestone = milestone
+            workflow.upsert_search_attributes(page.search_attributes(state))
+
+    # ---------------------------------------------------------------------------------------------- trials
+
+    async def _ask(self, state: RunState, k: int) -> None:
+        """Ask for k more trials and start them. Never raises: a permanent error becomes the experiment's failure."""
+        try:
+            answer = await calls.suggest(state, state.request_no + 1, k)
+        except ActivityError as error:
+            state.failure = calls.sentence(error)
+            return
+        finally:
+            self._asking = None
+            self._wake = True
+        state.request_no += 1
+        state.created += len(answer.trials)
+        state.exhausted = answer.reason or "the search space is exhausted" if answer.exhausted else ""
+        state.waiting = answer.wait and not answer.trials
+        for trial in answer.trials:
+            state.in_flight[trial.number] = c.InFlight(number=trial.number, label=trial.label)
+            self._start(trial.number)
+
+    def _start(self, number: int) -> None:
+        self._trials[number] = asyncio.create_task(self._run_trial(number))
+
+    async def _run_trial(self, number: int) -> None:
+        """Run one trial to its end, over as many attempts as its faults are forgiven."""
+        state = self._must_state()
+        while True:
+            entry = state.in_flight[number]
+            if entry.parked:
+                await workflow.wait_condition(
+                    lambda: not state.paused or self._closing or bool(self._entry(number).stop)
+                )
+                entry = self._entry(number).model_copy(update={"parked": False})
+                state.in_flight[number] = entry
+            if self._closing or entry.stop:  # nothing runs: only the record is left to be closed
+                outcome = await calls.close_trial(state, entry, reason=entry.stop or "ExperimentCompleted")
+                break
+            try:
+                outcome = await calls.run_trial(state, entry)
+            except ActivityError as error:
+                outcome = await calls.close_trial(
+                    state, entry, reason="InternalError", message=calls.sentence(error), failed=True
+                )
+                break
+            if not outcome.again:
+                break
+            state.in_flight[number] = entry = rules.next_attempt(self._entry(number), outcome)
+            self._wake = True
+            if (pause := policies.backoff(entry.infrastructure_retries)).total_seconds():
+                await self._interruptible(pause)
+        del self._trials[number]
+        rules.record_outcome(state, outcome)
+        self._wake = True
+
+    async def _interruptible(self, pause: timedelta) -> None:
+        try:
+            await workflow.wait_condition(lambda: self._closing, timeout=pause)
+        except TimeoutError:
+            return
+
+    def _entry(self, number: int) -> c.InFlight:
+        return self._must_state().in_flight[number]
+
+    async def _stop_running(self, state: RunState, numbers: list[int], reason: str) -> None:
+        """Mark and stop. A trial that ends by itself meanwhile keeps its own end."""
+        for number in numbers:
+            if number in state.in_flight:
+                state.in_flight[number] = state.in_flight[number].model_copy(update={"stop": reason})
+        self._wake = True
+        if numbers:
+            await calls.stop_trials(state, numbers, reason)
+
+    def _stop_aside(self, state: RunState, numbers: list[int], reason: str) -> None:
+        task = asyncio.create_task(self._stop_running(state, numbers, reason))
+        self._side.add(task)
+        task.add_done_callback(self._side.discard)
+
+    # -------------------------------------------------------------------------------------------- messages
+
+    def _must_state(self) -> RunState:
+        if self._state is None:
+            raise ApplicationError("the experiment is still being admitted; try again", type="NotReady")
+        return self._state
+
+    def _guard(self) -> RunState:
+        """Validators: an update is refused without a history event while nothing can be changed."""
+        if self._draining:
+            raise ApplicationError("the experiment is moving to a new run; try again", type="NotReady")
+        state = self._must_state()
+        if self._closing or state.cancel_reason:
+            raise ApplicationError(f"experiment {state.name} is ending", type="ConflictError")
+        return state
+
+    @workflow.signal(dynamic=True)
+    def on_signal(self, name: str, args: Sequence[RawValue]) -> None:
+        """`observe`, decoded by hand: a signal that cannot be read is counted, never fatal."""
+        self._signals += 1
+        state = self._state
+        if state is None:
+            return
+        try:
+            if name != c.SIGNAL_OBSERVE:
+                raise ValueError(name)
+            signal = workflow.payload_converter().from_payload(args[0].payload, c.ObserveSignal)
+        except Exception:  # whatever a stranger may send
+            state.bad_signals += 1
+            return
+        for observation in signal.observations:
+            if rules.observe(state, observation) and observation.stop:
+                self._stop_aside(state, [observation.number], f"EarlyStopped: {observation.stop}")
+
+    @workflow.query(name=c.QUERY_STATUS)
+    def status(self) -> c.Status:
+        return self._must_state().status()
+
+    @workflow.query(name=c.QUERY_TRIAL)
+    def trial(self, number: int) -> c.TrialStatus | None:
+        state = self._must_state()
+        return state.trial_status(number) if number in state.in_flight else None
+
+    @workflow.update(name=c.UPDATE_EDIT)
+    async def edit(self, request: c.EditRequest) -> c.Status:
+        state = self._must_state()
+        self._updates += 1
+        change = {
+            field: value
+            for field in ("parallel", "max_trials", "max_failed", "goal")
+            if (value := getattr(request, field)) is not None
+        }
+        state.limits = state.limits.model_copy(update={**change, "revision": state.limits.revision})
+        self._wake = True
+        await calls.record(state, actor=request.actor, action="edit", detail=change, limits=state.limits)
+        return state.status()
+
+    @edit.validator
+    def _check_edit(self, request: c.EditRequest) -> None:
+        state = self._guard()
+        if (
+            request.parallel is None
+            and request.max_trials is None
+            and request.max_failed is None
+            and request.goal is None
+        ):
+            raise ApplicationError(
+                "nothing to change: give parallel, max_trials, max_failed or goal", type="UsageError"
+            )
+        limits = state.limits
+        max_trials = request.max_trials if request.max_trials is not None else limits.max_trials
+        if request.max_trials is not None and request.max_trials < state.created:
+            raise ApplicationError(
+                f"maxTrialCount must be at least {state.created}, the trials created so far; got {request.max_trials}",
+                type="UsageError",
+            )
+        for field, name in (("parallel", "parallelTrialCount"), ("max_failed", "maxFailedTrialCount")):
+            value = getattr(request, field)
+            if value is not None and max_trials is not None and value > max_trials:
+                raise ApplicationError(
+                    f"{name} must be at most maxTrialCount {max_trials}; got {value}", type="UsageError"
+                )
+
+    @workflow.update(name=c.UPDATE_PAUSE)
+    async def pause(self, request: c.PauseRequest) -> c.Status:
+        state = self._must_state()
+        self._updates += 1
+        state.paused = True
+        self._wake = True
+        detail = {"now": request.now}
+        await calls.record(state, actor=request.actor, action="pause", detail=detail)
+        if request.now:
+            await self._stop_running_for_pause(state)
+        return state.status()
+
+    async def _stop_running_for_pause(self, state: RunState) -> None:
+        # Not _stop_running: these trials are not marked as stopped, they get another attempt on resume.
+        if numbers := [number for number, entry in state.in_flight.items() if not entry.parked and not entry.stop]:
+            await calls.stop_trials(state, numbers, "Paused")
+
+    @pause.validator
+    def _check_pause(self, request: c.PauseRequest) -> None:
+        state = self._guard()
+        if state.paused and not request.now:
+            raise ApplicationError(f"experiment {state.name} is paused already", type="ConflictError")
+
+    @workflow.update(name=c.UPDATE_RESUME)
+    async def resume(self, request: c.VerbRequest) -> c.Status:
+        state = self._must_state()
+        self._updates += 1
+        state.paused = False
+        state.stop_reason = ""
+        self._wake = True
+        await calls.record(state, actor=request.actor, action="resume")
+        return state.status()
+
+    @resume.validator
+    def _check_resume(self, request: c.VerbRequest) -> None:
+        state = self._guard()
+        if not state.paused and not state.stop_reason:
+            raise ApplicationError(f"experiment {state.name} is not paused", type="ConflictError")
+
+    @workflow.update(name=c.UPDATE_STOP)
+    async def stop(self, request: c.VerbRequest) -> c.Status:
+        state = self._must_state()
+        self._updates += 1
+        state.stop_reason = request.reason or "stopped by a person; running trials finished"
+        state.paused = False  # parked trials must end for the experiment to end
+        for number in [number for number, entry in state.in_flight.items() if entry.parked]:
+            state.in_flight[number] = state.in_flight[number].model_copy(update={"stop": "ExperimentStopped"})
+        self._wake = True
+        await calls.record(state, actor=request.actor, action="stop")
+        return state.status()
+
+    @stop.validator
+    def _check_stop(self, request: c.VerbRequest) -> None:
+        self._guard()
+
+    @workflow.update(name=c.UPDATE_CANCEL)
+    async def cancel(self, request: c.VerbRequest) -> c.Status:
+        state = self._must_state()
+        self._updates += 1
+        state.cancel_reason = request.reason or "cancelled by a person"
+        self._wake = True
+        await calls.record(state, actor=request.actor, action="cancel")
+        return state.status()
+
+    @cancel.validator
+    def _check_cancel(self, request: c.VerbRequest) -> None:
+        if self._draining:
+            raise ApplicationError("the experiment is moving to a new run; try again", type="NotReady")
+        state = self._must_state()
+        if state.state.terminal or (self._closing and state.cancel_reason):
+            raise ApplicationError(f"experiment {state.name} is ending", type="ConflictError")
+
+    @workflow.update(name=c.UPDATE_STOP_TRIAL)
+    async def stop_trial(self, request: c.StopTrialUpdate) -> c.Status:
+        state = self._must_state()
+        self._updates += 1
+        detail = {"trial": request.number, "reason": request.reason}
+        await calls.record(state, actor=request.actor, action="stop-trial", detail=detail)
+        await self._stop_running(state, [request.number], "StoppedByUser: " + request.reason)
+        await workflow.wait_condition(lambda: request.number not in state.in_flight)
+        return state.status()
+
+    @stop_trial.validator
+    def _check_stop_trial(self, request: c.StopTrialUpdate) -> None:
+        state = self._guard()
+        if request.number not in state.in_flight:
+            raise ApplicationError(f"trial {request.number} is not running", type="ConflictError")
