@@ -12,7 +12,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,11 +89,18 @@ def without_colour(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def environment(home: Path, bin_folder: Path, base: dict[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in base.items() if not name.startswith(("EVERTUNE", "TEMPORAL"))}
+def environment(home: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """Of a reader with an activated set-up and an EVERTUNE_HOME of his own: `python` and `evertune` are this one's."""
+    bin_folder = home / "bin"
+    bin_folder.mkdir()
+    for name, arguments in (("python", ""), ("evertune", "-m evertune ")):
+        script = bin_folder / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments}"$@"\n')
+        script.chmod(0o755)
+    kept = {name: value for name, value in base.items() if not name.startswith(("EVERTUNE", "TEMPORAL", "PYTEST"))}
     return {
         **kept,
-        "EVERTUNE_HOME": str(home),
+        "EVERTUNE_HOME": str(home / "home"),
         "PATH": f"{bin_folder}:{kept['PATH']}",
         "COLUMNS": "120",
         "NO_COLOR": "1",

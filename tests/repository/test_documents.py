@@ -30,11 +30,10 @@ def of(*languages: str, directive: str | None = None) -> list[object]:
 @pytest.fixture(scope="module")
 def shell_environment() -> Iterator[dict[str, str]]:
     """One home for all blocks, so that a page can go on where it left off. Its path is short: sockets live there."""
-    bin_folder = Path(sys.executable).parent
-    with tempfile.TemporaryDirectory(prefix="evertune-docs-") as home:
-        environment = documents.environment(Path(home), bin_folder, dict(os.environ))
+    with tempfile.TemporaryDirectory(prefix="evertune-docs-") as folder:
+        environment = documents.environment(Path(folder), os.environ)
         yield environment
-        subprocess.run([bin_folder / "evertune", "down"], env=environment, cwd=ROOT, capture_output=True, timeout=60)
+        subprocess.run(["evertune", "down"], env=environment, cwd=ROOT, capture_output=True, timeout=60)
 
 
 @pytest.mark.timeout(900)

@@ -84,7 +84,7 @@ def test_nothing_is_left_to_be_done_later() -> None:
     found = [
         f"{name_of(path)}:{number}"
         for path in tracked_files()
-        if path.suffix in {".py", ".sh", ".yaml", ".md", ".toml"}
+        if path.suffix in {".py", ".sh", ".yaml", ".md", ".toml"} and not path.is_relative_to(ROOT / "tests" / "data")
         for number, line in enumerate((text_of(path) or "").splitlines(), start=1)
         if marks.search(line)
     ]
