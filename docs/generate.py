@@ -27,8 +27,8 @@ def settings_page() -> str:
 # Settings
 
 All settings are variables of the environment. A value that cannot be used is refused in one sentence, and `evertune
-doctor` shows what is in force. Whatever evertune keeps on a machine lies below `EVERTUNE_HOME`, so several homes live side
-by side, each with its own Temporal server, worker, database and ports.
+doctor` shows what is in force. Whatever evertune keeps on a machine lies below `EVERTUNE_HOME`, so several homes live
+side by side, each with its own Temporal server, worker, database and ports.
 
 | variable | what it says |
 |---|---|
@@ -54,7 +54,7 @@ def settings() -> Iterator[tuple[str, str]]:
         names, _, text = " ".join(comment).partition(": ")
         text = (text[0].upper() + text[1:]).replace("None: ", "Unset: ").replace("|", "\\|")
         if "efault" not in text and isinstance(node.value, ast.Constant) and node.value.value is not None:
-            text += f" Default `{node.value.value}`."
+            text += f" Default `{node.value.value!s}`."
         yield re.sub(r"\b(EVERTUNE|TEMPORAL)_[A-Z_]+", r"`\g<0>`", names), text
 
 

@@ -93,7 +93,7 @@ def environment(home: Path, base: Mapping[str, str]) -> dict[str, str]:
     """Of a reader with an activated set-up and an EVERTUNE_HOME of his own: `python` and `evertune` are this one's."""
     bin_folder = home / "bin"
     bin_folder.mkdir()
-    for name, arguments in (("python", ""), ("evertune", "-m evertune ")):
+    for name, arguments in (("python", ""), ("evertune", "-m evertune.cli ")):
         script = bin_folder / name
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments}"$@"\n')
         script.chmod(0o755)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from evertune.spec import check, parse_documents
 from tests.repository import documents
 from tests.repository.checkout import ROOT
 from tests.repository.documents import Block
@@ -66,6 +67,14 @@ def test_a_python_block_runs(block: Block, shell_environment: dict[str, str]) ->
     )
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", of("yaml"))
+def test_an_experiment_on_a_page_is_a_valid_one(block: Block) -> None:
+    (document,) = parse_documents(block.text, str(block))
+    verdict = check(document, None)
+
+    assert (verdict.problems, verdict.warnings) == ([], [])
 
 
 @pytest.mark.parametrize("block", of("yaml", "python", "console", directive="file"))

@@ -28,7 +28,7 @@ HEAVY = (
     "temporalio",
 )
 IMPORT = ["-c", "import evertune"]
-HELP = ["-m", "evertune", "--help"]
+HELP = ["-m", "evertune.cli", "--help"]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
