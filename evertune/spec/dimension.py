@@ -19,9 +19,9 @@ from typing import Any
 
 from evertune.errors import UsageError
 from evertune.spec.convert import number
-from evertune.spec.document import parse_documents
 from evertune.spec.findings import Findings, did_you_mean, quote
 from evertune.spec.model import JsonDict, ParameterSpec
+from evertune.spec.parse import parse_documents
 
 _CALL = re.compile(r"\s*([A-Za-z][A-Za-z_]*)\s*\((.*)\)\s*\Z", re.DOTALL)
 _INTEGER = re.compile(r"[-+]?[0-9]+\Z")
@@ -40,6 +40,9 @@ _RANGES: dict[str, tuple[str, str, bool]] = {
 }
 FUNCTIONS = (*_RANGES, "choice", "constant")
 _KEYS = ("type", "min", "max", "step", "distribution", "list")
+
+
+MAX_TEXT = 2_000
 
 
 class DimensionError(ValueError):
@@ -75,6 +78,8 @@ def dimension(name: str, value: Any, raw: Callable[[str], str | None] = lambda p
     `raw` gives the user's own spelling of the number at `""`, `[0]` or `.min` below the value, where it is known.
     """
     if isinstance(value, str):
+        if len(value) > MAX_TEXT:
+            raise DimensionError(f"longer than {MAX_TEXT:,} characters", "write a YAML list")
         return _from_text(name, value)
     if isinstance(value, Mapping):
         return _from_mapping(name, value, raw)
