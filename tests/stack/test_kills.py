@@ -66,6 +66,7 @@ def test_when_the_parent_dies_its_children_go_on_and_the_next_up_adopts_them(sta
     until(lambda: len(stack.processes()) == 4)  # parent, Temporal, worker and its sleep
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("dead", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
 def test_after_any_kill_the_next_up_restores_one_whole_stack(stack: Stack, dead: tuple[int, ...]) -> None:
     before = stack.up()
@@ -97,6 +98,7 @@ def test_when_the_server_must_move_the_worker_follows(stack: Stack) -> None:
     assert not (stack.home / "trials.stopped").exists()
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("delay_s", [0.05, 0.12, 0.2, 0.35])
 def test_kills_while_the_stack_starts_leave_nothing_behind_that_is_not_on_record(stack: Stack, delay_s: float) -> None:
     """`up` and the parent die at some moment of the start; whatever they had begun, there is one of each afterwards."""
