@@ -22,7 +22,6 @@ from algorithms.settings import problems_of
 from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem
-from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Answer, JsonDict
@@ -122,7 +121,7 @@ class OptunaSession:
 
     def _outcome(self, trial: HistoryTrial) -> tuple[Any, float | None]:
         states = self._optuna.trial.TrialState
-        if trial.state in (TrialState.CREATED, TrialState.RUNNING):
+        if not trial.state.terminal:
             return states.RUNNING, None
         if loss_of(trial, self._problem.direction) is None:
             return states.FAIL, None
