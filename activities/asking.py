@@ -60,6 +60,7 @@ class AskHost:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _algorithms: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _asks: Asks | None = None
+    _doomed: bool = False  # the child was killed and has not ended yet
     _closed: bool = False
 
     async def ask(self, job: AskJob) -> Answer:
@@ -103,6 +104,7 @@ class AskHost:
 
     def _kill(self) -> None:
         if self._child is not None and self._child.returncode is None:
+            self._doomed = True
             with contextlib.suppress(ProcessLookupError):
                 self._child.kill()
 
@@ -137,7 +139,7 @@ class AskHost:
 
     async def _ensure_child(self) -> bool:
         """True when it had to be started."""
-        if self._child is not None and self._child.returncode is None:
+        if self._child is not None and self._child.returncode is None and not self._doomed:
             return False
         await self._ended()
         self._errors.clear()
@@ -163,6 +165,7 @@ class AskHost:
         if child is None:
             return 0
         code = await child.wait()
+        self._doomed = False
         reader, self._reader = self._reader, None
         if reader is not None:
             # A process that the library left behind may hold the pipe open for ever.

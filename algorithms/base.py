@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
+from algorithms.space import Codec
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import SearchProblem
-from evertune.domain.trial import HistoryTrial
+from evertune.domain.space import SearchProblem, SearchSpace
+from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.protocols import Answer, JsonDict
 
 
@@ -27,16 +28,33 @@ class Session(Protocol):
         ...
 
 
+class ConstantSession:
+    """For a space where every parameter has one value: the libraries refuse a space without dimensions."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._assignment = Assignment(Codec.of(space).decode({}))
+
+    def update(self, trials: Iterable[HistoryTrial]) -> None:
+        pass
+
+    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
+        return Answer(assignments=(self._assignment,) * k)
+
+
 class SessionAlgorithm:
-    """Base of algorithms that work through sessions. Subclasses define `session`."""
+    """Base of algorithms that work through sessions. Subclasses define `search`."""
 
     reads_history: ClassVar[bool]
 
     def __init__(self, problem: SearchProblem) -> None:
         self.problem = problem
 
+    def search(self) -> Session:
+        """A new session of the library, for a space with at least one dimension."""
+        raise TypeError(f"{type(self).__name__} must define search()")
+
     def session(self) -> Session:
-        raise TypeError(f"{type(self).__name__} must define session()")
+        return self.search() if Codec.of(self.problem.space).free else ConstantSession(self.problem.space)
 
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         session = self.session()

@@ -41,7 +41,7 @@ class Random(_Hyperopt):
     name: ClassVar[str] = "random"
     reads_history: ClassVar[bool] = False
 
-    def session(self) -> RandomSession:
+    def search(self) -> RandomSession:
         return RandomSession(self.problem)
 
 
@@ -49,7 +49,7 @@ class Tpe(_Hyperopt):
     name: ClassVar[str] = "tpe"
     reads_history: ClassVar[bool] = True
 
-    def session(self) -> TpeSession:
+    def search(self) -> TpeSession:
         return TpeSession(self.problem)
 
 
@@ -105,8 +105,6 @@ class TpeSession:
     def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
         from hyperopt import tpe
 
-        if not self._codec.free:
-            return Answer(assignments=(Assignment(self._codec.decode({})),) * k)
         assignments = []
         for number in range(first_number, first_number + k):
             with warnings.catch_warnings():

@@ -39,7 +39,7 @@ class MultivariateTpe(SessionAlgorithm):
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         return problems_of(cls.name, problem)
 
-    def session(self) -> OptunaSession:
+    def search(self) -> OptunaSession:
         return OptunaSession(self.problem)
 
 
@@ -87,8 +87,6 @@ class OptunaSession:
                 raise AlgorithmError(f"the history has a gap: trial {self._count} is missing")
 
     def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
-        if not self._codec.free:
-            return Answer(assignments=(Assignment(self._codec.decode({})),) * k)
         self._restore(state)
         assignments = []
         for _ in range(k):
