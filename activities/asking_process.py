@@ -15,8 +15,7 @@ from typing import Any, TextIO
 
 from threadpoolctl import threadpool_limits
 
-from activities.asking import AskJob
-from activities.asks import Asks
+from activities.asks import AskJob, Asks
 from evertune.errors import EnvironmentProblem, EvertuneError, UnavailableError
 from evertune.protocols import Answer
 from evertune.store import open_store
