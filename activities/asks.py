@@ -43,6 +43,7 @@ class _Kept:
     cut: int = 0  # the last one it has seen
     known: int = 0  # it has been told of all trials below this number
     next_number: int = 0  # the one after its last answer
+    request_no: int = -1  # of its last answer
 
 
 class Asks:
@@ -80,6 +81,7 @@ class Asks:
         kept = self._sessions.pop(job.uid, None)  # put back only after success: a failed session is not to be trusted
         goes_on = (
             kept is not None
+            and kept.request_no < job.request_no
             and kept.next_number == job.first_number
             and kept.cut <= job.cut
             and kept.revision == job.revision
@@ -95,7 +97,8 @@ class Asks:
                 else self._store.history(job.uid, cut=job.cut, first_number=job.first_number)
             )
         answer = kept.session.ask(job.k, job.first_number, state)
-        kept.cut, kept.known, kept.next_number = job.cut, job.first_number, job.first_number + len(answer.assignments)
+        kept.request_no, kept.cut, kept.known = job.request_no, job.cut, job.first_number
+        kept.next_number = job.first_number + len(answer.assignments)
         self._sessions[job.uid] = kept
         if len(self._sessions) > KEPT_SESSIONS:
             self._sessions.popitem(last=False)

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from threadpoolctl import threadpool_limits
+
 from activities.asks import AskJob, Asks
 from evertune.domain.records import RequestRecord, TrialRecord
 from evertune.domain.space import Value
@@ -67,7 +69,8 @@ def verify_replay(store: Store, uid: str) -> Replay:
             cut=request.cut,
             revision=request.revision,
         )
-        answer = asks.answer_from(job, states.get(request.revision))
+        with threadpool_limits(limits=1):  # as in the ask process; libraries are loaded by the first, empty history
+            answer = asks.answer_from(job, states.get(request.revision))
         states[request.revision] = _as_stored(answer.state)
         stored = store.trials_of_request(uid, request.request_no)
         divergence = _compare(request, stored, answer)
