@@ -68,10 +68,16 @@ def create(name: str, problem: SearchProblem) -> Algorithm:
 
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
-    """Everything wrong with the name, the settings and the space for this algorithm."""
-    if name in names():
-        return get(name).check(problem)
+    """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
     path = "spec.algorithm.algorithmName"
+    if name in names():
+        try:
+            return get(name).check(problem)
+        except AlgorithmError as error:
+            return [Problem(path=path, type="Invalid", message=error.message)]
+        except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
+            message = f"{name} cannot check this experiment: {type(error).__name__}: {error}"
+            return [Problem(path=path, type="Invalid", message=message)]
     known = f"known: {', '.join(names())}"
     if name in NOT_YET:
         message = f'"{name}" is not available in this version'
