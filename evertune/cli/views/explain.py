@@ -1,4 +1,4 @@
-"""`evertune explain`: one sentence, the evidence with where it was read, the command that moves it. Always this order."""
+"""`evertune explain`: one sentence, the evidence with where it was read, the command that moves it, in this order."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def _sentence(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datet
             rest = f"; {plural(counts.running, 'trial')} finishing" if counts.running else ""
             return f"{when}: {who}{rest}."
         case ExperimentState.STOPPING:
-            return f": it ends when {plural(counts.running, 'running trial')} {'have' if counts.running != 1 else 'has'} finished."
+            has = "has" if counts.running == 1 else "have"
+            return f": it ends when {plural(counts.running, 'running trial')} {has} finished."
         case ExperimentState.CREATED:
             return f"{since}: a worker has not started it yet."
     if counts.running:
@@ -110,13 +111,8 @@ def _limits(record: ExperimentRecord) -> Evidence:
         rows.append(("budget", f"{counts.finished} of {plural(budget.max_trials, 'trial')} finished"))
     if budget.max_failed is not None and counts.charged:
         rows.append(("rule", f"maxFailedTrialCount: {counts.charged} of {budget.max_failed} failed"))
-    if objective.goal is not None and record.best is not None and record.best.objective is not None:
-        rows.append(
-            (
-                "goal",
-                f"{objective.metric} {objective.goal:g}; best {record.best.objective} at trial {record.best.number}",
-            )
-        )
+    if objective.goal is not None and (best := record.best) is not None:
+        rows.append(("goal", f"{objective.metric} {objective.goal:g}; best {best.objective} at trial {best.number}"))
     return rows
 
 

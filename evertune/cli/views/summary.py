@@ -72,7 +72,7 @@ def _best_rows(record: ExperimentRecord, marks: Marks) -> list[Line]:
 
 
 def _counts(snapshot: Snapshot, marks: Marks) -> list[Line]:
-    record, counts = snapshot.record, snapshot.record.counts
+    counts = snapshot.record.counts
     label = plural(counts.finished, "trial")
     shapes: Line = []
     for state, count in (

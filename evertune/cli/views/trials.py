@@ -45,15 +45,13 @@ def trials_table(
     decimals = Decimals(trial.objective_value for trial in trials)
     numeric = {parameter.name: parameter.numeric for parameter in record.space}
     names = list(columns) or list(record.space.names())
-    extra = [] if columns else [name for name in record.objective.additional]
+    extra = [] if columns else list(record.objective.additional)
     fields = [Column(name, right=numeric.get(name, True), optional=not wide and not columns) for name in names]
     metrics = [Column(name, right=True, optional=not wide) for name in extra]
     for trial in trials:
         number.add(str(trial.number))
         state.add(trial_state(trial, marks))
-        value.add(
-            objective_text(trial.objective_value, trial.objective and clean(trial.objective), decimals, marks.dash)
-        )
+        value.add(clean(objective_text(trial.objective_value, trial.objective, decimals, marks.dash)))
         took.add(took_text(trial, now, marks))
         typed = typed_parameters(record.space, trial.parameters)
         for column in fields:
