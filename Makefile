@@ -43,10 +43,14 @@ docs: setup  ## write the generated pages of docs/ anew
 bench: setup  ## measure, beside Optuna in the same run, and print ratios
 	$(RUN) -m bench
 
-lock:  ## resolve pyproject.toml into requirements/lock.txt (needs uv)
+lock:  ## resolve pyproject.toml into requirements/*.txt (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH: python3 -m pip install uv" >&2; exit 1; }
-	uv pip compile pyproject.toml --extra postgresql --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements/lock.txt
+	$(COMPILE) --group dev --upgrade --output-file requirements/lock.txt
+	$(COMPILE) --constraints requirements/lock.txt --output-file requirements/runtime.txt
+
+# For every platform and every Python from 3.11 on; nothing in the files says where the packages come from.
+COMPILE := uv pip compile pyproject.toml --extra postgresql --universal --python-version 3.11 --generate-hashes --quiet \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 clean:  ## remove .venv, caches and build products (never an EVERTUNE_HOME)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -60,7 +60,7 @@ async def compose(settings: Settings, client: Client, store: Store) -> Parts:
         client=client,
         store=store,
         runner=LocalRunner(settings.trials_dir),
-        host=AskHost(settings.database_url),
+        host=AskHost(store, settings.database_url),
         search_attributes=await register_search_attributes(client),
         temporal_id=await temporal_identity(client),
     )

@@ -1,0 +1,1 @@
+"""Benchmarks: each module measures one promise and gives figures, beside a reference from the same run where it can."""

@@ -1,0 +1,68 @@
+"""Writes the pages of docs/ that follow from the code: `python docs/generate.py`. A test refuses pages that do not.
+
+The command line's page is what the commands say of themselves, the settings' page what `evertune.settings` says.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`. -->"
+
+
+def pages() -> dict[Path, str]:
+    return {DOCS / "settings.md": settings_page()}
+
+
+def settings_page() -> str:
+    rows = "\n".join(f"| {names} | {text} |" for names, text in settings())
+    return f"""{NOTE}
+
+# Settings
+
+All settings are variables of the environment. A value that cannot be used is refused in one sentence, and `evertune
+doctor` shows what is in force. Whatever evertune keeps on a machine lies below `EVERTUNE_HOME`, so several homes live
+side by side, each with its own Temporal server, worker, database and ports.
+
+| variable | what it says |
+|---|---|
+{rows}
+"""
+
+
+def settings() -> Iterator[tuple[str, str]]:
+    """Names and meaning of each setting, from the comments of the class that holds them."""
+    source = (ROOT / "evertune" / "settings.py").read_text()
+    lines = source.splitlines()
+    (model,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    for node in model.body:
+        if not isinstance(node, ast.AnnAssign):
+            continue
+        comment: list[str] = []
+        above = node.lineno - 2
+        while lines[above].strip().startswith("#"):
+            comment.insert(0, lines[above].strip().lstrip("# "))
+            above -= 1
+        if not comment:  # the second field of a pair shares the comment of the first
+            continue
+        names, _, text = " ".join(comment).partition(": ")
+        text = (text[0].upper() + text[1:]).replace("None: ", "Unset: ").replace("|", "\\|")
+        if "efault" not in text and isinstance(node.value, ast.Constant) and node.value.value is not None:
+            text += f" Default `{node.value.value!s}`."
+        yield re.sub(r"\b(EVERTUNE|TEMPORAL)_[A-Z_]+", r"`\g<0>`", names), text
+
+
+def main() -> None:
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    main()

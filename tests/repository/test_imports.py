@@ -1,0 +1,65 @@
+"""`import evertune` and `evertune --help` are cheap: they pull in none of the heavy libraries, and take little time.
+
+Times are ratios to `python -c pass` on the same machine, each the minimum of several runs, so that a busy machine
+does not fail them: on an idle one, where that takes 15 to 20 ms, they stand for 60 ms and 250 ms.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.repository.checkout import ROOT
+
+HEAVY = (
+    "sqlalchemy",
+    "alembic",
+    "kubernetes",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "hyperopt",
+    "optuna",
+    "matplotlib",
+    "plotly",
+    "temporalio",
+)
+IMPORT = ["-c", "import evertune"]
+HELP = ["-m", "evertune.cli", "--help"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+
+
+def imported_by(arguments: list[str]) -> set[str]:
+    """Names of the modules that `python -X importtime` saw."""
+    lines = run("-X", "importtime", *arguments).stderr.splitlines()
+    return {line.rsplit("|", 1)[1].strip() for line in lines if line.startswith("import time:")}
+
+
+def fastest(*arguments: str, runs: int) -> float:
+    def once() -> float:
+        start = time.perf_counter()
+        run(*arguments)
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(runs))
+
+
+@pytest.mark.parametrize("arguments", [IMPORT, HELP], ids=["import", "help"])
+def test_no_database_cluster_plotting_or_numeric_library_is_imported(arguments: list[str]) -> None:
+    modules = imported_by(arguments)
+
+    assert "evertune" in modules
+    assert sorted(name for name in modules if name.split(".")[0] in HEAVY) == []
+
+
+@pytest.mark.parametrize(("arguments", "times"), [(IMPORT, 3.0), (HELP, 14.0)], ids=["import", "help"])
+def test_it_takes_no_more_than_a_few_times_an_empty_python(arguments: list[str], times: float) -> None:
+    empty = fastest("-c", "pass", runs=7)
+
+    assert fastest(*arguments, runs=5) <= times * empty
