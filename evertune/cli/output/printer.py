@@ -6,14 +6,13 @@ rich turns styles into escape codes; it is imported only for output that is colo
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from evertune.cli.output.marks import Marks
-from evertune.cli.output.text import STYLES, Line, Segment, plain
+from evertune.cli.output.text import STYLES, Segment, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +38,22 @@ class Stream:
 
     @property
     def width(self) -> int | None:
-        return terminal_size().columns if self.terminal else None
+        return self.size.columns if self.terminal else None
+
+    @property
+    def size(self) -> os.terminal_size:
+        """COLUMNS and LINES, else what the terminal says; 80 by 24 where there is none."""
+        try:
+            found = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError):
+            found = os.terminal_size((80, 24))
+        columns, lines = (os.environ.get(name, "") for name in ("COLUMNS", "LINES"))
+        return os.terminal_size(
+            (
+                int(columns) if columns.isdigit() and int(columns) else found.columns or 80,
+                int(lines) if lines.isdigit() and int(lines) else found.lines or 24,
+            )
+        )
 
     def line(self, line: Sequence[Segment] | str = "") -> None:
         self.lines([line])
@@ -78,17 +92,13 @@ class Stream:
         )
 
 
-def rich_text(line: Sequence[Segment]) -> Text:
+def rich_text(line: Sequence[Segment], end: str = "") -> Text:
     from rich.text import Text
 
-    text = Text(no_wrap=True, overflow="crop", end="")
+    text = Text(no_wrap=True, overflow="crop", end=end)
     for part, style in line:
         text.append(part, STYLES.get(style, "") or None)
     return text
-
-
-def terminal_size() -> os.terminal_size:
-    return shutil.get_terminal_size((80, 24))
 
 
 def open_streams(
@@ -106,20 +116,3 @@ def open_streams(
         coloured = terminal and not no_color and not environ.get("NO_COLOR")
         streams.append(Stream(name, Marks(ascii_only), coloured, terminal))
     return streams[0], streams[1]
-
-
-def two_columns(left: Sequence[Line], right: Sequence[Line], width: int | None) -> list[Line]:
-    """Two blocks side by side when they fit, else below each other."""
-    from evertune.cli.output.text import line_width, pad
-
-    room = max((line_width(line) for line in left), default=0) + 3
-    needed = room + max((line_width(line) for line in right), default=0)
-    if not right or (width is not None and needed > width):
-        return [*left, *right]
-    height = max(len(left), len(right))
-    rows = []
-    for index in range(height):
-        first = left[index] if index < len(left) else []
-        second = right[index] if index < len(right) else []
-        rows.append([*pad(first, room), *second] if second else list(first))
-    return rows
