@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from evertune.errors import EvertuneError, SpecError
 
@@ -21,7 +21,11 @@ def application_error(error: EvertuneError) -> ApplicationError:
     if isinstance(error, SpecError):
         details = [[problem.as_dict() for problem in error.problems[:MAX_PROBLEMS]]]
     message = str(error) + (f" ({error.hint})" if error.hint else "")
-    return ApplicationError(message[:8000], *details, type=type(error).__name__, non_retryable=not error.retryable)
+    # A user's mistake is an answer, not an incident: BENIGN keeps its traceback out of the worker's log.
+    category = ApplicationErrorCategory.UNSPECIFIED if error.retryable else ApplicationErrorCategory.BENIGN
+    return ApplicationError(
+        message[:8000], *details, type=type(error).__name__, non_retryable=not error.retryable, category=category
+    )
 
 
 def translated(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:

@@ -8,7 +8,6 @@ recorded as ended -> the stored outcome; started -> attached; neither -> started
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,24 +17,21 @@ from temporalio import activity
 
 import evertune.contracts as c
 from activities.attach import stop_or_detach
+from activities.ending import asks_for_another, judged, record_end
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.observing import Observer
 from activities.record import check_database, outcome_of
-from evertune.domain.metrics import Objective, Point, Summaries, finite, objective_text
+from evertune.domain.metrics import Objective, Point, Summaries
 from evertune.domain.records import AttemptRecord
-from evertune.domain.retry import retry_again
-from evertune.domain.states import AttemptState, FailureClass, TrialState
+from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import LaunchError
 from evertune.protocols import Collector, TrialRunner
 from evertune.store import Store
 
-log = structlog.get_logger()
-
 READ_EVERY_S = 0.5  # of a running trial's log; short enough for a live view, long enough to cost nothing
 FOLLOWED_AT_FULL_RATE = 100  # trials; beyond, each is read less often so that the worker's CPU stays flat
-EARLY_STOPPED = "EarlyStopped"
 
 
 @dataclass
@@ -70,7 +66,9 @@ class TrialActivities:
                 failure=FailureClass.CONFIGURATION,
                 ended=_now(),
             )
-            return await asyncio.to_thread(self._record_end, request, ref, plan.objective, end, summaries, (), None)
+            return await asyncio.to_thread(
+                record_end, self.store, ref, plan.objective, end, summaries=summaries, again=False
+            )
         collector = plan.collector(self.runner.log_path(ref))
         try:
             end = await self._follow(request, ref, plan.objective, collector, summaries)
@@ -78,10 +76,22 @@ class TrialActivities:
             if await asyncio.shield(stop_or_detach()) == "stop":
                 await asyncio.shield(self.runner.stop(ref, reason="ExperimentClosed"))
             raise
-        points = await asyncio.to_thread(collector.finish) if collector is not None else ()
-        return await asyncio.to_thread(
-            self._record_end, request, ref, plan.objective, end, summaries, points, collector
-        )
+        return await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector, summaries)
+
+    def _record(
+        self,
+        request: c.RunTrialRequest,
+        ref: AttemptRef,
+        objective: Objective,
+        end: AttemptEnd,
+        collector: Collector | None,
+        summaries: Summaries,
+    ) -> c.TrialOutcome:
+        points = collector.finish() if collector is not None else ()
+        summaries.add(points)
+        end = judged(end, objective, summaries, collector)
+        again = asks_for_another(end, request)
+        return record_end(self.store, ref, objective, end, summaries=summaries, points=points, again=again)
 
     async def _follow(
         self,
@@ -144,64 +154,6 @@ class TrialActivities:
     def _attempt(self, uid: str, number: int, attempt: int) -> AttemptRecord | None:
         return next((record for record in self.store.attempts(uid, number) if record.attempt == attempt), None)
 
-    def _record_end(
-        self,
-        request: c.RunTrialRequest,
-        ref: AttemptRef,
-        objective: Objective,
-        end: AttemptEnd,
-        summaries: Summaries,
-        points: Sequence[Point],
-        collector: Collector | None,
-    ) -> c.TrialOutcome:
-        """One transaction: the last points, the attempt's end and, unless another attempt follows, the trial's."""
-        summaries.add(points)
-        summary = summaries.summaries()
-        metrics = {
-            name: text
-            for name in objective.metrics
-            if name in summary and (text := summary[name].pick(objective.strategy(name))) is not None
-        }
-        value = objective_text(objective, summary)
-        if end.state is AttemptState.SUCCEEDED and value is None:
-            end = _unavailable(end, objective, collector)
-        again = retry_again(
-            reason=end.reason,
-            failure=end.failure,
-            signal_retries=request.signal_retries,
-            infrastructure_retries=request.infrastructure_retries,
-        )
-        state = None if again else _trial_state(end)
-        if state is TrialState.FAILED:
-            value = None  # Katib: a failed trial never has an observation
-        trial, told_seq = self.store.end_attempt(
-            ref.experiment_uid,
-            ref.number,
-            ref.attempt,
-            end,
-            points=points,
-            again=again,
-            charged=state is not None and state.counts_as_failed,
-            trial_state=state,
-            objective=value,
-            objective_value=finite(value),
-            metrics=metrics,
-        )
-        log.info("attempt ended", state=end.state, reason=end.reason, again=again, objective=value)
-        return c.TrialOutcome(
-            number=ref.number,
-            attempt=ref.attempt,
-            state=end.state,
-            trial_state=state,
-            again=again,
-            reason=end.reason,
-            message=end.message[:500],
-            failure=end.failure,
-            objective=None if value is None else value[:500],
-            value=trial.objective_value,
-            told_seq=told_seq or 0,
-        )
-
     @activity.defn(name=c.ACTIVITY_STOP_TRIAL)
     @translated
     async def stop_trial(self, request: c.StopTrialRequest) -> None:
@@ -226,34 +178,6 @@ class TrialActivities:
             for task in done:
                 task.result()
             stops = list(pending)
-
-
-def _trial_state(end: AttemptEnd) -> TrialState:
-    if end.state is AttemptState.KILLED:
-        return TrialState.EARLY_STOPPED if end.reason.startswith(EARLY_STOPPED) else TrialState.KILLED
-    if end.state is AttemptState.LOST:
-        return TrialState.FAILED
-    return TrialState(end.state.value)
-
-
-def _unavailable(end: AttemptEnd, objective: Objective, collector: Collector | None) -> AttemptEnd:
-    """Exit 0 without the objective: say what was seen instead."""
-    message = f"the trial ended without {objective.metric}"
-    if collector is not None:
-        findings = collector.findings()
-        seen = ", ".join(findings.names_seen[:20]) or "no metric at all"
-        message += f"; seen: {seen}"
-        if findings.last_lines:
-            message += "; last lines:\n" + "\n".join(findings.last_lines)
-    return AttemptEnd(
-        state=AttemptState.METRICS_UNAVAILABLE,
-        reason="MetricsUnavailable",
-        message=message[:4000],
-        failure=FailureClass.METRICS,
-        exit_code=end.exit_code,
-        started=end.started,
-        ended=end.ended,
-    )
 
 
 def _size(path: Path) -> int:

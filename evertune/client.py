@@ -174,7 +174,8 @@ class Client:
     async def _until_status(run: WorkflowHandle[Any, Any]) -> c.Status:
         while True:
             try:
-                return await run.query(c.QUERY_STATUS, result_type=c.Status)
+                status: c.Status = await run.query(c.QUERY_STATUS, result_type=c.Status)
+                return status
             except (WorkflowQueryFailedError, RPCError):
                 await asyncio.sleep(ADMIT_POLL_S)
 

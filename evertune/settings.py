@@ -138,12 +138,12 @@ class Settings:
 
     @property
     def worker_ready_file(self) -> Path:
-        """The worker writes {"pid": …} here, by rename, once it polls; the parent removes it before each start."""
+        """The worker writes its pid here, by rename, once it polls; the parent removes it before each start."""
         return self.home / "worker.ready"
 
     @property
     def down_file(self) -> Path:
-        """{"keep_trials": false}, while `down` wants local trials stopped: a worker that ends then stops them first."""
+        """There while `down` wants local trials stopped: a worker that ends then stops them first and deletes this."""
         return self.home / "down"
 
     @cached_property

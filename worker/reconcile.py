@@ -14,9 +14,12 @@ import structlog
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.ending import record_end
 from activities.launch import LaunchPlans
+from evertune.domain.metrics import Summaries
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.protocols import TrialRunner
 from evertune.store import Store
 from worker.compose import Parts
@@ -86,7 +89,15 @@ class Reconciler:
         for _, attempt in running:
             ref = await asyncio.to_thread(plans.ref, record.uid, attempt.number, attempt.attempt)
             await self.runner.stop(ref, reason="ExperimentClosed", grace_s=5.0)
+            # Nobody may be left to record it; if somebody is, the first record stands.
+            end = await self.runner.wait(ref)
+            await asyncio.to_thread(self._record, record, ref, end)
         await asyncio.to_thread(self._mark, record, reason)
+
+    def _record(self, record: ExperimentRecord, ref: AttemptRef, end: AttemptEnd) -> None:
+        summaries = Summaries()
+        summaries.add(self.store.points(ref.experiment_uid, ref.number, attempt=ref.attempt))
+        record_end(self.store, ref, record.objective, end, summaries=summaries, again=False)
 
     def _mark(self, record: ExperimentRecord, reason: str) -> None:
         now = datetime.now(UTC)

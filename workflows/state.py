@@ -173,7 +173,8 @@ def record_outcome(state: RunState, outcome: TrialOutcome) -> None:
 
 
 def _count_failure(state: RunState, outcome: TrialOutcome) -> None:
-    text = outcome.message or outcome.reason
+    # A reason is a sentence ("exit 3: no luck") or a code ("CannotStart") that the message explains.
+    text = outcome.reason if " " in outcome.reason else outcome.message or outcome.reason
     only_failures = state.finished == state.charged
     if outcome.failure is not FailureClass.CONFIGURATION or not only_failures:
         state.equal_failures = 0

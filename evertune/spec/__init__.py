@@ -24,8 +24,9 @@ from evertune.spec.convert import (
     working_dir_of,
 )
 from evertune.spec.dimension import parse_dimension
-from evertune.spec.document import Document, Position, parse_documents
+from evertune.spec.document import Document, Position
 from evertune.spec.model import Experiment
+from evertune.spec.parse import parse_documents
 from evertune.spec.scaffold import commented_yaml
 from evertune.spec.support import unsupported_here
 from evertune.spec.template import Templates, pod_labels, render_trial, trial_labels

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evertune.errors import UsageError
 from evertune.spec.findings import did_you_mean, quote
 from evertune.spec.model import JsonDict
-from evertune.spec.template import placeholder
+from evertune.spec.template import PLACEHOLDER, placeholder
 
 CONTAINER = "trial"
 DEFAULT_ALGORITHM = "tpe"
@@ -47,7 +47,7 @@ class Plan:
     extra: JsonDict = field(default_factory=dict)  # further keys of spec: seed, deadline, workingDir, …
 
     def manifest(self) -> JsonDict:
-        names = [parameter["name"] for parameter in self.parameters]
+        names = {parameter["name"] for parameter in self.parameters}
         used: dict[str, None] = {}
         command = [_with_placeholders(word, names, used) for word in self.command]
         env = [
@@ -97,7 +97,7 @@ def _trial_parameter(name: str) -> JsonDict:
     return {"name": name, "reference": name}
 
 
-def _with_placeholders(text: str, names: Sequence[str], used: dict[str, None]) -> str:
+def _with_placeholders(text: str, names: Container[str], used: dict[str, None]) -> str:
     def replace(match: re.Match[str]) -> str:
         name = match[1].strip()
         if name in names:
@@ -108,18 +108,19 @@ def _with_placeholders(text: str, names: Sequence[str], used: dict[str, None]) -
             return placeholder(_METADATA[name][0])
         return match[0]
 
-    for name in names:  # Katib's own spelling is welcome too
-        if placeholder(name) in text:
+    for name in PLACEHOLDER.findall(text):  # Katib's own spelling is welcome too
+        if name in names:
             used[name] = None
     return _BRACES.sub(replace, text)
 
 
 def unused_parameters(names: Sequence[str], texts: Iterable[str]) -> dict[str, str | None]:
     """Parameters that no text mentions, each with the misspelled `{word}` that was probably meant for it."""
+    known = set(names)
     used: dict[str, None] = {}
     left: list[str] = []
     for text in texts:
-        left.extend(_BRACES.findall(_with_placeholders(text, names, used)))
+        left.extend(_BRACES.findall(_with_placeholders(text, known, used)))
     return {name: did_you_mean(name, left) for name in names if name not in used}
 
 

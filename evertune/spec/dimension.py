@@ -19,9 +19,10 @@ from typing import Any
 
 from evertune.errors import UsageError
 from evertune.spec.convert import number
-from evertune.spec.document import parse_documents
 from evertune.spec.findings import Findings, did_you_mean, quote
 from evertune.spec.model import JsonDict, ParameterSpec
+from evertune.spec.parse import parse_documents
+from evertune.spec.rules.parameters import check_parameter
 
 _CALL = re.compile(r"\s*([A-Za-z][A-Za-z_]*)\s*\((.*)\)\s*\Z", re.DOTALL)
 _INTEGER = re.compile(r"[-+]?[0-9]+\Z")
@@ -42,6 +43,9 @@ FUNCTIONS = (*_RANGES, "choice", "constant")
 _KEYS = ("type", "min", "max", "step", "distribution", "list")
 
 
+MAX_TEXT = 2_000
+
+
 class DimensionError(ValueError):
     """The text is not a dimension. `key` is the key of a mapping that is at fault."""
 
@@ -52,8 +56,6 @@ class DimensionError(ValueError):
 
 def parse_dimension(text: str) -> JsonDict:
     """The parameter spec in `lr=loguniform(1e-5,1e-1)`; raises UsageError with one sentence."""
-    from evertune.spec.rules.parameters import check_parameter
-
     name, equals, value = text.partition("=")
     name = name.strip()
     if not equals or not name or not value.strip():
@@ -75,6 +77,8 @@ def dimension(name: str, value: Any, raw: Callable[[str], str | None] = lambda p
     `raw` gives the user's own spelling of the number at `""`, `[0]` or `.min` below the value, where it is known.
     """
     if isinstance(value, str):
+        if len(value) > MAX_TEXT:
+            raise DimensionError(f"longer than {MAX_TEXT:,} characters", "write a YAML list")
         return _from_text(name, value)
     if isinstance(value, Mapping):
         return _from_mapping(name, value, raw)

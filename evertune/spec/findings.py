@@ -7,6 +7,7 @@ and keeps quiet about anything below a value whose very type was wrong: one mist
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -61,6 +62,15 @@ class Findings:
             path = path[: path.rindex("[")] if path.endswith("]") and "[" in path else path.rpartition(".")[0]
         return False
 
+    @property
+    def full(self) -> bool:
+        """Enough has been said: loops over the document may stop."""
+        return len(self._errors) >= MAX_PROBLEMS
+
+    @property
+    def full_of_warnings(self) -> bool:
+        return len(self._warnings) >= MAX_PROBLEMS
+
     def adopt(self, problems: Iterable[Problem]) -> None:
         """Take over problems found elsewhere (an algorithm's own check), with their places."""
         for problem in problems:
@@ -72,15 +82,17 @@ class Findings:
 
     @property
     def errors(self) -> list[Problem]:
-        return _in_file_order(self._errors)[:MAX_PROBLEMS]
+        return _in_file_order(self._errors)
 
     @property
     def warnings(self) -> list[Problem]:
-        return _in_file_order(self._warnings)[:MAX_PROBLEMS]
+        return _in_file_order(self._warnings)
 
     def _add(
         self, target: list[Problem], path: str, type_: ProblemType, message: str, hint: str | None, at: str | None
     ) -> None:
+        if len(target) >= MAX_PROBLEMS:
+            return
         shown = self._translate(path)
         if (shown, message) in self._seen:
             return
@@ -98,7 +110,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The closest known word, compared without case, dashes and underscores."""
     if not word or len(word) > 80:
         return None
-    folded = {_fold(candidate): candidate for candidate in known}
+    folded = {_fold(candidate): candidate for candidate in itertools.islice(known, 200)}
     close = difflib.get_close_matches(_fold(word), list(folded), n=1, cutoff=0.6)
     return folded[close[0]] if close else None
 

@@ -74,9 +74,9 @@ def problem_lines(problem: Problem, document: Document, *, style: str = "error",
         room = max(width - digits - 3, 30)
         start = max(0, column - room // 2) if column > room - 10 else 0
         for number in range(first, problem.line + 1):
-            text = _printable(document.lines[number - 1])
-            lines.append([(f"{number:>{digits}} |", "gutter"), (" " + _window(text, start, room), "")])
-        caret = "^" * max(1, min(_width(problem, document), room - (column - 1 - start)))
+            text = _printable(_window(document.lines[number - 1], start, room))
+            lines.append([(f"{number:>{digits}} |", "gutter"), (f" {text}", "")])
+        caret = "^" * max(1, min(document.width(problem.line, column), room - (column - 1 - start)))
         marked: Line = [*empty, (" " * (column - start) + caret, "caret")]
         if hints and column - start + len(caret) + len(hints[0]) <= room:
             marked.append((f" {hints.pop(0)}", "caret"))
@@ -91,14 +91,6 @@ def _first_line(lines: Sequence[str], line: int) -> int:
         return line
     above, further = lines[line - 2].lstrip(), lines[line - 3].lstrip() if line > 2 else ""
     return line - 2 if further.startswith("- ") and not above.startswith("- ") else line - 1
-
-
-def _width(problem: Problem, document: Document) -> int:
-    at = document.locate(problem.path)
-    for place in ([at] if at else []) + list(document.positions.values()) + list(document.keys.values()):
-        if (place.line, place.column) == (problem.line, problem.column):
-            return place.width
-    return 1
 
 
 def _printable(text: str) -> str:

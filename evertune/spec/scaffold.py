@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from evertune.spec.document import resolve
+from evertune.spec.events import resolve
 from evertune.spec.model import JsonDict
 
 _SAFE = re.compile(r"[A-Za-z_./][A-Za-z0-9_./ =-]*\Z")

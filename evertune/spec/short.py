@@ -112,13 +112,14 @@ class _Reader:
         if command is None or objective is None or parameters is None:
             return None
         names = [parameter["name"] for parameter in parameters]
+        indices = {name: index for index, name in enumerate(names)}
         for name, meant in unused_parameters(names, [*command, *environment.values()]).items():
             message = f"the command does not use {{{name}}}: its values would never reach a trial"
             hint = (
                 f"the command has {{{meant}}}; write {{{name}}}" if meant else f"write {{{name}}} where the value goes"
             )
             self.findings.error(child_path("parameters", name), "Invalid", message, hint)
-            self.findings.silence(f"spec.parameters[{names.index(name)}].name")
+            self.findings.silence(f"spec.parameters[{indices[name]}].name")
         metadata: JsonDict = {key: data[key] for key in ("namespace", "labels", "annotations") if key in data}
         own.data = Plan(
             name=data.get("name", ""),

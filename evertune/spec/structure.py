@@ -132,6 +132,8 @@ def _homes() -> dict[str, list[str]]:
 
 
 def warn_unknown(data: Any, model: type[BaseModel], path: str, findings: Findings) -> None:
+    if findings.full_of_warnings:
+        return
     if isinstance(data, list):
         for index, item in enumerate(data):
             warn_unknown(item, model, child_path(path, index), findings)

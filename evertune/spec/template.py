@@ -13,14 +13,14 @@ from typing import Any
 
 from evertune.domain.space import Value, value_text
 from evertune.errors import Problem, SpecError
-from evertune.spec.document import parse_documents
 from evertune.spec.findings import did_you_mean, quote
 from evertune.spec.model import Experiment, JsonDict, TrialTemplate
+from evertune.spec.parse import parse_documents
 
 Templates = Mapping[tuple[str, str, str], str]  # (namespace, ConfigMap name, templatePath) -> text
 
-PLACEHOLDER = re.compile(r"\$\{trialParameters\.(.+?)\}")
-_METADATA = re.compile(r"\$\{trialSpec\.(.+?)\}")
+PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]{1,253})\}")
+_METADATA = re.compile(r"\$\{trialSpec\.([^}]{1,500})\}")
 _METADATA_INDEX = re.compile(r"(Annotations|Labels)\[(.+)\]\Z")
 
 EXPERIMENT_LABEL = "katib.kubeflow.org/experiment"

@@ -18,7 +18,6 @@ from evertune.stack.shutdown import Stopped, stop_services, without_parent
 from evertune.stack.state import StackState, command_lock, parent_lock
 
 LOCK_S = 60.0
-REASON = "StackDown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,7 @@ def down(
     was dead or an earlier `down` kept them. A `down` that is killed half-way can be repeated.
     """
     say = on_progress or (lambda _: None)
-    report, parent = Stopped(), None
+    report, parent, asked, answered = Stopped(), None, False, False
     try:
         if parent_lock(settings).exists():
             with files.lock(command_lock(settings), wait_s=LOCK_S) as held:
@@ -57,11 +56,13 @@ def down(
                     )
                 if not keep_trials:
                     with contextlib.suppress(OSError):  # a full disk: the hook does it
-                        files.write_json(settings.down_file, {"keep_trials": False, "reason": REASON})
+                        settings.down_file.touch()
+                        asked = True
                 with without_parent(settings) as parent:
                     state = StackState.load(settings.state_file)
                     if state is not None:
                         report = stop_services(settings, state, on_progress=say)
+                answered = asked and not settings.down_file.exists()
                 for file in (settings.worker_ready_file, settings.state_file, settings.down_file):
                     with contextlib.suppress(OSError):  # a read-only home: they name processes that have ended
                         file.unlink(missing_ok=True)
@@ -71,9 +72,8 @@ def down(
         raise EnvironmentProblem(f"{' and '.join(report.left)} cannot be ended, not even by SIGKILL")
     trials: Literal["stopped", "kept", "unknown"] = "kept"
     if not keep_trials:
-        by_worker = "worker" in report.stopped and "worker" not in report.killed
-        trials = "stopped" if by_worker or stop_trials else "unknown"
-        if stop_trials is not None:
+        trials = "stopped" if answered or stop_trials else "unknown"
+        if stop_trials is not None and not answered:
             stop_trials()
     stopped = (*(("parent",) if parent else ()), *report.stopped)
     return DownReport(stopped=stopped, killed=tuple(report.killed), trials=trials)

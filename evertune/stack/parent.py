@@ -25,8 +25,8 @@ from evertune.errors import EnvironmentProblem
 from evertune.settings import Settings, home_problem
 from evertune.stack import ports, temporal
 from evertune.stack.files import cap_log
-from evertune.stack.processes import Held, Identity, alive, group_members, open_pidfd, send
-from evertune.stack.shutdown import stop_services
+from evertune.stack.processes import Held, Identity, alive, open_pidfd, send
+from evertune.stack.shutdown import end_group, stop_services
 from evertune.stack.state import Service, StackState, answers, log_file, parent_lock, ports_file
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 30.0  # between a death and the next start; doubles with each quick death
@@ -141,13 +141,15 @@ class Parent:
     def _adopt(self) -> None:
         for child in self.children:
             identity = child.record.identity
+            child.record.failures = 0
             if identity is None:
-                child.record.failures = 0
-            elif alive(identity):
+                continue
+            if alive(identity):
                 child.watch(identity)
                 _say(f"{child.name} is running already, pid {identity.pid}")
             else:
-                child.record.identity, child.record.ready, child.record.failures = None, False, 0
+                end_group(self.settings, identity)
+                child.record.identity, child.record.ready = None, False
 
     def _home_is_ours(self) -> bool:
         """False when the home was deleted under us: a next stack there could not know of this one."""
@@ -178,10 +180,8 @@ class Parent:
             if not child.running or (how := child.ended()) is None:
                 continue
             assert child.record.identity is not None
-            pid = child.record.identity.pid
-            _say(f"{child.name}, pid {pid}, ended: {how}")
-            for orphan in group_members(pid, f"EVERTUNE_HOME={self.settings.home}"):
-                send(orphan, signal.SIGKILL)  # what a killed worker left in its own group: processes that ask
+            _say(f"{child.name}, pid {child.record.identity.pid}, ended: {how}")
+            end_group(self.settings, child.record.identity)
             child.died(how)
             self._save()
 
@@ -216,6 +216,7 @@ class Parent:
         address = f"{ports.LOOPBACK}:{chosen['temporal']}"
         if self.worker.record.identity is not None and address != self.state.temporal_address:
             _say("the worker restarts: Temporal has another address now")
+            self.settings.worker_ready_file.unlink(missing_ok=True)
             send(self.worker.record.identity, signal.SIGTERM)
         self.state.temporal_address = address
         self.state.ui_url = f"http://{ports.LOOPBACK}:{chosen['ui']}"

@@ -64,7 +64,8 @@ def identity_of(pid: int) -> Identity | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rpartition(")")[2].split()  # the name in parentheses may hold anything
-    if fields[0] in ("Z", "X", "x"):
+    # A killed process whose first thread has ended already keeps its files and ports until the others have, too.
+    if fields[0] in ("Z", "X", "x") and int(fields[17]) <= 1:
         return None
     return Identity(pid, int(fields[19]), boot_id())
 

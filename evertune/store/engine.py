@@ -40,6 +40,7 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
+_SQLITE_AGAIN = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
 _MYSQL_AGAIN = {1205, 1213}  # lock wait timeout, deadlock
 _MYSQL_AWAY = {1040, 1053, 1152, 1158, 1159, 1160, 1161, 1203, 2002, 2003, 2005, 2006, 2013, 2055}
 _POSTGRES_AGAIN = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock timeout
@@ -111,6 +112,13 @@ class Database:
             except PoolTimeoutError:
                 raise UnavailableError(
                     f"the database {self.name} is too busy: no connection became free in {PATIENCE_S:.0f} s"
+                ) from None
+            except RuntimeError as error:
+                if "cryptography" not in str(error):
+                    raise
+                raise EnvironmentProblem(  # pymysql, for MySQL 8's own way to log in
+                    f"the database {self.name} wants a password exchange that needs the package cryptography",
+                    "pip install cryptography, or connect with TLS (?ssl_ca=…)",
                 ) from None
             except DBAPIError as error:
                 broken += error.connection_invalidated
@@ -188,11 +196,11 @@ def _server_engine(url: URL) -> Engine:
 
 def _asks_for_another_try(error: DBAPIError) -> bool:
     origin = error.orig
-    if (sqlstate := getattr(origin, "sqlstate", None)) is not None:
-        return sqlstate in _POSTGRES_AGAIN
     if (name := getattr(origin, "sqlite_errorname", None)) is not None:
-        return bool(name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")))
-    return _mysql_code(origin) in _MYSQL_AGAIN
+        return bool(name.startswith(_SQLITE_AGAIN))
+    if (code := _mysql_code(origin)) is not None:
+        return code in _MYSQL_AGAIN
+    return getattr(origin, "sqlstate", None) in _POSTGRES_AGAIN
 
 
 def _explain(error: DBAPIError, name: str) -> EvertuneError | None:
@@ -216,7 +224,7 @@ def _explain(error: DBAPIError, name: str) -> EvertuneError | None:
 
 def _explain_sqlite(code: str, name: str) -> EvertuneError | None:
     folder = Path(name).parent
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+    if code.startswith(_SQLITE_AGAIN):
         return UnavailableError(f"the database {name} was locked by another process for {PATIENCE_S:.0f} s")
     if code.startswith("SQLITE_CANTOPEN"):
         why = "it is a directory" if Path(name).is_dir() else "evertune may not open or create the file"

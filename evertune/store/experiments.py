@@ -24,7 +24,14 @@ _BEST = [column.label(f"best_{column.name}") for column in TRIALS.c if column.na
 _WHOLE = select(*(column for column in _E if column.name not in ("best_number", "best_score")), *_BEST).select_from(
     EXPERIMENTS.outerjoin(TRIALS, and_(TRIALS.c.experiment_id == _E.id, TRIALS.c.number == _E.best_number))
 )
-_LOCK = select(EXPERIMENTS).where(_E.uid == bindparam("uid")).with_for_update()
+# Without the documents: this is read before every change of a trial.
+_DOCUMENTS = ("settings", "objective", "space", "context", "manifest")
+_LOCK = (
+    select(*(column for column in _E if column.name not in _DOCUMENTS))
+    .where(_E.uid == bindparam("uid"))
+    .with_for_update()
+)
+_COUNTS = select(_E.trials, *(_E[name] for name in records.COUNTER.values())).where(_E.uid == bindparam("uid"))
 _UNFINISHED = [state.value for state in ExperimentState if not state.terminal]
 
 
@@ -168,7 +175,8 @@ def set_state(
     if budget is not None:
         values |= {"parallel": budget.parallel, "max_trials": budget.max_trials, "max_failed": budget.max_failed}
     if goal is not None:
-        values["objective"] = {**row.objective, "goal": goal}
+        objective = tx.execute(select(_E.objective).where(_E.id == row.id)).scalar_one()
+        values["objective"] = {**objective, "goal": goal}
     if first_run_id is not None:
         values["first_run_id"] = first_run_id
     tx.execute(update(EXPERIMENTS).where(_E.id == row.id).values(values))
@@ -194,7 +202,7 @@ def remove(tx: Connection, uid: str) -> None:
 
 
 def counts(tx: Connection, uid: str) -> Counts:
-    row = tx.execute(select(EXPERIMENTS).where(_E.uid == uid)).first()
+    row = tx.execute(_COUNTS, {"uid": uid}).first()
     if row is None:
         raise no_uid(uid)
     return records.counts(row)

@@ -2,6 +2,7 @@
 
 Read by `experiments`, `requests` and `trials`; a test holds them equal to what the migrations create. Counters of
 trials live on the experiment's row and change in the transaction that changes the trial, so that nothing ever counts.
+Table names carry our name: `experiments` and the like are taken by others wherever databases are shared.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class DatabaseRow(Base):
 
 
 class ExperimentRow(Base):
-    __tablename__ = "experiments"
+    __tablename__ = "evertune_experiments"
     __table_args__ = (UniqueConstraint("namespace", "name"), UniqueConstraint("uid"), Index(None, "state"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -97,11 +98,11 @@ class ExperimentRow(Base):
 class AuditRow(Base):
     """A change of an experiment that was applied, by its key. Rows without an action are only that: applied."""
 
-    __tablename__ = "audit"
+    __tablename__ = "evertune_audit"
     __table_args__ = (UniqueConstraint("experiment_id", "key"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    experiment_id: Mapped[int] = _owner("experiments.id")
+    experiment_id: Mapped[int] = _owner("evertune_experiments.id")
     key: Mapped[str] = _word(255)
     at: Mapped[datetime]
     actor: Mapped[str]
@@ -112,11 +113,11 @@ class AuditRow(Base):
 class RequestRow(Base):
     """A suggest request. `state` is the algorithm's after it: the text `null` if it has none, SQL NULL once dropped."""
 
-    __tablename__ = "requests"
+    __tablename__ = "evertune_requests"
     __table_args__ = (UniqueConstraint("experiment_id", "request_no"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    experiment_id: Mapped[int] = _owner("experiments.id")
+    experiment_id: Mapped[int] = _owner("evertune_experiments.id")
     request_no: Mapped[int]
     k: Mapped[int]
     revision: Mapped[int]
@@ -134,7 +135,7 @@ class RequestRow(Base):
 class TrialRow(Base):
     """`score` is the objective as a number to minimize: one ascending index finds the best of either direction."""
 
-    __tablename__ = "trials"
+    __tablename__ = "evertune_trials"
     __table_args__ = (
         UniqueConstraint("experiment_id", "number"),
         UniqueConstraint("experiment_id", "name"),
@@ -144,7 +145,7 @@ class TrialRow(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    experiment_id: Mapped[int] = _owner("experiments.id")
+    experiment_id: Mapped[int] = _owner("evertune_experiments.id")
     number: Mapped[int]
     state: Mapped[str] = _word(32)
     told_seq: Mapped[int | None]
@@ -168,11 +169,11 @@ class TrialRow(Base):
 class AttemptRow(Base):
     """One execution of a trial. A row in state Running is a lease: it holds one place of the parallelism."""
 
-    __tablename__ = "attempts"
+    __tablename__ = "evertune_attempts"
     __table_args__ = (UniqueConstraint("trial_id", "attempt"), Index(None, "state", "home_id", "experiment_id"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = _owner("trials.id")
+    trial_id: Mapped[int] = _owner("evertune_trials.id")
     experiment_id: Mapped[int]  # the trial's, here for the index of leases; the trial owns the row
     number: Mapped[int]
     attempt: Mapped[int]
@@ -190,10 +191,10 @@ class AttemptRow(Base):
 
 
 class PointRow(Base):
-    __tablename__ = "points"
+    __tablename__ = "evertune_points"
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("evertune_trials.id", ondelete="CASCADE"), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     metric: Mapped[str] = mapped_column(Word(512), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

@@ -47,7 +47,7 @@ class NewExperiment:
     namespace: str
     name: str
     workflow_id: str
-    first_run_id: str  # of the chain of runs: continue-as-new and reset keep it
+    first_run_id: str  # Temporal's first execution run id: continue-as-new keeps it
     manifest: Mapping[str, Any]  # the full, defaulted Experiment
     context: Mapping[str, Any]
     algorithm: str

@@ -122,7 +122,7 @@ def test_twenty_kills_lose_nothing_and_run_nothing_twice(tmp_path: Path, algorit
     document = manifest(
         f"chaos-{algorithm}",
         # Slow enough that twenty kills find something running; the witness is one atomic append.
-        "echo $EVERTUNE_TRIAL >> witness; sleep 0.4; echo objective=${trialParameters.x}",
+        "echo $EVERTUNE_TRIAL >> witness; sleep 0.4; echo objective=$X",
         maxTrialCount=trials,
         parallelTrialCount=parallel,
         algorithm={"algorithmName": algorithm, "algorithmSettings": [{"name": "random_state", "value": "11"}]},

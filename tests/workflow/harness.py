@@ -27,7 +27,7 @@ from worker.compose import Parts, compose, run_until, stop_local_trials
 from worker.reconcile import reconciler_of
 
 
-def manifest(name: str, command: str = "echo objective=${trialParameters.x}", **spec: Any) -> dict[str, Any]:
+def manifest(name: str, command: str = "echo objective=$X", **spec: Any) -> dict[str, Any]:
     """A small Experiment in Katib's form: one double x, a shell command as the trial."""
     return {
         "apiVersion": "kubeflow.org/v1beta1",
@@ -35,11 +35,12 @@ def manifest(name: str, command: str = "echo objective=${trialParameters.x}", **
         "metadata": {"name": name},
         "spec": {
             "objective": {"type": "maximize", "objectiveMetricName": "objective"},
-            "algorithm": {"algorithmName": "random", "algorithmSettings": [{"name": "random_state", "value": "1"}]},
+            # grid is asked in the worker itself: no process to start for each test's home.
+            "algorithm": {"algorithmName": "grid", "algorithmSettings": [{"name": "random_state", "value": "1"}]},
             "parallelTrialCount": 2,
             "maxTrialCount": 4,
             "parameters": [
-                {"name": "x", "parameterType": "double", "feasibleSpace": {"min": "0", "max": "1"}},
+                {"name": "x", "parameterType": "double", "feasibleSpace": {"min": "0", "max": "1", "step": "0.001"}},
             ],
             "trialTemplate": {
                 "primaryContainerName": "trial",
@@ -52,7 +53,12 @@ def manifest(name: str, command: str = "echo objective=${trialParameters.x}", **
                             "spec": {
                                 "restartPolicy": "Never",
                                 "containers": [
-                                    {"name": "trial", "image": "none", "command": ["/bin/sh", "-c", command]}
+                                    {
+                                        "name": "trial",
+                                        "image": "none",
+                                        "command": ["/bin/sh", "-c", command],
+                                        "env": [{"name": "X", "value": "${trialParameters.x}"}],
+                                    }
                                 ],
                             }
                         }
@@ -107,9 +113,15 @@ class House:
         assert self.parts is not None
         return await reconciler_of(self.parts, settle_s=0).sweep()
 
-    def temporal_cli(self, binary: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [binary, *words, "--address", self.address], capture_output=True, text=True, timeout=60, check=False
+    async def temporal_cli(self, binary: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Temporal's own command line; in a thread, because the worker polls in this event loop."""
+        return await asyncio.to_thread(
+            subprocess.run,
+            [binary, *words, "--address", self.address],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def write(self, name: str, document: Any) -> str:

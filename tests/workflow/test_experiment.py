@@ -55,7 +55,7 @@ async def test_failures_are_counted_and_fail_the_experiment_at_katibs_limit(hous
 async def test_a_command_that_is_not_there_fails_the_experiment_after_equal_failures(house: House) -> None:
     document = manifest("nocommand", maxTrialCount=50)
     job = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
-    job["containers"][0]["command"] = ["no-such-trainer", "--x=${trialParameters.x}"]
+    job["containers"][0]["command"] = ["no-such-trainer", "--x=$X"]
     record = await house.ended(await house.submit(document))
     assert record.state is ExperimentState.FAILED
     assert "no-such-trainer" in record.message
@@ -63,9 +63,7 @@ async def test_a_command_that_is_not_there_fails_the_experiment_after_equal_fail
 
 
 async def test_a_trial_without_the_objective_says_what_was_seen_instead(house: House) -> None:
-    handle = await house.submit(
-        manifest("unseen", "echo accuracy=${trialParameters.x}", maxTrialCount=1, parallelTrialCount=1)
-    )
+    handle = await house.submit(manifest("unseen", "echo accuracy=$X", maxTrialCount=1, parallelTrialCount=1))
     record = await house.ended(handle)
     trial = house.store.trial(record.uid, 0)
     assert trial.state is TrialState.METRICS_UNAVAILABLE
@@ -87,9 +85,7 @@ async def test_a_worker_that_goes_away_costs_no_trial_and_runs_none_twice(house:
 
 async def test_continue_as_new_attaches_to_running_trials_and_loses_no_update(impatient_house: House) -> None:
     house = impatient_house
-    document = manifest(
-        "long", "echo $EVERTUNE_TRIAL >> starts; sleep 0.2; echo objective=${trialParameters.x}", maxTrialCount=40
-    )
+    document = manifest("long", "echo $EVERTUNE_TRIAL >> starts; sleep 0.2; echo objective=$X", maxTrialCount=40)
     handle = await house.submit(document)
     await until(lambda: len(lines(house.workdir / "starts")) >= 3)
     await handle.edit(c.EditRequest(parallel=5))
@@ -158,7 +154,7 @@ async def test_stop_lets_running_trials_finish_and_cancel_does_not(house: House)
 async def test_one_trial_can_be_stopped_and_another_takes_its_place(house: House) -> None:
     command = '[ "$EVERTUNE_TRIAL_NUMBER" != 0 ] || exec sleep 60; echo objective=1'
     handle = await house.submit(manifest("stop-one", command, maxTrialCount=3))
-    await until(lambda: house.store.trial(handle.uid, 0).state is TrialState.RUNNING)
+    await until(lambda: any(trial.number == 0 for trial in house.store.trials(handle.uid, states={TrialState.RUNNING})))
     with pytest.raises(errors.ConflictError, match="trial 9 is not running"):
         await handle.stop_trial(9)
     await handle.stop_trial(0, reason="too slow")

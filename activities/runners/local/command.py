@@ -92,7 +92,7 @@ def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str]) ->
         cwd=cwd,
         deadline_s=_deadline(launch, job, pod),
         runs=1 + _count(job.get("backoffLimit"), "spec.backoffLimit"),
-        gpus=_gpus(container),
+        gpus=0 if "CUDA_VISIBLE_DEVICES" in own else _gpus(container),
         hint=_image_hint(image, missing),
     )
 

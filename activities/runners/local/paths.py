@@ -2,7 +2,8 @@
 
 A container's `/katib/mnist.log` belongs to one pod; three local processes would all write to the same file. Whole-path
 prefixes in command, args and env values are rewritten into the attempt's directory. Pure functions, called by `command`
-at start and by `evertune render --local`, which shows the result. Never touches a path that was not named as shared.
+at start and by `evertune render --local`, which shows the result. A shared path is a directory, as a pod's mounts are;
+never touches one that was not named.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from evertune.protocols import JsonDict
@@ -18,32 +19,6 @@ from evertune.protocols import JsonDict
 # What may stand before and after a path inside a longer text: `--log=/x`, `"/x"`, `a:/x:/y`, `{"dir": "/x"}`.
 _BEFORE = r"(?<![\w./@~+-])"
 _AFTER = r"(?![\w@~+-]|\.\w)"
-
-
-def shared_paths(manifest: JsonDict, primary_container: str, collected: str | None = None) -> tuple[str, ...]:
-    """The paths that a pod of this Job would have to itself, as `Launch.shared_paths` wants them.
-
-    These are the mounts of the primary container's emptyDir volumes and, as Katib mounts one there, the directory that
-    holds `collected` (the collector's file). A directory ends in `/` and exists, empty, when the attempt starts.
-    """
-    pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
-    empty = {volume.get("name") for volume in pod.get("volumes") or () if "emptyDir" in volume}
-    found = [
-        mount["mountPath"].rstrip("/") + "/"
-        for container in pod.get("containers") or ()
-        if container.get("name") == primary_container
-        for mount in container.get("volumeMounts") or ()
-        if mount.get("name") in empty
-    ]
-    if collected:
-        parent = str(PurePosixPath(collected).parent)
-        found.append(collected if parent == "/" else parent + "/")
-    return tuple(dict.fromkeys(found))
-
-
-def private_path(path: str, shared: Sequence[str], directory: Path) -> str:
-    """`path` itself as the attempt sees it: for the collector that reads a file the trial writes."""
-    return rewrite_text(path, shared, directory)
 
 
 def rewrite(manifest: JsonDict, shared: Sequence[str], directory: Path) -> JsonDict:
@@ -71,10 +46,9 @@ def rewrite_text(text: str, shared: Sequence[str], directory: Path) -> str:
 
 
 def make_directories(shared: Sequence[str], directory: Path) -> None:
-    """What must exist before the command starts: each shared directory, and the parent of each shared file."""
+    """Every shared path is a directory, and the attempt's own one exists, empty, when its command starts."""
     for path in shared:
-        private = Path(f"{directory}{path}")
-        (private if path.endswith("/") else private.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(f"{directory}{path}").mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _containers(manifest: JsonDict) -> Iterator[dict[str, Any]]:

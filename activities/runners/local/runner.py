@@ -20,13 +20,15 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from activities.runners.local import paths
 from activities.runners.local.attempt import Attempt
 from activities.runners.local.command import Command, prepare
+from activities.runners.local.gpus import Gpus, visible_devices
 from activities.runners.local.identity import boot_id
+from activities.runners.local.live import live_attempts, mark_live, unmark_live
 from activities.runners.local.oom import oom_kills
 from activities.runners.local.watch import ProcessWatch
 from evertune.domain.trial import AttemptEnd, AttemptRef
@@ -64,20 +66,25 @@ class Tools:
             return str(Path(found).absolute())
 
         setsid = shutil.which("setsid", path=folders)
-        launcher = (str(Path(setsid).absolute()),) if setsid else (tool("perl"), "-e", _PERL_SETSID)
+        launcher = (str(Path(setsid).absolute()),) if setsid else cls.perl(tool("perl"))
         return cls(mv=tool("mv"), sleep=tool("sleep"), env=tool("env"), setsid=launcher)
+
+    @staticmethod
+    def perl(path: str) -> tuple[str, ...]:
+        """The launcher where there is no setsid(1): macOS."""
+        return path, "-e", _PERL_SETSID
 
 
 class LocalRunner:
     def __init__(self, root: Path, *, environment: Mapping[str, str] | None = None, tools: Tools | None = None) -> None:
         """`environment` is the worker's own; a trial inherits the few variables of it that `INHERITED` names."""
         self._root = root.absolute()
-        self._live = self._root / "live"
         worker = os.environ if environment is None else environment
         self._inherited = {name: value for name, value in worker.items() if INHERITED.fullmatch(name)}
         self._inherited["PATH"] = worker.get("PATH", os.defpath)  # until a submitter's is recorded
         self._tools = tools or Tools.find()
         self._watch = ProcessWatch()
+        self._gpus = Gpus(self._root, visible_devices(worker))
         _keep_descriptors()
 
     # --------------------------------------------------------------------------------------- TrialRunner
@@ -92,10 +99,13 @@ class LocalRunner:
         while True:
             end = attempt.end()
             if end is not None:
-                self._marker(ref).unlink(missing_ok=True)
+                unmark_live(self._root, ref)
                 return end
             if not attempt.locked():
-                await asyncio.to_thread(attempt.seal)
+                try:
+                    await asyncio.to_thread(attempt.seal)
+                except OSError as error:
+                    raise _unusable(attempt.directory, error) from error
                 continue
             supervisor = attempt.supervisor()
             if supervisor is not None and supervisor.alive() and await self._watch.ended(supervisor.pid):
@@ -150,20 +160,8 @@ class LocalRunner:
         return Attempt.of(self._root, ref).files
 
     def find_orphans(self, known: set[str]) -> list[AttemptRef]:
-        """Attempts that run on this host under this root and whose key is not `known`; end them with `stop`.
-
-        Reads one small directory of live attempts, not all that ever ran.
-        """
-        orphans = []
-        for marker in sorted(self._live.iterdir()) if self._live.is_dir() else ():
-            uid, number, number_of_attempt = marker.name.split(".")
-            ref = AttemptRef(uid, int(number), int(number_of_attempt), "")
-            attempt = Attempt.of(self._root, ref)
-            if attempt.over():
-                marker.unlink(missing_ok=True)
-            elif ref.key not in known:
-                orphans.append(AttemptRef(uid, ref.number, ref.attempt, attempt.plan().get("trial", "")))
-        return orphans
+        """Attempts that run on this host under this root and whose key is not `known`; end them with `stop`."""
+        return [ref for ref in live_attempts(self._root) if ref.key not in known]
 
     def close(self) -> None:
         """Stop watching. Attempts go on."""
@@ -194,10 +192,12 @@ class LocalRunner:
             raise _unusable(attempt.directory, error) from error
 
     def _spawn(self, launch: Launch, attempt: Attempt, command: Command, lock: int) -> int:
-        self._live.mkdir(mode=0o700, exist_ok=True)
-        self._marker(launch.ref).touch(mode=0o600)
-        attempt.write_plan(command.plan(launch))
+        mark_live(self._root, launch.ref)
         paths.make_directories(launch.shared_paths, attempt.files)
+        if command.gpus:
+            devices = ",".join(self._gpus.give(launch.ref, command.gpus))
+            command = replace(command, environment={**command.environment, "CUDA_VISIBLE_DEVICES": devices})
+        attempt.write_plan(command.plan(launch))
         environment, odd = _split(command.environment)
         carried = [self._tools.env, *(f"{name}={value}" for name, value in odd.items())] if odd else []
         counter = oom_kills()
@@ -237,9 +237,6 @@ class LocalRunner:
             raise _cannot_spawn(error) from error
         finally:
             os.close(log)
-
-    def _marker(self, ref: AttemptRef) -> Path:
-        return self._live / f"{ref.experiment_uid}.{ref.number}.{ref.attempt}"
 
 
 # Python ignores some signals, and whoever started the worker may have had it ignore others.

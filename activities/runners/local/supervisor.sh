@@ -77,6 +77,7 @@ while :; do
         echo "$me" >"$dir/child" || exit 125
         [ -e "$dir/stop" ] || [ -e "$dir/deadline" ] && exit 125
         cd "$cwd" || exit 126
+        unset OLDPWD
         exec 2>&1 9<&-
         exec "$@"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evertune.spec.convert import backend_of
 from evertune.spec.rules.collector import check_collector
 from evertune.spec.rules.experiment import check_experiment, check_extensions
 from evertune.spec.rules.parameters import check_parameters
@@ -33,7 +34,7 @@ def apply_rules(
         return
     check_extensions(experiment, findings)
     check_parameters(experiment, findings)
-    check_template(experiment, findings, templates=templates, backend=backend)
+    check_template(experiment, findings, templates=templates, backend=backend or backend_of(experiment))
     check_collector(experiment, findings)
     check_early_stopping(experiment, findings)
     check_algorithm(experiment, findings, catalog)

@@ -111,23 +111,27 @@ def _check_objective(spec: ExperimentSpec, findings: Findings) -> None:
     metric = objective.objective_metric_name
     if not metric:
         findings.error("spec.objective.objectiveMetricName", "Required", "the metric's name is missing")
-    additional = objective.additional_metric_names or []
-    for index, extra in enumerate(additional):
+    additional = dict.fromkeys(objective.additional_metric_names or ())
+    seen: set[str] = set()
+    for index, extra in enumerate(objective.additional_metric_names or ()):
         at = f"spec.objective.additionalMetricNames[{index}]"
         if metric and extra == metric:
             message = f"{quote(extra)} is the objective already"
             findings.error("spec.objective.additionalMetricNames", "Invalid", message, "remove it here", at=at)
-        elif extra in additional[:index]:
+        elif extra in seen:
             findings.warn(at, f"{quote(extra)} is named twice", type_="Duplicate")
+        seen.add(extra)
     for index, strategy in enumerate(objective.metric_strategies or ()):
+        if findings.full:
+            return
         at = f"spec.objective.metricStrategies[{index}]"
         if strategy.value not in ("min", "max", "latest"):
             message = f"{quote(strategy.value)} is not a strategy: the metric would have no value"
             findings.error(f"{at}.value", "Invalid", message, suggestion(strategy.value or "", _STRATEGIES, "known"))
-        if metric and strategy.name not in (metric, *additional):
+        if metric and strategy.name != metric and strategy.name not in additional:
             close = did_you_mean(strategy.name or "", (metric, *additional))
-            hint = f"did you mean {quote(close)}?" if close else None
-            findings.warn(f"{at}.name", f"no metric is called {quote(strategy.name)}", hint, type_="NotFound")
+            meant = f"did you mean {quote(close)}?" if close else None
+            findings.warn(f"{at}.name", f"no metric is called {quote(strategy.name)}", meant, type_="NotFound")
 
 
 _STRATEGIES = ("min", "max", "latest")

@@ -31,9 +31,9 @@ def _schema() -> dict[str, dict[str, str]]:
     return schema
 
 
-def job_misfits(job: dict[str, Any], path: str) -> list[Misfit]:
+def job_misfits(job: dict[str, Any], path: str) -> Iterator[Misfit]:
     """What a typed Job would lose or refuse, with the path of each place below `path`."""
-    return list(_misfits(job, "V1Job", path))
+    return _misfits(job, "V1Job", path)
 
 
 def _misfits(value: Any, kind: str, path: str) -> Iterator[Misfit]:

@@ -28,6 +28,8 @@ def check_parameters(experiment: Experiment, findings: Findings) -> None:
 def _check_list(parameters: list[ParameterSpec], path: str, findings: Findings, *, inline: bool) -> None:
     first: dict[str, int] = {}
     for index, parameter in enumerate(parameters):
+        if findings.full:
+            return
         here = f"{path}[{index}]"
         if not parameter.name:
             findings.error(f"{here}.name", "Required", "the parameter's name is missing")
@@ -118,10 +120,14 @@ def _check_items(kind: str, space: FeasibleSpace, where: str, findings: Findings
     items = space.items or []
     if not items and not given:
         findings.error(f"{where}.list", "Required", "the list of values is empty", _example(kind))
+    seen: set[str] = set()
     for index, item in enumerate(items):
+        if findings.full:
+            return
         at = f"{where}.list[{index}]"
-        if item in items[:index]:
+        if item in seen:
             findings.warn(at, f"{quote(item)} is in the list twice", type_="Duplicate")
+        seen.add(item)
         if kind == "discrete" and not _numeric(item):
             findings.error(at, "Invalid", f"{quote(item)} is not a number", "use parameterType: categorical for words")
         if inline and not _fits_json(item):

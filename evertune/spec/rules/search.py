@@ -43,6 +43,8 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
         hint = f"known: {' '.join(names)}" if known else suggestion(name, names, "known")
         findings.error(path, "Invalid", message, hint)
         return
+    if findings.full:
+        return
     complete, problem = _problem(experiment, findings)
     if problem is None:
         return

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from evertune.spec.defaults import TRAINING_KINDS
 from evertune.spec.document import child_path
-from evertune.spec.findings import Findings, did_you_mean, quote, suggestion
+from evertune.spec.findings import MAX_PROBLEMS, Findings, did_you_mean, quote, suggestion
 from evertune.spec.model import Experiment, ExperimentSpec, JsonDict, TrialParameter, TrialTemplate
 from evertune.spec.rules.job import job_misfits
 from evertune.spec.template import PLACEHOLDER, Templates, metadata_key, parse_template, placeholder, template_text
@@ -80,7 +81,8 @@ def _check_trial_parameters(
     spec: ExperimentSpec, template: TrialTemplate, text: str | None, findings: Findings
 ) -> bool:
     """Katib's T9 to T13 and our rule that each search parameter is used. False: a placeholder was not found."""
-    names = [parameter.name for parameter in spec.parameters or () if parameter.name]
+    names = dict.fromkeys(parameter.name for parameter in spec.parameters or () if parameter.name)
+    present = None if text is None else dict.fromkeys(PLACEHOLDER.findall(text))
     seen_names: set[str] = set()
     seen_references: set[str] = set()
     excused: set[str] = set()  # parameters that a broken entry probably stands for: not reported as unused too
@@ -88,6 +90,8 @@ def _check_trial_parameters(
     sound = True
     for index, item in enumerate(template.trial_parameters or ()):
         here = f"{PATH}.trialParameters[{index}]"
+        if findings.full:
+            return sound
         if findings.broken(here):
             broken += 1
             continue
@@ -102,9 +106,9 @@ def _check_trial_parameters(
         if names and reference not in names and metadata_key(reference) is None:
             broken += 1
             excused |= _unknown_reference(reference, names, here, findings)
-        if text is not None and placeholder(name) not in text:
+        if present is not None and name not in present:
             sound = False
-            left = [found for found in PLACEHOLDER.findall(text) if found not in seen_names]
+            left = [found for found in present if found not in seen_names]
             hint = f"write {placeholder(name)} where the value goes"
             if close := did_you_mean(name, left):
                 hint = f"the template has {placeholder(close)}; {hint}"
@@ -112,7 +116,7 @@ def _check_trial_parameters(
             findings.error(f"{here}.name", "Invalid", message, hint)
     unused = [name for name in names if name not in seen_references and name not in excused]
     if len(unused) > broken - len(excused):
-        _report_unused(spec, unused, findings)
+        _report_unused(spec, set(unused), findings)
     return sound
 
 
@@ -133,7 +137,7 @@ def _entry_problem(item: TrialParameter, here: str, names: set[str], references:
     return True
 
 
-def _unknown_reference(reference: str, names: list[str], here: str, findings: Findings) -> set[str]:
+def _unknown_reference(reference: str, names: Iterable[str], here: str, findings: Findings) -> set[str]:
     path = f"{here}.reference"
     if reference.startswith("${"):
         hint = "known: ${trialSpec.Name} .Namespace .Kind .APIVersion .Annotations[key] .Labels[key]"
@@ -145,7 +149,7 @@ def _unknown_reference(reference: str, names: list[str], here: str, findings: Fi
     return {close} if close else set()
 
 
-def _report_unused(spec: ExperimentSpec, unused: list[str], findings: Findings) -> None:
+def _report_unused(spec: ExperimentSpec, unused: set[str], findings: Findings) -> None:
     for index, parameter in enumerate(spec.parameters or ()):
         if parameter.name in unused:
             message = f"no trialParameter refers to {quote(parameter.name)}: its values would never reach a trial"
@@ -158,13 +162,14 @@ def _check_object(
 ) -> None:
     inline = template.config_map is None
     root = f"{PATH}.trialSpec" if inline else f"{PATH}.configMap"
+    places = dict(_places(template.trial_spec, root)) if inline else {}
     known = {item.name for item in template.trial_parameters or () if item.name and item.reference}
     rejected = _rejected_names(template)
     for name in dict.fromkeys(PLACEHOLDER.findall(text)):
         if name in known and name not in rejected:
             continue
         if check_leftover:
-            at = _where(template.trial_spec, placeholder(name), root) if inline else root
+            at = places.get(name, root)
             close = did_you_mean(name, known - rejected)
             hint = f"did you mean {placeholder(close)}?" if close else f"add {quote(name)} to trialParameters"
             findings.error(PATH, "Invalid", f"no trialParameter is called {quote(name)}", hint, at=at)
@@ -180,7 +185,7 @@ def _check_object(
     if not manifest.get("apiVersion"):
         findings.error(PATH, "Required", "the template has no apiVersion", at=f"{root}.kind")
     if manifest.get("apiVersion") == "batch/v1" and manifest["kind"] == "Job":
-        for misfit in job_misfits(manifest, root):
+        for misfit in itertools.islice(job_misfits(manifest, root), MAX_PROBLEMS):
             shown = misfit.path.removeprefix(f"{root}.")
             findings.error(PATH, "Invalid", f"{shown} {misfit.message}" if misfit.message.startswith("must")
                            else f"{misfit.message}: {shown}", misfit.hint, at=misfit.path)  # fmt: skip
@@ -204,19 +209,17 @@ def _rejected_names(template: TrialTemplate) -> set[str]:
     return rejected
 
 
-def _where(value: Any, needle: str, path: str) -> str:
-    """The path of the first text in `value` that holds `needle`."""
-    pairs: Any = ()
+def _places(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """(placeholder's name, path of the text that holds it); `dict` of it keeps one place per name."""
     if isinstance(value, str):
-        return path
-    if isinstance(value, dict):
-        pairs = value.items()
+        for name in PLACEHOLDER.findall(value):
+            yield name, path
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _places(item, child_path(path, key))
     elif isinstance(value, list):
-        pairs = enumerate(value)
-    for key, item in pairs:
-        if needle in json.dumps(item, ensure_ascii=False):
-            return _where(item, needle, child_path(path, key))
-    return path
+        for index, item in enumerate(value):
+            yield from _places(item, child_path(path, index))
 
 
 # ------------------------------------------------------------------------------------------ pods and containers

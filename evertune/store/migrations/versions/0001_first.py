@@ -33,7 +33,7 @@ def upgrade() -> None:
 def _options(name: str) -> dict[str, Any]:
     # The binary collations without padding: "loss" and "loss " are two names. Each server has its own word for it.
     mariadb = getattr(op.get_bind().dialect, "is_mariadb", False)
-    options: dict[str, Any] = {"sqlite_with_rowid": name != "points"}
+    options: dict[str, Any] = {"sqlite_with_rowid": name != "evertune_points"}
     for prefix in ("mysql", "mariadb"):
         options[f"{prefix}_engine"] = "InnoDB"
         options[f"{prefix}_charset"] = "utf8mb4"
@@ -68,7 +68,7 @@ _TABLES: dict[str, Any] = {
         _need("database_id", Word(32)),
         _need("created", UtcTime()),
     ),
-    "experiments": lambda: (
+    "evertune_experiments": lambda: (
         _key(),
         _need("uid", Word(32)),
         _need("namespace", Word(63)),
@@ -106,22 +106,22 @@ _TABLES: dict[str, Any] = {
         _need("space", Json()),
         _need("context", Json()),
         _need("manifest", Json()),
-        _unique("experiments", "namespace", "name"),
-        _unique("experiments", "uid"),
+        _unique("evertune_experiments", "namespace", "name"),
+        _unique("evertune_experiments", "uid"),
     ),
-    "audit": lambda: (
+    "evertune_audit": lambda: (
         _key(),
-        _owner("experiment_id", "experiments", "audit"),
+        _owner("experiment_id", "evertune_experiments", "evertune_audit"),
         _need("key", Word(255)),
         _need("at", UtcTime()),
         _need("actor", LongText()),
         _need("action", LongText()),
         _may("detail", Json()),
-        _unique("audit", "experiment_id", "key"),
+        _unique("evertune_audit", "experiment_id", "key"),
     ),
-    "requests": lambda: (
+    "evertune_requests": lambda: (
         _key(),
-        _owner("experiment_id", "experiments", "requests"),
+        _owner("experiment_id", "evertune_experiments", "evertune_requests"),
         _need("request_no", sa.Integer()),
         _need("k", sa.Integer()),
         _need("revision", sa.Integer()),
@@ -134,11 +134,11 @@ _TABLES: dict[str, Any] = {
         _may("committed", UtcTime()),
         _need("reason", LongText()),
         _may("state", Json()),
-        _unique("requests", "experiment_id", "request_no"),
+        _unique("evertune_requests", "experiment_id", "request_no"),
     ),
-    "trials": lambda: (
+    "evertune_trials": lambda: (
         _key(),
-        _owner("experiment_id", "experiments", "trials"),
+        _owner("experiment_id", "evertune_experiments", "evertune_trials"),
         _need("number", sa.Integer()),
         _need("state", Word(32)),
         _may("told_seq", sa.Integer()),
@@ -157,12 +157,12 @@ _TABLES: dict[str, Any] = {
         _may("metrics", Json()),
         _need("reason", LongText()),
         _need("message", LongText()),
-        _unique("trials", "experiment_id", "number"),
-        _unique("trials", "experiment_id", "name"),
+        _unique("evertune_trials", "experiment_id", "number"),
+        _unique("evertune_trials", "experiment_id", "name"),
     ),
-    "attempts": lambda: (
+    "evertune_attempts": lambda: (
         _key(),
-        _owner("trial_id", "trials", "attempts"),
+        _owner("trial_id", "evertune_trials", "evertune_attempts"),
         _need("experiment_id", sa.Integer()),
         _need("number", sa.Integer()),
         _need("attempt", sa.Integer()),
@@ -177,10 +177,10 @@ _TABLES: dict[str, Any] = {
         _may("ended", UtcTime()),
         _need("reason", LongText()),
         _need("message", LongText()),
-        _unique("attempts", "trial_id", "attempt"),
+        _unique("evertune_attempts", "trial_id", "attempt"),
     ),
-    "points": lambda: (
-        _owner("trial_id", "trials", "points", primary_key=True, autoincrement=False),
+    "evertune_points": lambda: (
+        _owner("trial_id", "evertune_trials", "evertune_points", primary_key=True, autoincrement=False),
         sa.Column("attempt", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("metric", Word(512), primary_key=True),
         sa.Column("seq", sa.BigInteger(), primary_key=True, autoincrement=False),
@@ -190,11 +190,11 @@ _TABLES: dict[str, Any] = {
 }
 
 _INDICES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "experiments": (("state",),),
-    "trials": (
+    "evertune_experiments": (("state",),),
+    "evertune_trials": (
         ("experiment_id", "told_seq"),
         ("experiment_id", "score", "told_seq"),
         ("experiment_id", "state", "number"),
     ),
-    "attempts": (("state", "home_id", "experiment_id"),),
+    "evertune_attempts": (("state", "home_id", "experiment_id"),),
 }

@@ -1,0 +1,165 @@
+"""AskHost: the warm child process that asks algorithms, as the worker sees it.
+
+Asks are CPU-bound and hold the interpreter's lock for seconds, so they never run in the event loop that heartbeats.
+The child reads the history itself, keeps what it read, and ends itself after a minute of silence; it may be killed at
+any point, because an ask is a pure function of the database: it is simply repeated. Algorithms that need no library
+are asked in a thread of the worker instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import OrderedDict, deque
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import structlog
+
+from activities.asks import Asks
+from algorithms.registry import in_process
+from evertune.app import child_environment, module_command
+from evertune.domain.trial import Assignment
+from evertune.errors import AlgorithmError, UnavailableError
+from evertune.protocols import Answer
+from evertune.store import Store
+
+log = structlog.get_logger()
+
+IDLE_S = 60.0
+MAX_DEATHS = 3  # in a row on the same ask: then it is the ask that kills
+MAX_LINE = 64 * 1024 * 1024
+STDERR_LINES = 5
+KNOWN_ALGORITHMS = 1000
+
+
+@dataclass(frozen=True)
+class AskJob:
+    """One ask: which request, how many, and the history cut it must see."""
+
+    uid: str
+    request_no: int
+    k: int
+    first_number: int
+    cut: int
+    revision: int = 1
+
+
+@dataclass
+class AskHost:
+    """One ask at a time. `close` ends the child; cancelling an ask kills it, the next one starts another."""
+
+    store: Store
+    database_url: str
+    idle_s: float = IDLE_S
+    _child: asyncio.subprocess.Process | None = None
+    _errors: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
+    _reader: asyncio.Task[None] | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _algorithms: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _asks: Asks | None = None
+
+    async def ask(self, job: AskJob) -> Answer:
+        """Raises AlgorithmError when the algorithm gives up or its process dies three times on this ask."""
+        if in_process(await self._algorithm(job.uid)):
+            if self._asks is None:
+                self._asks = Asks(self.store)
+            return await asyncio.to_thread(self._asks.answer, job)
+        async with self._lock:
+            deaths = 0
+            while True:
+                reply = await self._exchange(job)
+                if reply is not None:
+                    return _answer(reply)
+                deaths += not await self._ended_by_itself()
+                if deaths >= MAX_DEATHS:
+                    said = "; ".join(self._errors) or "it said nothing"
+                    raise AlgorithmError(f"the ask process died {deaths} times on request {job.request_no}: {said}")
+
+    @property
+    def pid(self) -> int | None:
+        """Of the living child, for `doctor` and tests."""
+        return self._child.pid if self._child is not None and self._child.returncode is None else None
+
+    async def close(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+        if self._reader is not None:
+            await self._reader
+            self._reader = None
+
+    async def _algorithm(self, uid: str) -> str:
+        if uid not in self._algorithms:
+            record = await asyncio.to_thread(self.store.experiment_by_uid, uid)
+            self._algorithms[uid] = record.algorithm
+            if len(self._algorithms) > KNOWN_ALGORITHMS:
+                self._algorithms.popitem(last=False)
+        return self._algorithms[uid]
+
+    async def _exchange(self, job: AskJob) -> dict[str, Any] | None:
+        """The child's reply, None when it died first."""
+        child = await self._living_child()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            await child.stdin.drain()
+            line = await child.stdout.readline()
+        except (BrokenPipeError, ConnectionResetError):
+            return None
+        except asyncio.CancelledError:
+            # Its answer would be read as the next ask's.
+            child.kill()
+            raise
+        if not line.endswith(b"\n"):
+            return None
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+    async def _living_child(self) -> asyncio.subprocess.Process:
+        if self._child is not None and self._child.returncode is None:
+            return self._child
+        await self.close()
+        self._child = await asyncio.create_subprocess_exec(
+            *module_command("activities.asking_process", self.database_url, str(self.idle_s)),
+            env=child_environment(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=MAX_LINE,
+        )
+        self._errors.clear()
+        self._reader = asyncio.create_task(self._read_errors(self._child))
+        return self._child
+
+    async def _read_errors(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stderr is not None
+        async for line in child.stderr:
+            self._errors.append(line.decode("utf-8", "replace").strip())
+
+    async def _ended_by_itself(self) -> bool:
+        """True when the child left because it was idle, just as we wrote to it."""
+        assert self._child is not None
+        code = await self._child.wait()
+        if code != 0:
+            log.warning("the ask process died; asking again", exit_code=code)
+        return code == 0
+
+
+def _answer(reply: dict[str, Any]) -> Answer:
+    if "error" in reply:
+        raise AlgorithmError(reply["error"])
+    if "unavailable" in reply:
+        raise UnavailableError(reply["unavailable"])
+    assignments = tuple(Assignment(**assignment) for assignment in reply["assignments"])
+    return Answer(
+        assignments=assignments,
+        state=reply["state"],
+        wait=reply["wait"],
+        exhausted=reply["exhausted"],
+        reason=reply["reason"],
+    )

@@ -1,0 +1,115 @@
+"""Answers asks from the store: history in, assignments out. Runs in the ask process, or in a worker's thread.
+
+Keeps one session per experiment, so that a warm ask reads only what changed since the last one. A kept session is used
+only if the database went on exactly from its last answer; anything else (a retry, another worker's answer, an edit)
+rebuilds it, which gives the same sequence.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from algorithms.base import Session, SessionAlgorithm
+from algorithms.registry import create
+from evertune.domain.records import ExperimentRecord
+from evertune.domain.space import SearchProblem
+from evertune.domain.trial import HistoryTrial
+from evertune.errors import AlgorithmError, EvertuneError
+from evertune.protocols import Algorithm, Answer
+from evertune.store import Store
+
+if TYPE_CHECKING:
+    from activities.asking import AskJob
+
+KEPT_SESSIONS = 8  # experiments; 5,000 trials of five parameters are about 30 MB of library objects
+KEPT_ALGORITHMS = 64
+
+
+@dataclass
+class _Kept:
+    session: Session
+    cut: int
+    next_number: int
+    revision: int
+
+
+class Asks:
+    """One ask at a time, whichever thread it comes from."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sessions: OrderedDict[str, _Kept] = OrderedDict()
+        self._algorithms: OrderedDict[tuple[str, int], Algorithm] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def answer(self, job: AskJob) -> Answer:
+        """Raises AlgorithmError when the algorithm cannot go on, UnavailableError when the database is away."""
+        with self._lock:
+            algorithm = self._algorithm(job)
+            try:
+                if isinstance(algorithm, SessionAlgorithm):
+                    return self._from_session(job, algorithm)
+                history: tuple[HistoryTrial, ...] = ()
+                if algorithm.reads_history:
+                    history = tuple(self._store.history(job.uid, cut=job.cut, first_number=job.first_number))
+                state = self._store.algorithm_state(job.uid, job.request_no)
+                return algorithm.ask(history, job.k, job.first_number, state)
+            except EvertuneError:
+                raise
+            except Exception as error:  # a library's own failure: the experiment ends with its words
+                raise AlgorithmError(f"{algorithm.name} failed: {type(error).__name__}: {error}") from error
+
+    def _from_session(self, job: AskJob, algorithm: SessionAlgorithm) -> Answer:
+        kept = self._sessions.pop(job.uid, None)
+        goes_on = (
+            kept is not None
+            and kept.next_number == job.first_number
+            and kept.cut <= job.cut
+            and kept.revision == job.revision
+        )
+        reads = algorithm.reads_history  # type: ignore[attr-defined]
+        if kept is None or not goes_on:
+            kept = _Kept(algorithm.session(), 0, 0, job.revision)
+            if reads:
+                kept.session.update(self._store.history(job.uid, cut=job.cut, first_number=job.first_number))
+        elif reads:
+            kept.session.update(
+                self._store.history_since(
+                    job.uid,
+                    after=kept.cut,
+                    from_number=kept.next_number,
+                    cut=job.cut,
+                    first_number=job.first_number,
+                )
+            )
+        state = self._store.algorithm_state(job.uid, job.request_no) if reads else None
+        answer = kept.session.ask(job.k, job.first_number, state)
+        kept.cut, kept.next_number = job.cut, job.first_number + len(answer.assignments)
+        self._sessions[job.uid] = kept
+        if len(self._sessions) > KEPT_SESSIONS:
+            self._sessions.popitem(last=False)
+        return answer
+
+    def _algorithm(self, job: AskJob) -> Algorithm:
+        key = (job.uid, job.revision)
+        if key not in self._algorithms:
+            record = self._store.experiment_by_uid(job.uid)
+            self._algorithms[key] = create(record.algorithm, problem_of(record))
+            if len(self._algorithms) > KEPT_ALGORITHMS:
+                self._algorithms.popitem(last=False)
+        return self._algorithms[key]
+
+
+def problem_of(record: ExperimentRecord) -> SearchProblem:
+    """The search problem of an admitted experiment. Edits of the budget do not change it: answers must not either."""
+    return SearchProblem(
+        space=record.space,
+        direction=record.objective.type,
+        seed=record.seed,
+        settings=record.settings,
+        max_trials=record.budget.max_trials,
+        parallel=record.budget.parallel,
+    )

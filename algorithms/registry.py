@@ -1,0 +1,91 @@
+"""Finds algorithms by name: the built-in ones in a table, third parties' through the entry point `evertune.algorithms`.
+
+Asked by `admit` and `evertune validate` (check) and by the ask process (create). Checking a built-in imports no
+numeric library; creating one does, lazily.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+
+from evertune.domain.space import SearchProblem
+from evertune.errors import AlgorithmError, Problem
+from evertune.protocols import Algorithm
+
+ENTRY_POINT_GROUP = "evertune.algorithms"
+
+BUILT_IN = {
+    "random": "algorithms.hyperopt_search:Random",
+    "tpe": "algorithms.hyperopt_search:Tpe",
+    "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
+    "grid": "algorithms.grid:Grid",
+}
+
+# Those that need no library and no time: asked in the worker itself.
+_IN_PROCESS = frozenset({"grid"})
+
+# Katib's other algorithms: their names are known, so that nobody is told of a spelling mistake.
+NOT_YET = ("bayesianoptimization", "cmaes", "sobol", "hyperband", "pbt", "enas", "darts")
+
+
+@functools.cache
+def _third_party() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in BUILT_IN}
+
+
+def names() -> tuple[str, ...]:
+    return (*BUILT_IN, *sorted(_third_party()))
+
+
+def in_process(name: str) -> bool:
+    """True for algorithms that may be asked in a thread of the worker."""
+    return name in _IN_PROCESS
+
+
+@functools.cache
+def get(name: str) -> type[Algorithm]:
+    """The class behind a name. Raises AlgorithmError for one that is not registered or cannot be imported."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        found: type[Algorithm] = getattr(importlib.import_module(module), attribute)
+        return found
+    if name in _third_party():
+        point = _third_party()[name]
+        try:
+            loaded: type[Algorithm] = point.load()
+        except Exception as error:  # whatever a plugin does at import
+            raise AlgorithmError(f"the algorithm {name} cannot be imported from {point.value}: {error}") from error
+        return loaded
+    raise AlgorithmError(f"{name} is not an algorithm; known: {', '.join(names())}")
+
+
+def create(name: str, problem: SearchProblem) -> Algorithm:
+    return get(name)(problem)
+
+
+def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
+    """Everything wrong with the name, the settings and the space for this algorithm."""
+    if name in names():
+        return get(name).check(problem)
+    path = "spec.algorithm.algorithmName"
+    known = f"known: {', '.join(names())}"
+    if name in NOT_YET:
+        message = f'"{name}" is not available in this version'
+        return [Problem(path=path, type="Invalid", message=message, hint=known)]
+    close = difflib.get_close_matches(name, names(), 1, 0.6)
+    hint = f'did you mean "{close[0]}"? {known}' if close else known
+    return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
+
+
+class Registry:
+    """The registry as validation asks for it (`protocols.AlgorithmCatalog`)."""
+
+    def names(self) -> Sequence[str]:
+        return names()
+
+    def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        return check(name, problem)

@@ -1,0 +1,197 @@
+"""Encoding of parameters for the libraries: every type, distribution and step, ours; the model is the library's.
+
+Used by the adapters (`hyperopt_search`, `optuna_search`, `grid`). A plain double and a categorical are encoded as the
+library's own user would write them. Everything else is encoded so that no value leaves [min, max] or its grid:
+
+    kind     raw value                              parameters
+    real     the value itself                       double, uniform
+    log      the value itself, on a log scale       logUniform; int bounds widened by one half, then rounded
+    unit     u in (0, 1)                            normal, logNormal: truncated at mu ± 3 sigma, Katib's min and max
+    index    0 … n-1                                int, and double with a step: ordered, equal mass, anchored at min
+    choice   0 … n-1, unordered                     categorical, discrete
+
+A parameter with one possible value is a constant and kept out of every library's space.
+Notation: `raw` is what the library sees, `value` what the trial gets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from statistics import NormalDist
+
+from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace, Value
+
+Raw = float | int
+
+_STANDARD = NormalDist()
+_TAIL = _STANDARD.cdf(-3.0)  # Katib: mu = (min + max) / 2, sigma = (max - min) / 6, so the bounds are three sigma away
+
+
+class Kind(StrEnum):
+    REAL = "real"
+    LOG = "log"
+    UNIT = "unit"
+    INDEX = "index"
+    CHOICE = "choice"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One parameter and its encoding. `low` and `high` bound `raw`; `count` is n for index and choice."""
+
+    parameter: Parameter
+    kind: Kind
+    low: float = 0.0
+    high: float = 1.0
+    count: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.parameter.name
+
+    @property
+    def lossless(self) -> bool:
+        """True when `encode(decode(raw)) == raw` bit for bit; else the raw value is stored with the trial."""
+        return self.kind in (Kind.REAL, Kind.INDEX, Kind.CHOICE) or (self.kind is Kind.LOG and not self._snaps)
+
+    @property
+    def _snaps(self) -> bool:
+        return self.parameter.type is ParameterType.INT or self.parameter.step is not None
+
+    def decode(self, raw: Raw) -> Value:
+        parameter = self.parameter
+        if self.kind is Kind.CONSTANT:
+            return parameter.values[0] if parameter.values else _number(parameter, parameter.low)
+        if self.kind is Kind.CHOICE:
+            return parameter.values[_clip_index(raw, self.count)]
+        if self.kind is Kind.INDEX:
+            return grid_value(parameter, _clip_index(raw, self.count))
+        if self.kind is Kind.UNIT:
+            return self._on_grid(_from_unit(parameter, float(raw)))
+        return self._on_grid(float(raw))
+
+    def encode(self, value: Value) -> Raw:
+        """The raw value of one that `decode` gave, or the nearest one."""
+        parameter = self.parameter
+        if self.kind is Kind.CONSTANT:
+            return 0
+        if self.kind is Kind.CHOICE:
+            return parameter.values.index(str(value))
+        if self.kind is Kind.INDEX:
+            return grid_index(parameter, float(value), self.count)
+        if self.kind is Kind.UNIT:
+            return _to_unit(parameter, float(value))
+        return float(value)
+
+    def _on_grid(self, value: float) -> Value:
+        parameter = self.parameter
+        if self._snaps:
+            return grid_value(parameter, grid_index(parameter, value, grid_count(parameter)))
+        return min(max(value, parameter.low), parameter.high)
+
+
+def dimensions(space: SearchSpace) -> tuple[Dimension, ...]:
+    """All parameters of the space in its order, constants included."""
+    return tuple(_dimension(parameter) for parameter in space)
+
+
+def _dimension(parameter: Parameter) -> Dimension:
+    if not parameter.numeric:
+        count = len(parameter.values)
+        return Dimension(parameter, Kind.CHOICE if count > 1 else Kind.CONSTANT, count=count)
+    snaps = parameter.type is ParameterType.INT or parameter.step is not None
+    count = grid_count(parameter) if snaps else 0
+    if parameter.low == parameter.high or count == 1:
+        return Dimension(parameter, Kind.CONSTANT)
+    if parameter.distribution in (Distribution.NORMAL, Distribution.LOG_NORMAL):
+        return Dimension(parameter, Kind.UNIT)
+    if parameter.distribution is Distribution.LOG_UNIFORM:
+        # Half a step on either side, else the end points would get half the mass of their neighbours.
+        half = 0.5 if parameter.type is ParameterType.INT else 0.0
+        return Dimension(parameter, Kind.LOG, max(parameter.low - half, parameter.low / 2), parameter.high + half)
+    if snaps:
+        return Dimension(parameter, Kind.INDEX, 0.0, float(count - 1), count)
+    return Dimension(parameter, Kind.REAL, parameter.low, parameter.high)
+
+
+def _step(parameter: Parameter) -> Decimal:
+    return Decimal(repr(parameter.step)) if parameter.step else Decimal(1)
+
+
+def grid_count(parameter: Parameter) -> int:
+    """How many values an int or stepped double has: min, min + step, … ≤ max, in exact decimal arithmetic."""
+    return int((Decimal(repr(parameter.high)) - Decimal(repr(parameter.low))) // _step(parameter)) + 1
+
+
+def grid_value(parameter: Parameter, index: int) -> Value:
+    """The index-th value, clean: 0.1 + 2 steps of 0.1 is 0.3, not 0.30000000000000004."""
+    return _number(parameter, float(Decimal(repr(parameter.low)) + index * _step(parameter)))
+
+
+def grid_index(parameter: Parameter, value: float, count: int) -> int:
+    return _clip_index((value - parameter.low) / float(_step(parameter)), count)
+
+
+def _number(parameter: Parameter, value: float) -> Value:
+    return round(value) if parameter.type is ParameterType.INT else float(value)
+
+
+def _clip_index(raw: Raw, count: int) -> int:
+    return min(max(round(raw), 0), count - 1)
+
+
+def _from_unit(parameter: Parameter, u: float) -> float:
+    low, high, log = _normal_bounds(parameter)
+    inside = min(max(_TAIL + u * (1 - 2 * _TAIL), 1e-300), 1 - 1e-16)
+    value = (low + high) / 2 + (high - low) / 6 * _STANDARD.inv_cdf(inside)
+    return math.exp(value) if log else value
+
+
+def _to_unit(parameter: Parameter, value: float) -> float:
+    low, high, log = _normal_bounds(parameter)
+    z = ((math.log(value) if log else value) - (low + high) / 2) / ((high - low) / 6)
+    return min(max((_STANDARD.cdf(z) - _TAIL) / (1 - 2 * _TAIL), 0.0), 1.0)
+
+
+def _normal_bounds(parameter: Parameter) -> tuple[float, float, bool]:
+    if parameter.distribution is Distribution.LOG_NORMAL:
+        return math.log(parameter.low), math.log(parameter.high), True
+    return parameter.low, parameter.high, False
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """The whole space: raw values by name for the library, plain values for the trial."""
+
+    dimensions: tuple[Dimension, ...]
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> Codec:
+        return cls(dimensions(space))
+
+    @property
+    def free(self) -> tuple[Dimension, ...]:
+        """What the library searches: all but the constants."""
+        return tuple(dimension for dimension in self.dimensions if dimension.kind is not Kind.CONSTANT)
+
+    def decode(self, raw: Mapping[str, Raw]) -> dict[str, Value]:
+        return {dimension.name: dimension.decode(raw.get(dimension.name, 0)) for dimension in self.dimensions}
+
+    def encode(self, parameters: Mapping[str, Value], kept: Mapping[str, Raw] | None = None) -> dict[str, Raw]:
+        """Raw values of a trial; `kept` are those stored by `keep`, exact where encoding again would not be."""
+        kept = kept or {}
+        return {
+            dimension.name: kept[dimension.name]
+            if dimension.name in kept
+            else dimension.encode(parameters[dimension.name])
+            for dimension in self.free
+        }
+
+    def keep(self, raw: Mapping[str, Raw]) -> dict[str, Raw]:
+        """The raw values that `encode` could not give back exactly."""
+        return {dimension.name: float(raw[dimension.name]) for dimension in self.free if not dimension.lossless}

@@ -1,0 +1,364 @@
+"""The contract of `protocols.TrialRunner` as a test suite, and a runner in memory that passes it.
+
+A runner's author subclasses `RunnerContract`, says how to make a runner, how to make the same one anew (as a worker
+does that was restarted), and how its backend runs a `Script`. `FakeRunner` serves tests of what drives a runner: its
+processes are scripted, take no CPU, and survive `reborn`, but not the process of the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from evertune.domain.states import AttemptState, FailureClass
+from evertune.domain.trial import AttemptEnd, AttemptRef
+from evertune.errors import ConflictError, LaunchError
+from evertune.protocols import Launch, TrialRunner
+
+SOON_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """What an attempt does: print, take its time, end. `signal` is one that comes from elsewhere, not from us."""
+
+    lines: tuple[str, ...] = ()
+    duration_s: float = 0.0
+    exit_code: int = 0
+    signal: int | None = None
+    ignores_sigterm: bool = False
+    refused: str | None = None  # the sentence of the LaunchError with which it cannot start
+
+
+FOR_EVER = 3600.0
+
+
+# ------------------------------------------------------------------------------------------------ the fake
+
+
+@dataclass
+class _Process:
+    script: Script
+    log: Path
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    end: AttemptEnd | None = None
+    stop_reason: str | None = None
+    life: asyncio.Task[None] | None = None
+
+
+class FakeRunner:
+    """Runs scripts in memory. `script_of` decides what each launch does; logs are real files below `root`."""
+
+    def __init__(self, root: Path, script_of: Callable[[Launch], Script]) -> None:
+        self._root = root
+        self._script_of = script_of
+        self._processes: dict[str, _Process] = {}
+        self.executions: dict[str, int] = {}  # by ref.key
+        self.launches: list[Launch] = []  # those that were executed, in order
+
+    def reborn(self) -> FakeRunner:
+        """Another runner for the same processes, as after a restart of the worker."""
+        other = FakeRunner(self._root, self._script_of)
+        other._processes, other.executions, other.launches = self._processes, self.executions, self.launches
+        return other
+
+    async def create(self, launch: Launch) -> None:
+        if launch.ref.key in self._processes:
+            return
+        script = self._script_of(launch)
+        if script.refused is not None:
+            raise LaunchError(script.refused)
+        log = self.log_path(launch.ref)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        process = self._processes[launch.ref.key] = _Process(script, log)
+        self.executions[launch.ref.key] = self.executions.get(launch.ref.key, 0) + 1
+        self.launches.append(launch)
+        log.write_text("".join(f"{line}\n" for line in script.lines), encoding="utf-8")
+        process.life = asyncio.ensure_future(_live(process))
+
+    async def wait(self, ref: AttemptRef) -> AttemptEnd:
+        process = self._processes.get(ref.key)
+        if process is None:
+            process = self._never_executed(ref)
+            _close(process, AttemptState.LOST, "Lost", FailureClass.INFRASTRUCTURE)
+        await process.ended.wait()
+        assert process.end is not None
+        return process.end
+
+    async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
+        process = self._processes.get(ref.key)
+        if process is None:
+            process = self._never_executed(ref)
+            _close(process, AttemptState.KILLED, reason, FailureClass.STOPPED)
+        if process.end is not None:
+            return
+        process.stop_reason = process.stop_reason or reason
+        if process.script.ignores_sigterm:
+            await asyncio.wait([asyncio.ensure_future(process.ended.wait())], timeout=grace_s)
+        _close(
+            process,
+            AttemptState.KILLED,
+            process.stop_reason,
+            FailureClass.STOPPED,
+            signal=9 if process.script.ignores_sigterm else 15,
+        )
+
+    async def remove(self, ref: AttemptRef) -> None:
+        process = self._processes.get(ref.key)
+        if process is not None and process.end is None:
+            raise ConflictError(f"attempt {ref.attempt} of trial {ref.trial_name} still runs", "stop it first")
+
+    def log_path(self, ref: AttemptRef) -> Path:
+        return self._root / ref.experiment_uid / str(ref.number) / str(ref.attempt) / "log"
+
+    def lose(self, ref: AttemptRef) -> None:
+        """The host, or what supervised the attempt there, is gone."""
+        _close(self._processes[ref.key], AttemptState.LOST, "Lost", FailureClass.INFRASTRUCTURE)
+
+    def _never_executed(self, ref: AttemptRef) -> _Process:
+        process = self._processes[ref.key] = _Process(Script(), self.log_path(ref))
+        return process
+
+
+async def _live(process: _Process) -> None:
+    await asyncio.sleep(process.script.duration_s)
+    script = process.script
+    if script.signal is not None:
+        _close(process, AttemptState.FAILED, f"signal {script.signal}", FailureClass.SIGNAL, signal=script.signal)
+    elif script.exit_code == 0:
+        _close(process, AttemptState.SUCCEEDED, "Succeeded", None, exit_code=0)
+    else:
+        last = f": {script.lines[-1]}" if script.lines else ""
+        reason = f"exit {script.exit_code}{last}"
+        _close(process, AttemptState.FAILED, reason, FailureClass.PROGRAM, exit_code=script.exit_code)
+
+
+def _close(
+    process: _Process,
+    state: AttemptState,
+    reason: str,
+    failure: FailureClass | None,
+    *,
+    exit_code: int | None = None,
+    signal: int | None = None,
+) -> None:
+    if process.end is not None:
+        return
+    process.end = AttemptEnd(
+        state=state,
+        reason=reason,
+        message="\n".join(process.script.lines[-10:]) if state is AttemptState.FAILED else "",
+        failure=failure,
+        exit_code=exit_code,
+        signal=signal,
+        started=process.started,
+        ended=datetime.now(UTC),
+    )
+    process.ended.set()
+    if process.life is not None and process.life is not asyncio.current_task():
+        process.life.cancel()
+
+
+# -------------------------------------------------------------------------------------------- the contract
+
+
+class RunnerContract:
+    """Subclass it as `Test…`, implement the four methods, and pytest (with asyncio_mode=auto) runs the rest."""
+
+    def make_runner(self, directory: Path) -> TrialRunner:
+        """A runner of its own; `directory` is empty."""
+        raise NotImplementedError
+
+    def reborn(self, runner: TrialRunner, directory: Path) -> TrialRunner:
+        """The same runner as a restarted worker makes it. `runner` is not used again."""
+        raise NotImplementedError
+
+    def launch(self, ref: AttemptRef, script: Script, directory: Path) -> Launch:
+        """A launch that does what the script says, and counts its executions."""
+        raise NotImplementedError
+
+    def executions(self, runner: TrialRunner, ref: AttemptRef, directory: Path) -> int:
+        raise NotImplementedError
+
+    async def dispose(self, runner: TrialRunner) -> None:
+        """Release what the runner holds; its attempts have ended."""
+
+    @pytest.fixture
+    async def runner(self, tmp_path: Path) -> AsyncIterator[TrialRunner]:
+        runner = self.make_runner(tmp_path)
+        yield runner
+        await self.dispose(runner)
+
+    async def test_exit_zero_is_success_and_the_log_holds_what_was_printed(
+        self, runner: TrialRunner, tmp_path: Path
+    ) -> None:
+        ref = attempt_ref()
+        end = await self.run(runner, ref, Script(lines=("accuracy=0.5", "accuracy=0.75")), tmp_path)
+        assert (end.state, end.failure, end.exit_code) == (AttemptState.SUCCEEDED, None, 0)
+        assert runner.log_path(ref).read_text() == "accuracy=0.5\naccuracy=0.75\n"
+
+    async def test_an_end_says_when_it_started_and_ended(self, runner: TrialRunner, tmp_path: Path) -> None:
+        end = await self.run(runner, attempt_ref(), Script(duration_s=0.1), tmp_path)
+        assert end.started is not None
+        assert end.ended is not None
+        assert 0.05 < (end.ended - end.started).total_seconds() < SOON_S
+
+    async def test_another_exit_is_the_programs_failure_with_its_last_line(
+        self, runner: TrialRunner, tmp_path: Path
+    ) -> None:
+        end = await self.run(runner, attempt_ref(), Script(lines=("no such data",), exit_code=3), tmp_path)
+        assert (end.state, end.failure, end.exit_code) == (AttemptState.FAILED, FailureClass.PROGRAM, 3)
+        assert "no such data" in end.reason
+
+    async def test_a_signal_from_elsewhere_has_its_own_class(self, runner: TrialRunner, tmp_path: Path) -> None:
+        end = await self.run(runner, attempt_ref(), Script(signal=9), tmp_path)
+        assert (end.state, end.failure, end.signal) == (AttemptState.FAILED, FailureClass.SIGNAL, 9)
+
+    async def test_what_cannot_start_is_a_launch_error_and_is_not_executed(
+        self, runner: TrialRunner, tmp_path: Path
+    ) -> None:
+        ref = attempt_ref()
+        with pytest.raises(LaunchError):
+            await runner.create(self.launch(ref, Script(refused="command nowhere does not exist"), tmp_path))
+        assert self.executions(runner, ref, tmp_path) == 0
+
+    async def test_creating_twice_executes_once(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        launch = self.launch(ref, Script(duration_s=0.05), tmp_path)
+        await asyncio.gather(*(runner.create(launch) for _ in range(5)))
+        await self.ended(runner, ref)
+        await runner.create(launch)
+        assert (await self.ended(runner, ref)).state is AttemptState.SUCCEEDED
+        assert self.executions(runner, ref, tmp_path) == 1
+
+    async def test_another_attempt_of_the_same_trial_is_executed_anew(
+        self, runner: TrialRunner, tmp_path: Path
+    ) -> None:
+        first, second = attempt_ref(), attempt_ref(attempt=1)
+        await self.run(runner, first, Script(lines=("one",)), tmp_path)
+        await self.run(runner, second, Script(lines=("two",)), tmp_path)
+        assert runner.log_path(first).read_text() == "one\n"
+        assert runner.log_path(second).read_text() == "two\n"
+
+    async def test_a_restarted_worker_attaches(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        launch = self.launch(ref, Script(duration_s=0.3, lines=("value=1",)), tmp_path)
+        await runner.create(launch)
+        again = self.reborn(runner, tmp_path)
+        await again.create(launch)
+        assert (await self.ended(again, ref)).state is AttemptState.SUCCEEDED
+        assert self.executions(again, ref, tmp_path) == 1
+        await self.dispose(again)
+
+    async def test_a_cancelled_wait_leaves_the_attempt_alone(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        await runner.create(self.launch(ref, Script(duration_s=0.3), tmp_path))
+        waiting = asyncio.ensure_future(runner.wait(ref))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert (await self.ended(runner, ref)).state is AttemptState.SUCCEEDED
+
+    async def test_any_number_may_wait_and_all_see_the_same_end(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        await runner.create(self.launch(ref, Script(duration_s=0.1, exit_code=4), tmp_path))
+        ends = await asyncio.wait_for(asyncio.gather(*(runner.wait(ref) for _ in range(5))), SOON_S)
+        assert ends == [ends[0]] * 5
+        assert await self.ended(runner, ref) == ends[0]
+
+    async def test_a_stop_kills_and_keeps_its_reason(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        await runner.create(self.launch(ref, Script(duration_s=FOR_EVER), tmp_path))
+        await runner.stop(ref, reason="MaxTrialsReached")
+        end = await self.ended(runner, ref)
+        assert (end.state, end.failure, end.reason) == (
+            AttemptState.KILLED,
+            FailureClass.STOPPED,
+            "MaxTrialsReached",
+        )
+
+    async def test_who_ignores_the_first_signal_is_killed_after_the_grace(
+        self, runner: TrialRunner, tmp_path: Path
+    ) -> None:
+        ref = attempt_ref()
+        script = Script(duration_s=FOR_EVER, ignores_sigterm=True, lines=("ready",))
+        await runner.create(self.launch(ref, script, tmp_path))
+        await self.printed(runner, ref, "ready")
+        await runner.stop(ref, reason="paused", grace_s=0.2)
+        end = await self.ended(runner, ref)
+        assert (end.state, end.signal) == (AttemptState.KILLED, 9)
+
+    async def test_stopping_twice_keeps_the_first_reason(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        await runner.create(self.launch(ref, Script(duration_s=FOR_EVER), tmp_path))
+        await runner.stop(ref, reason="first")
+        await runner.stop(ref, reason="second")
+        assert (await self.ended(runner, ref)).reason == "first"
+
+    async def test_a_stop_after_the_end_changes_nothing(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        end = await self.run(runner, ref, Script(), tmp_path)
+        await runner.stop(ref, reason="too late")
+        assert await self.ended(runner, ref) == end
+
+    async def test_stopped_before_it_was_created_it_is_never_executed(
+        self, runner: TrialRunner, tmp_path: Path
+    ) -> None:
+        ref = attempt_ref()
+        await runner.stop(ref, reason="cancelled")
+        await runner.create(self.launch(ref, Script(), tmp_path))
+        end = await self.ended(runner, ref)
+        assert (end.state, end.reason) == (AttemptState.KILLED, "cancelled")
+        assert self.executions(runner, ref, tmp_path) == 0
+
+    async def test_what_was_reported_lost_is_never_executed_later(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        end = await self.ended(runner, ref)  # never created, as far as anybody can see
+        assert (end.state, end.failure) == (AttemptState.LOST, FailureClass.INFRASTRUCTURE)
+        await runner.create(self.launch(ref, Script(), tmp_path))
+        assert await self.ended(runner, ref) == end
+        assert self.executions(runner, ref, tmp_path) == 0
+
+    async def test_removing_keeps_the_log_and_the_end(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        launch = self.launch(ref, Script(lines=("value=1",)), tmp_path)
+        await runner.create(launch)
+        end = await self.ended(runner, ref)
+        await runner.remove(ref)
+        await runner.remove(ref)
+        assert runner.log_path(ref).read_text() == "value=1\n"
+        await runner.create(launch)
+        assert await self.ended(runner, ref) == end
+        assert self.executions(runner, ref, tmp_path) == 1
+
+    async def test_what_runs_is_not_removed_and_what_never_was_is_no_error(
+        self, runner: TrialRunner, tmp_path: Path
+    ) -> None:
+        await runner.remove(attempt_ref(number=7))
+        ref = attempt_ref()
+        await runner.create(self.launch(ref, Script(duration_s=FOR_EVER), tmp_path))
+        with pytest.raises(ConflictError):
+            await runner.remove(ref)
+        await runner.stop(ref, reason="over")
+
+    async def run(self, runner: TrialRunner, ref: AttemptRef, script: Script, directory: Path) -> AttemptEnd:
+        await runner.create(self.launch(ref, script, directory))
+        return await self.ended(runner, ref)
+
+    async def ended(self, runner: TrialRunner, ref: AttemptRef) -> AttemptEnd:
+        return await asyncio.wait_for(runner.wait(ref), SOON_S)
+
+    async def printed(self, runner: TrialRunner, ref: AttemptRef, text: str) -> None:
+        async with asyncio.timeout(SOON_S):
+            while not runner.log_path(ref).exists() or text not in runner.log_path(ref).read_text():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+def attempt_ref(number: int = 0, attempt: int = 0) -> AttemptRef:
+    return AttemptRef("0123456789abcdef0123456789abcdef", number, attempt, f"experiment-{number:08d}")

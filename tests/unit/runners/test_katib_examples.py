@@ -1,0 +1,117 @@
+"""Katib's own Job examples run as local processes, with the stand-in trainers of examples/katib."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import collectors
+import evertune.spec as spec
+from activities.runners.local import LocalRunner
+from activities.runners.local.paths import rewrite_text
+from collectors.text import TextRules
+from evertune.domain.metrics import summarize
+from evertune.domain.space import Value
+from evertune.domain.states import AttemptState
+from evertune.domain.trial import AttemptRef
+from evertune.protocols import Launch
+from tests.unit.runners.world import ref
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "tests/data/katib"
+STAND_INS = ROOT / "examples/katib"
+
+MNIST: dict[str, Value] = {"lr": 0.02, "momentum": 0.6}
+DARTS: dict[str, Value] = {
+    "algorithm-settings": "{'num_epochs': '2', 'num_nodes': '1'}",
+    "search-space": "['max_pooling_3x3', 'skip_connection']",
+    "num-layers": "1",
+}
+ENAS: dict[str, Value] = {
+    "architecture": "[[2], [0, 1]]",
+    "nn_config": "{'num_layers': 2, 'input_sizes': [32, 32, 3], 'embedding': {'2': {'opt_id': 2}}}",
+}
+
+
+@pytest.fixture
+async def runner(tmp_path: Path) -> AsyncIterator[LocalRunner]:
+    runner = LocalRunner(tmp_path / "trials")
+    yield runner
+    runner.close()
+
+
+def example(name: str) -> spec.Experiment:
+    (document,) = spec.parse_documents((EXAMPLES / name).read_text(), name)
+    return spec.load_experiment(document.data)
+
+
+def launch_of(
+    experiment: spec.Experiment, attempt: AttemptRef, parameters: dict[str, Value], shared: tuple[str, ...] = ()
+) -> Launch:
+    images = yaml.safe_load((STAND_INS / "images.yaml").read_text())
+    return Launch(
+        ref=attempt,
+        manifest=spec.render_trial(experiment, trial_name=attempt.trial_name, parameters=parameters),
+        primary_container="training-container",
+        working_dir="/",
+        environment={"PATH": os.environ["PATH"]},
+        image_roots={image: str(STAND_INS / directory) for image, directory in images.items()},
+        shared_paths=shared,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("hp-tuning/random.yaml", MNIST),
+        ("hp-tuning/grid.yaml", MNIST),
+        ("hp-tuning/hyperband.yaml", {**MNIST, "num-epochs": 3}),
+        ("hp-tuning/optuna-distribution.yaml", {**MNIST, "epochs": 2, "batch_size": 64}),
+        ("early-stopping/median-stop.yaml", MNIST),
+        ("resume-experiment/long-running-resume.yaml", MNIST),
+        ("hp-tuning/simple-pbt.yaml", {"lr": 0.01}),
+        ("nas/darts-cpu.yaml", DARTS),
+        ("nas/enas-cpu.yaml", ENAS),
+    ],
+)
+async def test_the_objective_of_a_katib_example_is_found(
+    runner: LocalRunner, name: str, parameters: dict[str, Value]
+) -> None:
+    # simple-pbt is refused by Katib's own rule on its counts, not on anything that a trial sees.
+    (document,) = spec.parse_documents((EXAMPLES / name).read_text(), name)
+    assert document.data is not None
+    document.data["spec"]["maxFailedTrialCount"] = 1
+    document.data["spec"]["maxTrialCount"] = 12
+    experiment = spec.load_experiment(document.data)
+    await runner.create(launch_of(experiment, ref(), parameters, shared=("/var/log/katib",)))
+    end = await asyncio.wait_for(runner.wait(ref()), 20)
+    assert end.state is AttemptState.SUCCEEDED, end
+    wanted = spec.collector_spec(experiment)
+    collector = collectors.create(wanted, runner.log_path(ref()))
+    summaries = summarize([*collector.read(), *collector.finish()])
+    assert summaries[wanted.metrics[0]].latest, collector.findings()
+
+
+async def test_files_of_parallel_trials_never_meet(runner: LocalRunner) -> None:
+    experiment = example("metrics-collector/file-metrics-collector.yaml")
+    wanted = spec.collector_spec(experiment)
+    assert wanted.path == "/katib/mnist.log"
+    rates = (0.01, 0.02, 0.03)
+    for number, rate in enumerate(rates):
+        await runner.create(launch_of(experiment, ref(number), {"lr": rate, "momentum": 0.5}, shared=("/katib",)))
+    accuracies = set()
+    for number in range(len(rates)):
+        assert (await asyncio.wait_for(runner.wait(ref(number)), 20)).state is AttemptState.SUCCEEDED
+        private = Path(rewrite_text(wanted.path, ("/katib",), runner.directory(ref(number))))
+        lines = private.read_bytes().splitlines()
+        rules = TextRules(wanted.metrics, wanted.filters)
+        points = [point for line in lines for point in rules.points(line, 0) if point.metric == "accuracy"]
+        assert len(points) == 1, "each trial wrote to a file of its own"
+        accuracies.add(points[0].value)
+    assert len(accuracies) == len(rates)
+    assert not Path("/katib").exists()

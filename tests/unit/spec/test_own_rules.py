@@ -1,0 +1,238 @@
+"""Rules beyond Katib's: what would hang or fail each trial there is an error here, with the mend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.spec.samples import REMOVED, base, found, judge
+
+LR = "spec.parameters[0].feasibleSpace"
+SPACE = "spec__parameters__0__feasibleSpace"
+T = "spec.trialTemplate"
+JOB = "spec__trialTemplate__trialSpec"
+POD = f"{JOB}__spec__template"
+SOURCE = "spec.metricsCollectorSpec.source"
+SETTINGS = "spec.algorithm.algorithmSettings"
+LATER = ["objectives", "constraints", "initialTrials", "warmStart", "failurePolicy", "replicates"]
+FILTER = {"source": {"filter": {"metricsFormat": ["(?=a)(b)(c)"]}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({f"{SPACE}__min": "6"}, [("Invalid", LR)]),
+        ({f"{SPACE}__min": "5"}, []),
+        ({f"{SPACE}__min": "one"}, [("Invalid", f"{LR}.min")]),
+        ({f"{SPACE}__max": "nan"}, [("Invalid", f"{LR}.max")]),
+        ({f"{SPACE}__max": "1e400"}, [("Invalid", f"{LR}.max")]),
+        ({f"{SPACE}__max": "5.5"}, [("Invalid", f"{LR}.max")]),
+        ({f"{SPACE}__max": "1e1"}, []),
+        ({f"{SPACE}__step": "0"}, [("Invalid", f"{LR}.step")]),
+        ({f"{SPACE}__step": "-1"}, [("Invalid", f"{LR}.step")]),
+        ({f"{SPACE}__step": "x"}, [("Invalid", f"{LR}.step")]),
+        ({f"{SPACE}__min": "0", f"{SPACE}__distribution": "logUniform"}, [("Invalid", f"{LR}.min")]),
+        ({f"{SPACE}__min": "-1", f"{SPACE}__distribution": "logNormal"}, [("Invalid", f"{LR}.min")]),
+        ({f"{SPACE}__min": "-1", f"{SPACE}__distribution": "normal"}, []),
+        ({"spec__parameters__0__parameterType": "unknown"}, [("Invalid", "spec.parameters[0].parameterType")]),
+        (
+            {"spec__parameters__1__feasibleSpace__list": []},
+            [("Required", "spec.parameters[1].feasibleSpace.list")],
+        ),
+        (
+            {"spec__parameters__1__feasibleSpace__list": ['say "hi"']},
+            [("Invalid", "spec.parameters[1].feasibleSpace.list[0]")],
+        ),
+        (
+            {"spec__parameters__1__parameterType": "discrete"},
+            [("Invalid", f"spec.parameters[1].feasibleSpace.list[{i}]") for i in range(3)],
+        ),
+        (
+            {"spec__parameters__1__name": "layers", "spec__trialTemplate__trialParameters__1__reference": "layers2"},
+            [("Duplicate", "spec.parameters[1].name"), ("Invalid", f"{T}.trialParameters[1].reference")],
+        ),
+        (
+            {
+                "spec__parameters__2": {
+                    "name": "lr",
+                    "parameterType": "double",
+                    "feasibleSpace": {"min": "0", "max": "1"},
+                }
+            },
+            [("Invalid", "spec.parameters[2].name")],
+        ),
+        ({"spec__trialTemplate__primaryContainerName": "trainng"}, [("Invalid", f"{T}.primaryContainerName")]),
+        ({"spec__metricsCollectorSpec": FILTER}, [("Invalid", f"{SOURCE}.filter.metricsFormat")]),
+        ({"spec__parallelTrialCount": 1001, "spec__maxTrialCount": 2000}, [("Invalid", "spec.parallelTrialCount")]),
+        ({"spec__parallelTrialCount": 1000, "spec__maxTrialCount": 2000}, []),
+        ({"metadata__name": "a.b"}, [("Invalid", "metadata.name")]),
+        ({"metadata__name": REMOVED, "metadata__generateName": "a-"}, [("Invalid", "metadata.name")]),
+        ({"metadata__namespace": "Team"}, [("Invalid", "metadata.namespace")]),
+        (
+            {"metadata__annotations": {"evertune.io/backend": "kubernets"}},
+            [("Invalid", "metadata.annotations[evertune.io/backend]")],
+        ),
+        ({"kind": "Experimnt"}, [("Invalid", "kind")]),
+        ({"apiVersion": "kubeflow.org/v1alpha3"}, [("Invalid", "apiVersion")]),
+        (
+            {"spec__objective__metricStrategies": [{"name": "accuracy", "value": "best"}]},
+            [("Invalid", "spec.objective.metricStrategies[0].value")],
+        ),
+        ({"spec__algorithm__algorithmSettings": [{"name": "a"}]}, [("Required", f"{SETTINGS}[0].value")]),
+        (
+            {"spec__algorithm__algorithmSettings": [{"name": "a", "value": "1"}, {"name": "a", "value": "1"}]},
+            [("Duplicate", "spec.algorithm.algorithmSettings[1].name")],
+        ),
+    ],
+)  # fmt: skip
+def test_what_would_hang_in_katib_is_an_error(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert found(base(**changes)) == expected
+
+
+@pytest.mark.parametrize(
+    "key", ["objectives", "constraints", "initialTrials", "warmStart", "failurePolicy", "replicates"]
+)
+def test_what_a_later_version_runs_is_refused_and_not_ignored(key: str) -> None:
+    (problem,) = judge(base(**{f"spec__{key}": [{"a": 1}]})).problems
+    assert (problem.type, problem.path) == ("Forbidden", f"spec.{key}")
+    assert problem.message == f"{key} is not supported by this version"
+
+
+def test_a_conditional_parameter_is_refused_at_its_place() -> None:
+    assert found(base(spec__parameters__0__when={"opt": "sgd"})) == [("Forbidden", "spec.parameters[0].when")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"spec__seed": -1}, "spec.seed"),
+        ({"spec__seed": 2**31}, "spec.seed"),
+        ({"spec__seed": "1"}, "spec.seed"),
+        ({"spec__deadline": "soon"}, "spec.deadline"),
+        ({"spec__trialDeadline": -5}, "spec.trialDeadline"),
+        ({"spec__workingDir": ""}, "spec.workingDir"),
+        ({"spec__onCompletion": "wait"}, "spec.onCompletion"),
+    ],
+)
+def test_our_own_fields_have_rules_too(changes: dict[str, Any], path: str) -> None:
+    assert found(base(**changes)) == [("Invalid", path)]
+
+
+def test_our_own_fields_that_work_are_accepted() -> None:
+    own: dict[str, Any] = {
+        "seed": 7,
+        "deadline": "2h30m",
+        "trialDeadline": 90,
+        "workingDir": "runs",
+        "onCompletion": "drain",
+    }
+    assert found(base(**{f"spec__{key}": value for key, value in own.items()})) == []
+
+
+def test_two_seeds_that_differ_are_refused() -> None:
+    settings = [{"name": "random_state", "value": "2"}]
+    data = base(spec__seed=1, spec__algorithm__algorithmSettings=settings)
+    assert found(data) == [("Invalid", "spec.algorithm.algorithmSettings[0].value")]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "path"),
+    [
+        ("min_trials_required", "0", "value"),
+        ("min_trials_required", "1.5", "value"),
+        ("start_step", "0", "value"),
+        ("start_step", "four", "value"),
+        ("start_stp", "4", "name"),
+    ],
+)
+def test_median_stops_settings_are_checked(setting: str, value: str, path: str) -> None:
+    stopping = {"algorithmName": "medianstop", "algorithmSettings": [{"name": setting, "value": value}]}
+    assert found(base(spec__earlyStopping=stopping)) == [("Invalid", f"spec.earlyStopping.algorithmSettings[0].{path}")]
+
+
+def test_early_stopping_is_accepted_with_a_warning_that_it_does_nothing_yet() -> None:
+    verdict = judge(base(spec__earlyStopping={"algorithmName": "medianstop"}))
+    assert verdict.valid
+    assert [problem.path for problem in verdict.warnings] == ["spec.earlyStopping"]
+
+
+def test_a_misspelled_reference_is_one_mistake_and_not_an_unused_parameter_too() -> None:
+    (problem,) = judge(base(spec__trialTemplate__trialParameters__0__reference="layrs")).problems
+    assert problem.hint == 'did you mean "layers"?; parameters: layers opt'
+
+
+def test_problems_of_the_algorithm_come_through_and_those_of_a_broken_space_do_not() -> None:
+    settings = [{"name": "gama", "value": "1"}]
+    changes: dict[str, Any] = {
+        "spec__algorithm": {"algorithmName": "picky", "algorithmSettings": settings},
+    }
+    setting = ("Invalid", "spec.algorithm.algorithmSettings[0].name")
+    assert found(base(**changes)) == [setting, ("Invalid", "spec.parameters[0]")]
+    assert found(base(**changes, **{f"{SPACE}__min": "9"})) == [setting, ("Invalid", LR)]
+
+
+def test_all_problems_are_told_at_once() -> None:
+    data = base(
+        metadata__name="Upper",
+        spec__maxTrialCount=0,
+        spec__objective=REMOVED,
+        spec__algorithm__algorithmName="tpee",
+        spec__resumePolicy="Sometimes",
+        **{f"{SPACE}__min": "9", "spec__trialTemplate__primaryContainerName": "x"},
+    )
+    assert len(found(data)) == 7
+
+
+def test_none_as_a_collector_is_accepted_with_one_warning() -> None:
+    verdict = judge(base(spec__metricsCollectorSpec={"collector": {"kind": "None"}}))
+    assert verdict.valid
+    assert [problem.path for problem in verdict.warnings] == ["spec.metricsCollectorSpec.collector.kind"]
+
+
+def test_a_metric_that_the_default_filter_cannot_find_gets_a_warning() -> None:
+    verdict = judge(base(spec__objective__objectiveMetricName="val/acc"))
+    assert verdict.valid
+    assert [problem.path for problem in verdict.warnings] == ["spec.objective.objectiveMetricName"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "backend", "warned"),
+    [
+        ({"annotations": {"sidecar.istio.io/inject": "true"}}, None, True),
+        ({"labels": {"sidecar.istio.io/inject": "true"}}, "kubernetes", True),
+        ({"annotations": {"sidecar.istio.io/inject": "true"}}, "local", False),
+        ({"annotations": {"sidecar.istio.io/inject": "false"}}, "kubernetes", False),
+        ({}, "kubernetes", True),
+        ({}, None, False),
+        ({}, "local", False),
+    ],
+)
+def test_istios_proxy_is_named_where_it_would_keep_a_trial_alive(
+    metadata: dict[str, Any], backend: str | None, warned: bool
+) -> None:
+    verdict = judge(base(**{f"{POD}__metadata": metadata}), backend=backend)
+    assert verdict.valid
+    assert [("sidecar.istio.io/inject" in problem.message) for problem in verdict.warnings] == [True] * warned
+
+
+def test_the_annotation_decides_the_backend_for_warnings() -> None:
+    verdict = judge(base(metadata__annotations={"evertune.io/backend": "kubernetes"}))
+    assert any("sidecar.istio.io/inject" in problem.message for problem in verdict.warnings)
+
+
+def test_no_budget_and_no_goal_is_pointed_out() -> None:
+    verdict = judge(base(spec__maxTrialCount=REMOVED, spec__objective__goal=REMOVED))
+    assert [problem.path for problem in verdict.warnings] == ["spec.maxTrialCount"]
+
+
+def test_an_integer_field_of_the_job_cannot_be_a_parameter_and_that_is_said() -> None:
+    data = base(**{f"{JOB}__spec__backoffLimit": "${trialParameters.numLayers}"})
+    (problem,) = judge(data).problems
+    assert problem.path == T
+    assert "spec.backoffLimit must be a whole number" in problem.message
+
+
+def test_at_most_a_hundred_problems_are_told() -> None:
+    parameters = [{"name": f"p{i}", "parameterType": "dubble"} for i in range(500)]
+    assert len(found(base(spec__parameters=parameters))) == 100
