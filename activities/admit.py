@@ -83,7 +83,7 @@ class AdmitActivities:
             space=spec.to_space(experiment),
             budget=spec.to_budget(experiment),
             backend=backend,
-            home_id=self.home_id if backend == "local" else None,
+            home_id=(context.home_id or self.home_id) if backend == "local" else None,
             created=datetime.now(UTC),
         )
 
@@ -137,7 +137,7 @@ class AdmitActivities:
             name=record.name,
             algorithm=record.algorithm,
             backend=record.backend,
-            queue=c.run_queue(self.home_id) if record.backend == "local" else c.QUEUE,
+            queue=c.run_queue(record.home_id or self.home_id) if record.backend == "local" else c.QUEUE,
             search_attributes=self.search_attributes,
             heartbeat_s=max(LOCAL_HEARTBEAT_S, HEARTBEAT_PER_TRIAL_S * record.budget.parallel),
             limits=c.Limits(

@@ -16,6 +16,7 @@ from algorithms.base import Session, SessionAlgorithm
 from algorithms.registry import create
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.space import SearchProblem
+from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError, EvertuneError
 from evertune.protocols import Algorithm, Answer
 from evertune.store import Store
@@ -51,7 +52,7 @@ class Asks:
             try:
                 if isinstance(algorithm, SessionAlgorithm):
                     return self._from_session(job, algorithm)
-                history = ()
+                history: tuple[HistoryTrial, ...] = ()
                 if algorithm.reads_history:
                     history = tuple(self._store.history(job.uid, cut=job.cut, first_number=job.first_number))
                 state = self._store.algorithm_state(job.uid, job.request_no)

@@ -24,6 +24,8 @@ def first_result_after_killing(here: Home, uid: str, victims: tuple[str, ...]) -
     start = time.monotonic()
     for name in victims:
         os.kill(running[name], signal.SIGKILL)
+    while running.items() & here.pids().items() & {(name, running[name]) for name in victims}:
+        time.sleep(0.005)  # the kernel takes its time, and nobody types `up` within a millisecond
     before = here.finished(uid)  # what the worker had told the database by then is not new
     here.up()
     while here.finished(uid) <= before:

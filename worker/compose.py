@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from temporalio.api.enums.v1 import IndexedValueType
@@ -78,7 +78,7 @@ def workflow_runner() -> WorkflowRunner:
 
 
 def workers(parts: Parts) -> list[Worker]:
-    backend: Literal["local", "kubernetes"] = parts.settings.backend or "local"
+    backend = parts.settings.backend
     admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
     record = RecordActivities(parts.store)
     plans = LaunchPlans(parts.store)
