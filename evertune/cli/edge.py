@@ -82,4 +82,4 @@ def _row(label: str, text: str) -> Line:
 def _hint(hint: str) -> Line:
     if meant := re.match(r"did you mean (.+?)\??\Z", hint):
         return _row("did you mean", meant[1].replace("'", "").replace('"', ""))
-    return _row("next" if hint.startswith("evertune ") else "mend", hint)
+    return _row("next" if hint.startswith(("evertune ", "`evertune ")) else "mend", hint)

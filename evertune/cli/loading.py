@@ -47,17 +47,25 @@ def documents_of(path: Path | str) -> list[Document]:
 
 
 def expand_directories(paths: Sequence[Path]) -> list[Path]:
-    """A directory stands for the YAML and JSON files below it."""
+    """A directory stands for the YAML and JSON files below it that hold experiments, or are broken."""
     found: list[Path] = []
     for path in paths:
         if str(path) != STDIN and path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+            inside = [file for file in inside if any(map(_may_be_experiment, documents_of(file)))]
             if not inside:
-                raise UsageError(f"{path} holds no YAML or JSON file")
+                raise UsageError(f"{path} holds no experiment")
             found += inside
         else:
             found.append(path)
     return found
+
+
+def _may_be_experiment(document: Document) -> bool:
+    data = document.data
+    if document.problems or not isinstance(data, dict):
+        return bool(document.problems)
+    return data.get("kind") == "Experiment" or "kind" not in data and ("command" in data or "parameters" in data)
 
 
 def catalog() -> Any:
@@ -72,8 +80,8 @@ def catalog() -> Any:
 
 def load_for_start(
     session: Session, path: Path, *, namespace: str | None, name: str | None, backend: str | None, several: bool = False
-) -> list[Experiment]:
-    """The experiments of a file, checked for this machine; prints every problem and ends with 2 when there are any."""
+) -> list[dict[str, Any]]:
+    """The manifests of a file, checked for this machine; prints every problem and ends with 2 when there are any."""
     from evertune import spec
 
     documents = spec.parse_documents(read_source(path), str(path))
@@ -97,10 +105,20 @@ def load_for_start(
         say_verdicts(session, [verdict for verdict in verdicts if verdict.problems])
         raise Stop(2)
     say_warnings(session, verdicts)
-    found = [verdict.experiment for verdict in verdicts if verdict.experiment is not None]
+    found = [_manifest(verdict.experiment, verdict.document) for verdict in verdicts if verdict.experiment is not None]
     if not found:
         raise UsageError(f"{path} holds no Experiment", hint=f"evertune validate {path}")
     return found
+
+
+def _manifest(experiment: Experiment, document: Document) -> dict[str, Any]:
+    """The full manifest. Katib's default resumePolicy stays out: only a Never that somebody wrote forbids to extend."""
+    manifest = experiment.manifest()
+    data = document.data if isinstance(document.data, dict) else {}
+    spec = data.get("spec")
+    if "resumePolicy" not in (spec if isinstance(spec, dict) else data):
+        manifest["spec"].pop("resumePolicy", None)
+    return manifest
 
 
 def located(problem: Problem, document: Document) -> Problem:

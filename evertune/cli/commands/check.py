@@ -48,7 +48,8 @@ def validate_(
             if len(lines) > 1 and index:
                 lines = [[], *lines]
             now.out.lines(lines)
-        now.say(_advice(paths, valid=valid))
+        bad = next((verdict.document.source for verdict in verdicts if not verdict.valid), None)
+        now.say(f"Mend it, then: evertune validate {bad}" if bad else f"Next: evertune run {paths[0]}")
     else:
         found = [{"name": verdict.document.source, **as_dict(verdict)} for verdict in verdicts]
         if output is not Form.NAME:
@@ -61,12 +62,6 @@ def validate_(
 
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "errors": len(entry["errors"]), "warnings": len(entry["warnings"])}
-
-
-def _advice(paths: list[Path], *, valid: bool) -> str:
-    if str(paths[0]) == "-":
-        return "Next: evertune run -" if valid else "Mend these and validate again."
-    return f"Next: evertune run {paths[0]}" if valid else f"Mend these, then: evertune validate {paths[0]}"
 
 
 def render_(

@@ -82,6 +82,7 @@ def get_(name: options.Name, namespace: options.Namespace = None, output: option
             now=datetime.now(UTC),
             marks=now.out.marks,
             audit=audit,
+            you=now.actor(),
             failed=failed,
             width=now.out.width,
             wide=output is Form.WIDE,

@@ -42,8 +42,8 @@ def run_(
     """
     now = session()
     context = start_context(now, backend=backend, images=images, image_roots=image_root or [])
-    (experiment,) = load_for_start(now, file, namespace=namespace, name=name, backend=backend)
-    record = start(now, experiment.manifest(), context)
+    (manifest,) = load_for_start(now, file, namespace=namespace, name=name, backend=backend)
+    record = start(now, manifest, context)
     if detach:
         return submitted(now, [record], output)
     return stay(now, record, title=f"evertune run {file}", timeout_s=timeout, output=output, announce=True)
@@ -61,8 +61,8 @@ def submit_(
     """Start the experiments of a file and return once they are admitted."""
     now = session()
     context = start_context(now, backend=backend, images=images, image_roots=image_root or [])
-    experiments = load_for_start(now, file, namespace=namespace, name=name, backend=backend, several=True)
-    records = [start(now, experiment.manifest(), context) for experiment in experiments]
+    manifests = load_for_start(now, file, namespace=namespace, name=name, backend=backend, several=True)
+    records = [start(now, manifest, context) for manifest in manifests]
     return submitted(now, records, output)
 
 
@@ -119,7 +119,7 @@ def stay(
 ) -> int:
     """Follow to the end and say what came out."""
     with now.store() as store:
-        follower = Follower(store, record.uid, title=title, url=page_url(now, record))
+        follower = Follower(store, record.uid, title=title, url=page_url(now, record), you=now.actor())
         try:
             last = follow(now, follower, timeout_s=timeout_s, announce=announce)
         except Detached as detached:

@@ -99,9 +99,9 @@ def tune_(
         seed=seed,
         namespace=now.namespace(namespace),
     )
-    experiment = checked(now, manifest)
+    checked(now, manifest)
     context = start_context(now, backend="local", images=None, image_roots=[])
-    record = start(now, experiment.manifest(), context)
+    record = start(now, manifest, context)
     if detach:
         return submitted(now, [record], output)
     return stay(now, record, title=f"evertune tune {record.name}", timeout_s=timeout, output=output, announce=True)
@@ -185,8 +185,8 @@ def init_(
 # ------------------------------------------------------------------------------------------------------ parts
 
 
-def checked(now: Session, manifest: dict[str, Any]) -> Any:
-    """The experiment, or its problems on standard error and exit code 2. There is no file, hence no lines."""
+def checked(now: Session, manifest: dict[str, Any]) -> None:
+    """Its problems go to standard error, with exit code 2. There is no file, hence no lines."""
     from evertune import spec
 
     verdict = spec.check(spec.Document(source="the command line", data=manifest), catalog(), backend="local")
@@ -198,7 +198,6 @@ def checked(now: Session, manifest: dict[str, Any]) -> Any:
                 now.err.line([(f"  {problem.hint}", "mend")])
         raise Stop(2)
     say_warnings(now, [verdict])
-    return verdict.experiment
 
 
 def _objective(maximize: str | None, minimize: str | None) -> tuple[str, str]:

@@ -113,7 +113,7 @@ def _live_frames(session: Session, follower: Follower, _announce: bool) -> Itera
                 for key in keys.wait(FRAME_S).lower():
                     if (verb := _verb_of(key, snapshot)) == "stop" and time.monotonic() - asked_to_stop > CONFIRM_S:
                         asked_to_stop = time.monotonic()
-                        control.tell("press s again to end it once the running trials have finished")
+                        control.tell("press s again to stop: running trials finish")
                     elif verb:
                         control.send(verb)
                 snapshot = _polled(follower, snapshot)

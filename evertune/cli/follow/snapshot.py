@@ -55,6 +55,7 @@ class Snapshot:
     trouble: str = ""  # one sentence when something is not as usual
     url: str | None = None
     title: str = ""
+    you: str = ""  # the reader's name in the audit
 
 
 @dataclass
@@ -65,6 +66,7 @@ class Follower:
     uid: str
     title: str = ""
     url: str | None = None
+    you: str = ""
     fresh: list[Ended] = field(default_factory=list)
     _told: int = 0
     _best: TrialRecord | None = None
@@ -97,6 +99,7 @@ class Follower:
             audit=tuple(self._audit),
             title=self.title,
             url=self.url,
+            you=self.you,
         )
 
     def _take(self, trial: TrialRecord, objective: Objective) -> Ended:

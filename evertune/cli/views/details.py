@@ -39,6 +39,7 @@ def details(
     now: datetime,
     marks: Marks,
     audit: Sequence[AuditRecord] = (),
+    you: str = "",
     failed: Sequence[TrialRecord] = (),
     width: int | None = None,
     wide: bool = False,
@@ -47,7 +48,7 @@ def details(
         ("Name", [(record.name, "bold"), (f"   ({record.namespace})", "dim")]),
         ("State", _state(record, now, marks)),
     ]
-    if why := _why(record, audit, now):
+    if why := _why(record, audit, now, you):
         rows.append(("Why", why))
     rows += [("Best", _best(record, now, marks)), ("Trials", _trials(record, marks)), ("Search", _search(record))]
     rows += _places(record)
@@ -82,7 +83,7 @@ def _state(record: ExperimentRecord, now: datetime, marks: Marks) -> Line:
     return [*state, (f" for {age((now - record.started).total_seconds())}", "")]
 
 
-def _why(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datetime) -> str:
+def _why(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datetime, you: str) -> str:
     counts, budget = record.counts, record.budget
     match record.state:
         case ExperimentState.RUNNING:
@@ -92,7 +93,7 @@ def _why(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datetime) 
                 words += f", a trial ends every {interval(pace)}"
             return words
         case ExperimentState.PAUSED:
-            return paused_words(record, audit, now)
+            return paused_words(record, audit, now, you)
         case ExperimentState.STOPPING:
             return f"{plural(counts.running, 'trial')} finishing"
         case ExperimentState.CREATED:

@@ -110,7 +110,7 @@ def _limits(record: ExperimentRecord) -> Evidence:
     if budget.max_trials is not None:
         rows.append(("budget", f"{counts.finished} of {plural(budget.max_trials, 'trial')} finished"))
     if budget.max_failed is not None and counts.charged:
-        rows.append(("rule", f"maxFailedTrialCount: {counts.charged} of {budget.max_failed} failed"))
+        rows.append(("rule", f"maxFailedTrialCount: {counts.charged} failed, {budget.max_failed} may"))
     if objective.goal is not None and (best := record.best) is not None:
         rows.append(("goal", f"{objective.metric} {objective.goal:g}; best {best.objective} at trial {best.number}"))
     return rows
@@ -172,7 +172,7 @@ def explain_trial(
     if trial.metrics:
         evidence.append(("metrics", ", ".join(f"{name} {value}" for name, value in trial.metrics.items())))
     last = next((line for line in reversed(trial.message.splitlines()) if line.strip()), "")
-    if trial.state.counts_as_failed and last and clean(last) not in trial_sentence(trial):
+    if trial.state.counts_as_failed and last and not log and clean(last) not in trial_sentence(trial):
         evidence.append(("message", last))
     evidence += [("log", line) for line in log]
     name = record.name + (f" -n {record.namespace}" if record.namespace != "default" else "")

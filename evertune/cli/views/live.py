@@ -13,7 +13,7 @@ from evertune.cli.follow.snapshot import Ended, RunningTrial, Snapshot
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, age, clock, objective_text, parameter_text, typed_parameters
 from evertune.cli.output.table import Column, table
-from evertune.cli.output.text import Line, between, clean, fit, line_width
+from evertune.cli.output.text import Line, between, clean, fit, line_width, width_of
 from evertune.cli.views.sentences import (
     experiment_sentence,
     goal_words,
@@ -25,6 +25,7 @@ from evertune.cli.views.sentences import (
     trials_done,
 )
 from evertune.domain.metrics import finite
+from evertune.domain.space import ParameterType
 from evertune.domain.states import ExperimentState, TrialState
 
 MOST_TRIALS = 8
@@ -77,7 +78,12 @@ def _decimals(snapshot: Snapshot) -> Decimals:
 
 
 def _title(snapshot: Snapshot, width: int) -> Line:
-    return between([(snapshot.title, "bold")], [(snapshot.url, "dim")] if snapshot.url else [], width)
+    """With the experiment's page; where that is too long, the address of the web UI alone. Half a link is no link."""
+    title: Line = [(snapshot.title, "bold")]
+    for url in (snapshot.url or "", (snapshot.url or "").partition("/namespaces/")[0]):
+        if url and width_of(snapshot.title) + width_of(url) + 2 <= width:
+            return between(title, [(url, "dim")], width)
+    return title
 
 
 def _elapsed(snapshot: Snapshot) -> float:
@@ -94,7 +100,7 @@ def _state(snapshot: Snapshot, width: int, marks: Marks) -> Line:
     if snapshot.trouble:
         return [*name, *shape, (f" {elapsed}, ", ""), (snapshot.trouble, "warning")]
     if record.state is ExperimentState.PAUSED:
-        return [*name, *shape, (f" {paused_words(record, snapshot.audit, snapshot.at)}", "")]
+        return [*name, *shape, (f" {paused_words(record, snapshot.audit, snapshot.at, snapshot.you)}", "")]
     if record.state is ExperimentState.STOPPING:
         left = record.counts.running
         return [*name, *shape, (f" {elapsed}, {left} trial{'s' * (left != 1)} finishing", "")]
@@ -181,7 +187,7 @@ def _trials(snapshot: Snapshot, count: int, width: int, marks: Marks, decimals: 
     names = record.space.names()
     number, step = Column("TRIAL", right=True), Column("STEP", right=True)
     value, took = Column(record.objective.metric, right=True, shrinks=True), Column("TOOK", right=True)
-    numeric = {parameter.name: parameter.numeric for parameter in record.space}
+    numeric = {parameter.name: parameter.type is not ParameterType.CATEGORICAL for parameter in record.space}
     parameters = [Column(name, right=numeric[name], optional=True) for name in names]
     for entry in snapshot.running[:count]:
         number.add(str(entry.trial.number))

@@ -29,20 +29,24 @@ _KILLED = {
 
 def trial_sentence(trial: TrialRecord) -> str:
     """Why a trial that has no objective to show ended as it did; one line."""
-    reason, message = clean(trial.reason), clean(trial.message.partition("\n")[0])
+    reason, message = clean(trial.reason), _without_lines(trial.message)
     if trial.state is TrialState.METRICS_UNAVAILABLE:
-        return message.partition("; last lines:")[0] or reason
+        return message or reason
     if trial.state is TrialState.EARLY_STOPPED:
         return reason.removeprefix("EarlyStopped").removeprefix(":").strip() or "stopped early"
     if trial.state is TrialState.KILLED:
         word, _, rest = reason.partition(": ")
         return f"stopped: {_KILLED.get(word, rest or reason or 'by evertune')}"
-    return reason or message
+    return message if message and reason.isalnum() else reason or message  # `CannotStart` alone says little
+
+
+def _without_lines(message: str) -> str:
+    return clean(message.partition("; last lines:")[0].partition("\n")[0])
 
 
 def experiment_sentence(record: ExperimentRecord) -> str:
     """Why an experiment is in its state."""
-    return clean(record.message) or _REASONS.get(record.reason, clean(record.reason))
+    return _without_lines(record.message) or _REASONS.get(record.reason, clean(record.reason))
 
 
 _REASONS = {
@@ -107,12 +111,13 @@ def over_defaults(record: ExperimentRecord) -> str:
     return f"{decimals.text(abs(change))} {'above' if change > 0 else 'below'} the defaults' {known}: no improvement"
 
 
-def paused_words(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datetime) -> str:
-    """`by mira 2m ago, 4 trials finishing`."""
+def paused_words(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datetime, you: str = "") -> str:
+    """`by mira 2m ago, 4 trials finishing`; `by you` when the reader did it."""
     last = next((entry for entry in reversed(audit) if entry.action == "pause"), None)
     words = ""
     if last is not None:
-        words = f"by {clean(last.actor) or 'a person'} {age((now - last.at).total_seconds())} ago"
+        who = "you" if you and last.actor == you else clean(last.actor) or "a person"
+        words = f"by {who} {age((now - last.at).total_seconds())} ago"
     running = record.counts.running
     if running:
         finishing = f"{running} trial{'s' * (running != 1)} finishing"

@@ -23,7 +23,7 @@ def summary_lines(
     snapshot: Snapshot, *, marks: Marks, failed: Sequence[TrialRecord] = (), width: int | None = None
 ) -> list[Line]:
     record = snapshot.record
-    lines = [_verdict(snapshot, marks)]
+    lines = [_verdict(snapshot, marks, failures_follow=bool(failed))]
     rows = _best_rows(record, marks)
     if record.state is ExperimentState.FAILED:
         lines += [[], *_failures(failed, width)] if failed else []
@@ -43,13 +43,15 @@ def after(record: ExperimentRecord) -> list[Line]:
     return next_lines(next_commands(record))
 
 
-def _verdict(snapshot: Snapshot, marks: Marks) -> Line:
+def _verdict(snapshot: Snapshot, marks: Marks, *, failures_follow: bool) -> Line:
     record = snapshot.record
     line: Line = [(record.name, "bold"), ("  ", ""), *marks.state(record.state)]
     start, end = record.started or record.created, record.ended or snapshot.at
     words = "after" if record.state.terminal else "for"
     line.append((f" {words} {clock((end - start).total_seconds())}", ""))
     sentence = experiment_sentence(record)
+    if failures_follow:
+        sentence = sentence.partition("; the last one: ")[0]
     if sentence:
         line.append((f": {sentence}", ""))
     return line
@@ -94,7 +96,9 @@ def _counts(snapshot: Snapshot, marks: Marks) -> list[Line]:
 def _idle(snapshot: Snapshot) -> float | None:
     """How much of the slots' time no trial ran, in percent; None where a pause makes the figure meaningless."""
     record = snapshot.record
-    if record.started is None or record.ended is None or not snapshot.busy_s or snapshot.audit:
+    if record.started is None or record.ended is None or record.state is not ExperimentState.SUCCEEDED:
+        return None
+    if not snapshot.busy_s or snapshot.audit:
         return None
     available = (record.ended - record.started).total_seconds() * record.budget.parallel
     return max(0.0, min(100.0, 100.0 * (1.0 - snapshot.busy_s / available))) if available > 0 else None

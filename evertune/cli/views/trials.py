@@ -11,6 +11,7 @@ from evertune.cli.output.table import Column, Rendered, table
 from evertune.cli.output.text import Line, clean
 from evertune.cli.views.sentences import trial_sentence
 from evertune.domain.records import ExperimentRecord, TrialRecord
+from evertune.domain.space import ParameterType
 from evertune.domain.states import TrialState
 
 STATE_WORDS = {  # what --state takes
@@ -43,7 +44,7 @@ def trials_table(
     value, took = Column(record.objective.metric, right=True), Column("TOOK", right=True)
     started, ended = Column("STARTED"), Column("ENDED")
     decimals = Decimals(trial.objective_value for trial in trials)
-    numeric = {parameter.name: parameter.numeric for parameter in record.space}
+    numeric = {parameter.name: parameter.type is not ParameterType.CATEGORICAL for parameter in record.space}
     names = list(columns) or list(record.space.names())
     extra = [] if columns else list(record.objective.additional)
     fields = [Column(name, right=numeric.get(name, True), optional=not wide and not columns) for name in names]
