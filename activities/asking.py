@@ -31,6 +31,7 @@ IDLE_S = 60.0
 MAX_DEATHS = 3  # in a row on the same ask: then it is the ask that kills
 MAX_LINE = 64 * 1024 * 1024
 STDERR_LINES = 5
+LAST_WORDS_S = 1.0
 KNOWN_ALGORITHMS = 1000
 
 
@@ -59,23 +60,34 @@ class AskHost:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _algorithms: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _asks: Asks | None = None
+    _doomed: bool = False  # the child was killed and has not ended yet
+    _closed: bool = False
 
     async def ask(self, job: AskJob) -> Answer:
-        """Raises AlgorithmError when the algorithm gives up or its process dies three times on this ask."""
+        """Raises AlgorithmError when the algorithm gives up or its process dies three times on this ask.
+
+        UnavailableError when the database is away or the host was closed: ask again later.
+        """
         if in_process(await self._algorithm(job.uid)):
             if self._asks is None:
                 self._asks = Asks(self.store)
             return await asyncio.to_thread(self._asks.answer, job)
         async with self._lock:
             deaths = 0
-            while True:
+            while not self._closed:
+                fresh = await self._ensure_child()
                 reply = await self._exchange(job)
                 if reply is not None:
                     return _answer(reply)
-                deaths += not await self._ended_by_itself()
-                if deaths >= MAX_DEATHS:
-                    said = "; ".join(self._errors) or "it said nothing"
+                code = await self._ended()
+                # One that was there before may have left, idle, just as we wrote to it.
+                if fresh or code != 0:
+                    deaths += 1
+                    log.warning("the ask process died", request=job.request_no, exit_code=code, times=deaths)
+                if deaths == MAX_DEATHS:
+                    said = "; ".join(self._errors) or f"exit code {code}"
                     raise AlgorithmError(f"the ask process died {deaths} times on request {job.request_no}: {said}")
+            raise UnavailableError("this worker is shutting down")
 
     @property
     def pid(self) -> int | None:
@@ -83,14 +95,18 @@ class AskHost:
         return self._child.pid if self._child is not None and self._child.returncode is None else None
 
     async def close(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
+        """End the child, whatever it is doing; an ask under way raises UnavailableError."""
+        self._closed = True
+        self._kill()
+        async with self._lock:
+            self._kill()  # one that was being started
+            await self._ended()
+
+    def _kill(self) -> None:
+        if self._child is not None and self._child.returncode is None:
+            self._doomed = True
             with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-        if self._reader is not None:
-            await self._reader
-            self._reader = None
+                self._child.kill()
 
     async def _algorithm(self, uid: str) -> str:
         if uid not in self._algorithms:
@@ -102,7 +118,8 @@ class AskHost:
 
     async def _exchange(self, job: AskJob) -> dict[str, Any] | None:
         """The child's reply, None when it died first."""
-        child = await self._living_child()
+        child = self._child
+        assert child is not None
         assert child.stdin is not None
         assert child.stdout is not None
         try:
@@ -111,19 +128,21 @@ class AskHost:
             line = await child.stdout.readline()
         except (BrokenPipeError, ConnectionResetError):
             return None
-        except asyncio.CancelledError:
-            # Its answer would be read as the next ask's.
-            child.kill()
+        except BaseException:
+            # Cancelled, or a line beyond all bounds: what it still writes would be read as the next ask's answer.
+            self._kill()
             raise
         if not line.endswith(b"\n"):
             return None
         reply: dict[str, Any] = json.loads(line)
         return reply
 
-    async def _living_child(self) -> asyncio.subprocess.Process:
-        if self._child is not None and self._child.returncode is None:
-            return self._child
-        await self.close()
+    async def _ensure_child(self) -> bool:
+        """True when it had to be started."""
+        if self._child is not None and self._child.returncode is None and not self._doomed:
+            return False
+        await self._ended()
+        self._errors.clear()
         self._child = await asyncio.create_subprocess_exec(
             *module_command("activities.asking_process", self.database_url, str(self.idle_s)),
             env=child_environment(),
@@ -132,22 +151,28 @@ class AskHost:
             stderr=asyncio.subprocess.PIPE,
             limit=MAX_LINE,
         )
-        self._errors.clear()
         self._reader = asyncio.create_task(self._read_errors(self._child))
-        return self._child
+        return True
 
     async def _read_errors(self, child: asyncio.subprocess.Process) -> None:
         assert child.stderr is not None
         async for line in child.stderr:
             self._errors.append(line.decode("utf-8", "replace").strip())
 
-    async def _ended_by_itself(self) -> bool:
-        """True when the child left because it was idle, just as we wrote to it."""
-        assert self._child is not None
-        code = await self._child.wait()
-        if code != 0:
-            log.warning("the ask process died; asking again", exit_code=code)
-        return code == 0
+    async def _ended(self) -> int:
+        """The exit code of the child, which is ending; its last words are in `_errors` then."""
+        child, self._child = self._child, None
+        if child is None:
+            return 0
+        code = await child.wait()
+        self._doomed = False
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            # A process that the library left behind may hold the pipe open for ever.
+            await asyncio.wait([reader], timeout=LAST_WORDS_S)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        return code
 
 
 def _answer(reply: dict[str, Any]) -> Answer:

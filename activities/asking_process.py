@@ -6,6 +6,7 @@ depend on the number of cores.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -16,30 +17,40 @@ from threadpoolctl import threadpool_limits
 
 from activities.asking import AskJob
 from activities.asks import Asks
-from evertune.errors import EvertuneError, UnavailableError
+from evertune.errors import EnvironmentProblem, EvertuneError, UnavailableError
 from evertune.protocols import Answer
 from evertune.store import open_store
 
 
 def serve(database_url: str, idle_s: float, requests: TextIO, replies: TextIO) -> None:
-    with open_store(database_url) as store:
-        asks = Asks(store)
+    with contextlib.ExitStack() as stack:
+        asks: Asks | None = None
         while select.select([requests], [], [], idle_s)[0]:
             line = requests.readline()
             if not line:
                 return  # the worker is gone
-            replies.write(json.dumps(_reply(asks, AskJob(**json.loads(line)))) + "\n")
+            try:
+                if asks is None:
+                    # Not created: an empty database in the place of a lost one would hide the loss.
+                    asks = Asks(stack.enter_context(open_store(database_url, create=False)))
+                reply = _reply(asks, AskJob(**json.loads(line)))
+            except EvertuneError as error:  # the algorithm has no part in it: not its failure, and not for ever
+                reply = json.dumps({"unavailable": str(error)})
+            replies.write(reply + "\n")
             replies.flush()
 
 
-def _reply(asks: Asks, job: AskJob) -> dict[str, Any]:
+def _reply(asks: Asks, job: AskJob) -> str:
     try:
         with threadpool_limits(limits=1):
-            return _as_json(asks.answer(job))
-    except UnavailableError as error:
-        return {"unavailable": str(error)}
+            answer = asks.answer(job)
+        return json.dumps(_as_json(answer))
+    except (UnavailableError, EnvironmentProblem):
+        raise
     except EvertuneError as error:
-        return {"error": str(error)}
+        return json.dumps({"error": str(error)})
+    except (TypeError, ValueError) as error:
+        return json.dumps({"error": f"the answer to request {job.request_no} cannot be written as JSON: {error}"})
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:

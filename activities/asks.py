@@ -31,9 +31,10 @@ KEPT_ALGORITHMS = 64
 @dataclass
 class _Kept:
     session: Session
-    cut: int
-    next_number: int
     revision: int
+    cut: int = 0  # the last one it has seen
+    known: int = 0  # it has been told of all trials below this number
+    next_number: int = 0  # the one after its last answer
 
 
 class Asks:
@@ -52,9 +53,9 @@ class Asks:
             try:
                 if isinstance(algorithm, SessionAlgorithm):
                     return self._from_session(job, algorithm)
-                history: tuple[HistoryTrial, ...] = ()
+                history: list[HistoryTrial] = []
                 if algorithm.reads_history:
-                    history = tuple(self._store.history(job.uid, cut=job.cut, first_number=job.first_number))
+                    history = self._store.history(job.uid, cut=job.cut, first_number=job.first_number)
                 state = self._store.algorithm_state(job.uid, job.request_no)
                 return algorithm.ask(history, job.k, job.first_number, state)
             except EvertuneError:
@@ -63,31 +64,27 @@ class Asks:
                 raise AlgorithmError(f"{algorithm.name} failed: {type(error).__name__}: {error}") from error
 
     def _from_session(self, job: AskJob, algorithm: SessionAlgorithm) -> Answer:
-        kept = self._sessions.pop(job.uid, None)
+        kept = self._sessions.pop(job.uid, None)  # put back only after success: a failed session is not to be trusted
         goes_on = (
             kept is not None
             and kept.next_number == job.first_number
             and kept.cut <= job.cut
             and kept.revision == job.revision
         )
-        reads = algorithm.reads_history  # type: ignore[attr-defined]
         if kept is None or not goes_on:
-            kept = _Kept(algorithm.session(), 0, 0, job.revision)
-            if reads:
-                kept.session.update(self._store.history(job.uid, cut=job.cut, first_number=job.first_number))
-        elif reads:
+            kept = _Kept(algorithm.session(), job.revision)
+        state = None
+        if algorithm.reads_history:
             kept.session.update(
                 self._store.history_since(
-                    job.uid,
-                    after=kept.cut,
-                    from_number=kept.next_number,
-                    cut=job.cut,
-                    first_number=job.first_number,
+                    job.uid, after=kept.cut, from_number=kept.known, cut=job.cut, first_number=job.first_number
                 )
+                if kept.known
+                else self._store.history(job.uid, cut=job.cut, first_number=job.first_number)
             )
-        state = self._store.algorithm_state(job.uid, job.request_no) if reads else None
+            state = self._store.algorithm_state(job.uid, job.request_no)
         answer = kept.session.ask(job.k, job.first_number, state)
-        kept.cut, kept.next_number = job.cut, job.first_number + len(answer.assignments)
+        kept.cut, kept.known, kept.next_number = job.cut, job.first_number, job.first_number + len(answer.assignments)
         self._sessions[job.uid] = kept
         if len(self._sessions) > KEPT_SESSIONS:
             self._sessions.popitem(last=False)
@@ -104,12 +101,13 @@ class Asks:
 
 
 def problem_of(record: ExperimentRecord) -> SearchProblem:
-    """The search problem of an admitted experiment. Edits of the budget do not change it: answers must not either."""
+    """The search problem as it was admitted: edits of the budget must not change answers, so the manifest's counts."""
+    spec = record.manifest.get("spec", {})
     return SearchProblem(
         space=record.space,
         direction=record.objective.type,
         seed=record.seed,
         settings=record.settings,
-        max_trials=record.budget.max_trials,
-        parallel=record.budget.parallel,
+        max_trials=spec.get("maxTrialCount"),
+        parallel=spec.get("parallelTrialCount", 3),
     )

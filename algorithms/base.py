@@ -8,31 +8,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from algorithms.space import Codec
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import SearchProblem
-from evertune.domain.states import TrialState
-from evertune.domain.trial import HistoryTrial
+from evertune.domain.space import SearchProblem, SearchSpace
+from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.protocols import Answer, JsonDict
 
 
 class Session(Protocol):
     def update(self, trials: Iterable[HistoryTrial]) -> None:
-        """Take trials that are new or have changed, by ascending number."""
+        """Take trials that are new or have changed, by ascending number, those of its own answers included."""
         ...
 
-    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer: ...
+    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
+        """As `Algorithm.ask`. From then on the session takes its answer as given: when that was not committed, the
+        session must be thrown away."""
+        ...
+
+
+class ConstantSession:
+    """For a space where every parameter has one value: the libraries refuse a space without dimensions."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._assignment = Assignment(Codec.of(space).decode({}))
+
+    def update(self, trials: Iterable[HistoryTrial]) -> None:
+        pass
+
+    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
+        return Answer(assignments=(self._assignment,) * k)
 
 
 class SessionAlgorithm:
-    """Base of algorithms that work through sessions. Subclasses define `session`."""
+    """Base of algorithms that work through sessions. Subclasses define `search`."""
+
+    reads_history: ClassVar[bool]
 
     def __init__(self, problem: SearchProblem) -> None:
         self.problem = problem
 
+    def search(self) -> Session:
+        """A new session of the library, for a space with at least one dimension."""
+        raise TypeError(f"{type(self).__name__} must define search()")
+
     def session(self) -> Session:
-        raise TypeError(f"{type(self).__name__} must define session()")
+        return self.search() if Codec.of(self.problem.space).free else ConstantSession(self.problem.space)
 
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         session = self.session()
@@ -45,7 +67,7 @@ def loss_of(trial: HistoryTrial, direction: ObjectiveType) -> float | None:
 
     Early-stopped and killed trials tell their last value, as Katib's services do.
     """
-    if trial.state in (TrialState.CREATED, TrialState.RUNNING, TrialState.FAILED, TrialState.METRICS_UNAVAILABLE):
+    if not trial.state.terminal or trial.state.counts_as_failed:
         return None
     if trial.value is None or not math.isfinite(trial.value):
         return None

@@ -7,21 +7,20 @@ ignores them and gets identical points).
 
 TPE: Bergstra, Bardenet, Bengio & Kégl 2011, "Algorithms for Hyper-Parameter Optimization", section 4. Departures from
 Katib: parameters are encoded by `algorithms.space`, `n_startup_jobs` is hyperopt's 20 and not the size of the request.
-Pinned here and nowhere else: `Trials._insert_trial_docs`, which skips a slow validation of documents that are ours.
+Pinned here and nowhere else: `Trials._insert_trial_docs`, `_dynamic_trials` and `_trials`.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from algorithms.base import SessionAlgorithm, loss_of, setting
 from algorithms.settings import problems_of
 from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.domain.space import SearchProblem
-from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
 from evertune.protocols import Answer, JsonDict
@@ -42,120 +41,123 @@ class Random(_Hyperopt):
     name: ClassVar[str] = "random"
     reads_history: ClassVar[bool] = False
 
-    def session(self) -> HyperoptSession:
-        from hyperopt import rand
-
-        return HyperoptSession(self.problem, rand.suggest, {})
+    def search(self) -> RandomSession:
+        return RandomSession(self.problem)
 
 
 class Tpe(_Hyperopt):
     name: ClassVar[str] = "tpe"
     reads_history: ClassVar[bool] = True
 
-    def session(self) -> HyperoptSession:
-        from hyperopt import tpe
-
-        settings = self.problem.settings
-        return HyperoptSession(
-            self.problem,
-            tpe.suggest,
-            {
-                "prior_weight": setting(settings, "prior_weight", 1.0),
-                "n_startup_jobs": int(setting(settings, "n_startup_jobs", 20)),
-                "n_EI_candidates": int(setting(settings, "n_EI_candidates", 24)),
-                "gamma": setting(settings, "gamma", 0.25),
-                "verbose": False,
-            },
-        )
+    def search(self) -> TpeSession:
+        return TpeSession(self.problem)
 
 
-class HyperoptSession:
+class RandomSession:
+    """The answer depends on seed and trial number alone, so nothing is told and nothing is kept."""
+
+    def __init__(self, problem: SearchProblem) -> None:
+        import hyperopt
+
+        self._codec = Codec.of(problem.space)
+        self._domain = hyperopt.Domain(_no_objective, hyperopt_space(self._codec))
+        self._trials = hyperopt.Trials()
+        self._seeds = _Seeds(problem.seed)
+
+    def update(self, trials: Iterable[HistoryTrial]) -> None:
+        pass
+
+    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
+        from hyperopt import rand
+
+        assignments = []
+        for number in range(first_number, first_number + k):
+            found = rand.suggest([number], self._domain, self._trials, self._seeds[number])
+            assignments.append(Assignment(self._codec.decode(_raw_of(found))))
+        return Answer(assignments=tuple(assignments))
+
+
+class TpeSession:
     """A `Trials` object that holds one document per trial, updated in place as trials end."""
 
-    def __init__(self, problem: SearchProblem, suggest: Callable[..., Any], options: dict[str, Any]) -> None:
+    def __init__(self, problem: SearchProblem) -> None:
         import hyperopt
 
         self._hyperopt = hyperopt
-        self._problem = problem
+        self._direction = problem.direction
         self._codec = Codec.of(problem.space)
-        self._suggest, self._options = suggest, options
+        self._options = tpe_options(problem)
         self._domain = hyperopt.Domain(_no_objective, hyperopt_space(self._codec))
         self._trials = hyperopt.Trials()
+        # `refresh` would copy and filter all documents at each ask. Every one of ours is in a valid state: the list
+        # that is filled and the list that is read may be the same.
+        self._trials._trials = self._trials._dynamic_trials
         self._documents: dict[int, dict[str, Any]] = {}
         self._seeds = _Seeds(problem.seed)
 
     def update(self, trials: Iterable[HistoryTrial]) -> None:
-        new = []
         for trial in trials:
-            result, state = self._result(trial)
-            if (known := self._documents.get(trial.number)) is not None:
-                known["result"], known["state"] = result, state
-                continue
-            document = self._document(trial, result, state)
-            self._documents[trial.number] = document
-            new.append(document)
-        self._insert(new)
+            if trial.number not in self._documents:
+                self._insert(trial.number, self._codec.encode(trial.parameters, trial.meta.get(_KEPT)))
+            document = self._documents[trial.number]
+            document["result"], document["state"] = self._result(trial)
 
     def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
-        if not self._codec.free:
-            return Answer(assignments=(Assignment(self._codec.decode({})),) * k)
+        from hyperopt import tpe
+
         assignments = []
-        asked: list[dict[str, Any]] = []
         for number in range(first_number, first_number + k):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = self._suggest([number], self._domain, self._trials, self._seeds[number], **self._options)
-            raw: dict[str, Raw] = {name: _plain(values[0]) for name, values in found[0]["misc"]["vals"].items()}
+                found = tpe.suggest([number], self._domain, self._trials, self._seeds[number], **self._options)
+            raw = _raw_of(found)
             kept = self._codec.keep(raw)
             assignments.append(Assignment(self._codec.decode(raw), meta={_KEPT: kept} if kept else {}))
-            # The next of the batch must see this one as running.
-            found[0]["state"], found[0]["result"] = self._hyperopt.JOB_STATE_RUNNING, {"status": "new"}
-            asked += found
-            self._insert(found)
-        self._forget(asked)
+            self._insert(number, raw)  # as running: the next of the batch must see it
         return Answer(assignments=tuple(assignments))
 
-    def _insert(self, documents: list[dict[str, Any]]) -> None:
-        if documents:
-            self._trials._insert_trial_docs(documents)
-        self._trials.refresh()
-
-    def _forget(self, documents: list[dict[str, Any]]) -> None:
-        """Until the database has them, asked trials do not exist: the same ask may come again."""
-        gone = {id(document) for document in documents}
-        kept = [document for document in self._trials._dynamic_trials if id(document) not in gone]
-        self._trials._dynamic_trials = kept
-        self._trials.refresh()
-
-    def _result(self, trial: HistoryTrial) -> tuple[dict[str, Any], int]:
-        if trial.state in (TrialState.CREATED, TrialState.RUNNING):
-            return {"status": "new"}, self._hyperopt.JOB_STATE_RUNNING
-        loss = loss_of(trial, self._problem.direction)
-        if loss is None:
-            return {"status": "fail"}, self._hyperopt.JOB_STATE_DONE
-        return {"status": "ok", "loss": loss}, self._hyperopt.JOB_STATE_DONE
-
-    def _document(self, trial: HistoryTrial, result: dict[str, Any], state: int) -> dict[str, Any]:
-        raw = self._codec.encode(trial.parameters, trial.meta.get(_KEPT))
+    def _insert(self, number: int, raw: Mapping[str, Raw]) -> None:
         misc = {
-            "tid": trial.number,
+            "tid": number,
             "cmd": self._domain.cmd,
             "workdir": self._domain.workdir,
-            "idxs": {name: [trial.number] for name in raw},
+            "idxs": {name: [number] for name in raw},
             "vals": {name: [value] for name, value in raw.items()},
         }
-        return {
-            "tid": trial.number,
+        document = {
+            "tid": number,
             "spec": None,
-            "result": result,
+            "result": {"status": "new"},
             "misc": misc,
-            "state": state,
+            "state": self._hyperopt.JOB_STATE_RUNNING,
             "exp_key": None,
             "owner": None,
             "version": 0,
             "book_time": None,
             "refresh_time": None,
         }
+        self._documents[number] = document
+        self._trials._insert_trial_docs([document])
+
+    def _result(self, trial: HistoryTrial) -> tuple[dict[str, Any], int]:
+        if not trial.state.terminal:
+            return {"status": "new"}, self._hyperopt.JOB_STATE_RUNNING
+        loss = loss_of(trial, self._direction)
+        if loss is None:
+            return {"status": "fail"}, self._hyperopt.JOB_STATE_DONE
+        return {"status": "ok", "loss": loss}, self._hyperopt.JOB_STATE_DONE
+
+
+def tpe_options(problem: SearchProblem) -> dict[str, Any]:
+    """The arguments of `tpe.suggest`."""
+    settings = problem.settings
+    return {
+        "prior_weight": setting(settings, "prior_weight", 1.0),
+        "n_startup_jobs": int(setting(settings, "n_startup_jobs", 20)),
+        "n_EI_candidates": int(setting(settings, "n_EI_candidates", 24)),
+        "gamma": setting(settings, "gamma", 0.25),
+        "verbose": False,
+    }
 
 
 class _Seeds:
@@ -197,6 +199,6 @@ def _no_objective(_: Any) -> float:
     return 0.0
 
 
-def _plain(value: Any) -> Raw:
-    number: Raw = value.item() if hasattr(value, "item") else value
-    return number
+def _raw_of(found: Sequence[Any]) -> dict[str, Raw]:
+    """The one suggested document's values, as plain Python numbers."""
+    return {name: values[0].item() for name, values in found[0]["misc"]["vals"].items()}

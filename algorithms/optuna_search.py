@@ -22,7 +22,6 @@ from algorithms.settings import problems_of
 from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem
-from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Answer, JsonDict
@@ -40,7 +39,7 @@ class MultivariateTpe(SessionAlgorithm):
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         return problems_of(cls.name, problem)
 
-    def session(self) -> OptunaSession:
+    def search(self) -> OptunaSession:
         return OptunaSession(self.problem)
 
 
@@ -88,8 +87,6 @@ class OptunaSession:
                 raise AlgorithmError(f"the history has a gap: trial {self._count} is missing")
 
     def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
-        if not self._codec.free:
-            return Answer(assignments=(Assignment(self._codec.decode({})),) * k)
         self._restore(state)
         assignments = []
         for _ in range(k):
@@ -122,7 +119,7 @@ class OptunaSession:
 
     def _outcome(self, trial: HistoryTrial) -> tuple[Any, float | None]:
         states = self._optuna.trial.TrialState
-        if trial.state in (TrialState.CREATED, TrialState.RUNNING):
+        if not trial.state.terminal:
             return states.RUNNING, None
         if loss_of(trial, self._problem.direction) is None:
             return states.FAIL, None

@@ -28,8 +28,7 @@ class Rule:
 
 def _is_int(low: int, high: int = 2**63) -> Callable[[str], bool]:
     def allows(text: str) -> bool:
-        digits = text.removeprefix("+")
-        return digits.isascii() and digits.isdigit() and low <= int(digits) <= high
+        return text.isascii() and text.isdigit() and low <= int(text) <= high
 
     return allows
 
@@ -85,7 +84,7 @@ def problems_of(name: str, problem: SearchProblem) -> list[Problem]:
             hint = f'did you mean "{close[0]}"?' if close else f"settings of {name}: {', '.join(rules)}"
             message = f'"{key}" is not a setting of {name}'
             found.append(Problem(path=f"{path}.name", type="Invalid", message=message, hint=hint))
-        elif not rules[key].allows(text.strip()):
+        elif not rules[key].allows(text):
             message = f'{key} must be {rules[key].must_be}; got "{text}"'
             found.append(Problem(path=f"{path}.value", type="Invalid", message=message))
     return found

@@ -55,11 +55,6 @@ class Dimension:
         return self.parameter.name
 
     @property
-    def lossless(self) -> bool:
-        """True when `encode(decode(raw)) == raw` bit for bit; else the raw value is stored with the trial."""
-        return self.kind in (Kind.REAL, Kind.INDEX, Kind.CHOICE) or (self.kind is Kind.LOG and not self._snaps)
-
-    @property
     def _snaps(self) -> bool:
         return self.parameter.type is ParameterType.INT or self.parameter.step is not None
 
@@ -147,8 +142,7 @@ def _clip_index(raw: Raw, count: int) -> int:
 
 def _from_unit(parameter: Parameter, u: float) -> float:
     low, high, log = _normal_bounds(parameter)
-    inside = min(max(_TAIL + u * (1 - 2 * _TAIL), 1e-300), 1 - 1e-16)
-    value = (low + high) / 2 + (high - low) / 6 * _STANDARD.inv_cdf(inside)
+    value = (low + high) / 2 + (high - low) / 6 * _STANDARD.inv_cdf(_TAIL + u * (1 - 2 * _TAIL))
     return math.exp(value) if log else value
 
 
@@ -193,5 +187,9 @@ class Codec:
         }
 
     def keep(self, raw: Mapping[str, Raw]) -> dict[str, Raw]:
-        """The raw values that `encode` could not give back exactly."""
-        return {dimension.name: float(raw[dimension.name]) for dimension in self.free if not dimension.lossless}
+        """The raw values that `encode` would not give back bit for bit from what the trial gets."""
+        return {
+            dimension.name: raw[dimension.name]
+            for dimension in self.free
+            if dimension.encode(dimension.decode(raw[dimension.name])) != raw[dimension.name]
+        }
