@@ -18,7 +18,6 @@ from evertune.errors import EnvironmentProblem, EvertuneError, UnavailableError
 from evertune.protocols import Answer
 from evertune.store import open_store
 
-
 # Read by the libraries when they are loaded, which is not before the first ask.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 

@@ -38,7 +38,9 @@ FEW_AT_RANDOM: Mapping[str, Mapping[str, str]] = {
 Ask = Callable[[AskJob], Awaitable[Answer]]
 
 
-def new_experiment(store: Store, algorithm: str, seed: int = 7, direction: ObjectiveType = ObjectiveType.MINIMIZE) -> str:
+def new_experiment(
+    store: Store, algorithm: str, seed: int = 7, direction: ObjectiveType = ObjectiveType.MINIMIZE
+) -> str:
     record = create(
         store,
         algorithm=algorithm,

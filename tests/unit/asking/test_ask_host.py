@@ -160,7 +160,9 @@ async def test_a_cancelled_ask_leaves_nothing_for_the_next_to_read(store: Store,
 
 
 @pytest.mark.usefixtures("plugins")
-async def test_close_ends_an_ask_under_way_and_leaves_no_process(store: Store, database_url: str, tmp_path: Path) -> None:
+async def test_close_ends_an_ask_under_way_and_leaves_no_process(
+    store: Store, database_url: str, tmp_path: Path
+) -> None:
     host = AskHost(store, database_url)
     started = tmp_path / "started"
     uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "30"}).uid
