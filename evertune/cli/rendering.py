@@ -36,6 +36,7 @@ def trial_parameters(
 def _suggested(session: Session, experiment: spec.Experiment, number: int) -> dict[str, Value]:
     from algorithms.registry import create
 
+    session.start_logging()
     seed = spec.seed_of(experiment)
     if seed is None:
         session.say("The file has no seed: a run draws one, and gets other values.")

@@ -6,7 +6,6 @@ here starts a server.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -86,7 +85,8 @@ class Session:
         """The database, for reading; `with session().store() as store:`. It is not created here."""
         from evertune.store import open_store
 
-        self.start_logging()
+        if self.verbosity > 0:
+            self.start_logging()
         return open_store(self.settings.database_url, create=False)
 
     def find(self, namespace: str | None, name: str) -> ExperimentRecord:
@@ -118,6 +118,8 @@ class Session:
 
     def with_client(self, action: Callable[[Client], Awaitable[T]]) -> T:
         """Run `action` with a connected client."""
+        import asyncio  # 20 ms that reading commands do not pay
+
         from evertune.client import Client
 
         self.start_logging()

@@ -255,7 +255,8 @@ def test_without_a_terminal_names_are_whole() -> None:
 def test_the_wide_list_adds_counters_objective_and_algorithm() -> None:
     lines = texts(listing(_experiments(), now=at(60), marks=MARKS, wide=True, namespaces=True))  # type: ignore[arg-type]
     assert lines[0].split() == [
-        "NAMESPACE", "NAME", "STATE", "TRIALS", "✔", "⇥", "✘", "BEST", "OBJECTIVE", "ALGORITHM", "AGE", "ETA", "CREATED",
+        "NAMESPACE", "NAME", "STATE", "TRIALS", "✔", "⇥", "✘", "BEST", "OBJECTIVE", "ALGORITHM",
+        "AGE", "ETA", "CREATED",
     ]  # fmt: skip
     assert "↑ accuracy" in lines[1]
 
@@ -424,7 +425,9 @@ def test_explaining_a_trial_shows_each_attempt_and_the_end_of_its_log() -> None:
             number=3, attempt=0, state=AttemptState.LOST, reason="Lost", failure=FailureClass.INFRASTRUCTURE,
             again=True, started=at(0), ended=at(4),
         ),
-        AttemptRecord(number=3, attempt=1, state=AttemptState.SUCCEEDED, reason="Succeeded", started=at(5), ended=at(9)),
+        AttemptRecord(
+            number=3, attempt=1, state=AttemptState.SUCCEEDED, reason="Succeeded", started=at(5), ended=at(9)
+        ),
     ]  # fmt: skip
     lines = texts(
         explain_trial(

@@ -28,6 +28,7 @@ def replay_(
     from evertune.cli.replaying import replay
 
     now = session()
+    now.start_logging()
     record = now.find(namespace, name)
     with now.store() as store:
         result = replay(store, record)
