@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from activities.asks import AskJob as AskJob
 from activities.asks import Asks
 from algorithms.registry import in_process
 from evertune.app import child_environment, module_command
@@ -33,18 +34,6 @@ MAX_LINE = 64 * 1024 * 1024
 STDERR_LINES = 5
 LAST_WORDS_S = 1.0
 KNOWN_ALGORITHMS = 1000
-
-
-@dataclass(frozen=True)
-class AskJob:
-    """One ask: which request, how many, and the history cut it must see."""
-
-    uid: str
-    request_no: int
-    k: int
-    first_number: int
-    cut: int
-    revision: int = 1
 
 
 @dataclass

@@ -13,13 +13,13 @@ import select
 import sys
 from typing import Any, TextIO
 
-from threadpoolctl import threadpool_limits
-
-from activities.asking import AskJob
-from activities.asks import Asks
+from activities.asks import AskJob, Asks
 from evertune.errors import EnvironmentProblem, EvertuneError, UnavailableError
 from evertune.protocols import Answer
 from evertune.store import open_store
+
+# Read by the libraries when they are loaded, which is not before the first ask.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def serve(database_url: str, idle_s: float, requests: TextIO, replies: TextIO) -> None:
@@ -42,9 +42,7 @@ def serve(database_url: str, idle_s: float, requests: TextIO, replies: TextIO) -
 
 def _reply(asks: Asks, job: AskJob) -> str:
     try:
-        with threadpool_limits(limits=1):
-            answer = asks.answer(job)
-        return json.dumps(_as_json(answer))
+        return json.dumps(_as_json(asks.answer(job)))
     except (UnavailableError, EnvironmentProblem):
         raise
     except EvertuneError as error:
@@ -71,6 +69,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 
 
 def main() -> None:
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     database_url, idle_s = sys.argv[1], float(sys.argv[2])
     # Libraries that print must not be read as answers: stdout goes to stderr, replies to the real one.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -65,7 +65,7 @@ def _may_be_experiment(document: Document) -> bool:
     data = document.data
     if document.problems or not isinstance(data, dict):
         return bool(document.problems)
-    return data.get("kind") == "Experiment" or "kind" not in data and ("command" in data or "parameters" in data)
+    return data.get("kind") == "Experiment" or ("kind" not in data and ("command" in data or "parameters" in data))
 
 
 def catalog() -> Any:

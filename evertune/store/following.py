@@ -5,7 +5,7 @@ Functions over one open transaction, called by `repository.Store`.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, func, select
 
 from evertune.domain.records import TrialRecord
 from evertune.domain.states import TrialState
@@ -28,20 +28,10 @@ def told_trials(tx: Connection, uid: str, *, after: int, limit: int) -> list[Tri
 
 
 def progress(tx: Connection, uid: str, metric: str) -> dict[int, tuple[int, str]]:
-    reported = (
-        select(_T.id, _T.number, _T.attempts, func.count().label("count"), func.max(_P.seq).label("last"))
-        .join(POINTS, and_(_P.trial_id == _T.id, _P.attempt == _T.attempts - 1, _P.metric == metric))
-        .where(_T.experiment_id == identify(tx, uid), _T.state == TrialState.RUNNING.value)
-        .group_by(_T.id, _T.number, _T.attempts)
-        .subquery()
+    reported = (_P.trial_id == _T.id, _P.attempt == _T.attempts - 1, _P.metric == metric)
+    count = select(func.count()).where(*reported).correlate(TRIALS).scalar_subquery()
+    last = select(_P.value).where(*reported).order_by(_P.seq.desc()).limit(1).correlate(TRIALS).scalar_subquery()
+    query = select(_T.number, count, last).where(
+        _T.experiment_id == identify(tx, uid), _T.state == TrialState.RUNNING.value
     )
-    query = select(reported.c.number, reported.c.count, _P.value).join(
-        POINTS,
-        and_(
-            _P.trial_id == reported.c.id,
-            _P.attempt == reported.c.attempts - 1,
-            _P.metric == metric,
-            _P.seq == reported.c.last,
-        ),
-    )
-    return {number: (count, value) for number, count, value in tx.execute(query)}
+    return {number: (reports, value) for number, reports, value in tx.execute(query) if reports}

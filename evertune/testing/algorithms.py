@@ -4,8 +4,8 @@
         def create(self, problem: SearchProblem) -> Algorithm:
             return Mine(problem)
 
-For authors of algorithms, ours and third parties'. It drives the algorithm as evertune does - a new object for each ask,
-history, state and meta through JSON, trials that end in any order and any way - and refuses to look inside it.
+For authors of algorithms, ours and third parties'. It drives the algorithm as evertune does - a new object for each
+ask, history, state and meta through JSON, trials that end in any order and any way - and never looks inside it.
 """
 
 from __future__ import annotations
@@ -151,18 +151,22 @@ class Play:
     def running(self) -> list[int]:
         return [trial.number for trial in self.trials if not trial.state.terminal]
 
-    def run(self, trials: int, parallel: int, chance: random.Random, failing: float = 0.2) -> Play:
+    def run(self, trials: int, parallel: int, luck: random.Random, failing: float = 0.2) -> Play:
         """Keep `parallel` trials running, end a random one at a time, a share of them in some bad way."""
         while len(self.trials) < trials:
             free = min(parallel - len(self.running()), trials - len(self.trials))
             if free > 0 and not self.suggest(free).assignments and not self.running():
                 return self
-            number = chance.choice(self.running())
-            if chance.random() < failing:
-                self.tell(number, *chance.choice(ENDINGS))
+            number = luck.choice(self.running())
+            if luck.random() < failing:
+                self.tell(number, *luck.choice(ENDINGS))
             else:
                 self.tell(number, TrialState.SUCCEEDED, score(self.trials[number].parameters))
         return self
+
+
+def chance(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - which trial ends next is no secret
 
 
 def through_json(value: Any) -> Any:
@@ -199,7 +203,7 @@ class AlgorithmContract:
         return lambda history, k, first, state: self.create(problem).ask(history, k, first, state)
 
     def played(self, space: SearchSpace, trials: int = 12, parallel: int = 3, **changes: Any) -> Play:
-        return Play(self.rebuilt(self.problem(space, **changes))).run(trials, parallel, random.Random(1))
+        return Play(self.rebuilt(self.problem(space, **changes))).run(trials, parallel, chance(1))
 
     # ------------------------------------------------------------------------------------------- answers
 
@@ -327,8 +331,8 @@ class AlgorithmContract:
             answer: Answer = session.ask(k, first, state)
             return answer
 
-        one = Play(kept).run(self.trials, 4, random.Random(3))
-        other = Play(self.rebuilt(problem)).run(self.trials, 4, random.Random(3))
+        one = Play(kept).run(self.trials, 4, chance(3))
+        other = Play(self.rebuilt(problem)).run(self.trials, 4, chance(3))
         assert one.parameters == other.parameters
         assert one.answers == other.answers
 

@@ -53,7 +53,7 @@ def trial_document(trial: TrialRecord, space: SearchSpace) -> JsonDict:
         "number": trial.number,
         "name": trial.name,
         "state": str(trial.state),
-        "reason": reason_text(trial.reason, trial.message if trial.reason == str(trial.state) else ""),
+        "reason": reason_text(trial.reason, trial.message if " " not in trial.reason else ""),
         "parameters": typed_parameters(space, trial.parameters),
         "metrics": metrics_document(trial),
         "objective": objective_value(trial),

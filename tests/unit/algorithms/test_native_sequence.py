@@ -30,8 +30,8 @@ MAXIMIZE, MINIMIZE = ObjectiveType.MAXIMIZE, ObjectiveType.MINIMIZE
 ParametersList = list[dict[str, Value]]
 
 
-def problem(direction: ObjectiveType = MINIMIZE, seed: int = 7, **settings: str) -> SearchProblem:
-    return SearchProblem(space=EVERYTHING, direction=direction, seed=seed, settings=settings)
+def problem(direction: ObjectiveType = MINIMIZE, **settings: str) -> SearchProblem:
+    return SearchProblem(space=EVERYTHING, direction=direction, seed=7, settings=settings)
 
 
 def fails(parameters: Mapping[str, Value]) -> bool:
@@ -158,7 +158,8 @@ def test_the_seeds_of_a_block_are_those_drawn_one_by_one() -> None:
 
 def study_of(given: SearchProblem) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    direction = "maximize" if given.direction is MAXIMIZE else "minimize"
+    directions = optuna.study.StudyDirection
+    direction = directions.MAXIMIZE if given.direction is MAXIMIZE else directions.MINIMIZE
     return optuna.create_study(direction=direction, sampler=tpe_sampler(given))
 
 
