@@ -16,7 +16,7 @@ from bench.figures import Figure
 from bench.home import NO_OP, Home, experiment, home
 
 VICTIMS = (("worker",), ("temporal",), ("parent",), ("parent", "temporal", "worker"))
-ROUNDS = 4
+ROUNDS = 6
 PARALLEL = 4
 
 
