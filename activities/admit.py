@@ -50,9 +50,10 @@ class AdmitActivities:
         if set(document) == {"reopen"}:
             return self._reopen(document["reopen"], request)
         context = _context(request.context)
-        experiment = spec.load_experiment(document, catalog=Registry())
+        catalog = Registry()
+        experiment = spec.load_experiment(document, catalog=catalog)
         backend = spec.backend_of(experiment) or context.backend or self.default_backend
-        if problems := spec.unsupported_here(experiment, backend):
+        if problems := spec.unsupported_here(experiment, backend, catalog):
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
         record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never))

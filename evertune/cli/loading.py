@@ -95,11 +95,15 @@ def load_for_start(
         raise UsageError("--name needs a file with one experiment")
     for document in experiments:
         _place(document, session, namespace, name)
-    verdicts = spec.check_all(documents, catalog(), backend=backend)
+    known = catalog()
+    verdicts = spec.check_all(documents, known, backend=backend)
     chosen = backend or session.settings.backend
     for verdict in verdicts:
         if verdict.experiment is not None:
-            unsupported = spec.unsupported_here(verdict.experiment, spec.backend_of(verdict.experiment) or chosen)
+            where = spec.backend_of(verdict.experiment) or chosen
+            unsupported = spec.unsupported_here(verdict.experiment, where, known)
+            said = {problem.message for problem in unsupported}
+            verdict.warnings[:] = [warning for warning in verdict.warnings if warning.message not in said]
             verdict.problems.extend(located(problem, verdict.document) for problem in unsupported)
     if any(verdict.problems for verdict in verdicts):
         say_verdicts(session, [verdict for verdict in verdicts if verdict.problems])

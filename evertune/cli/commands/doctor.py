@@ -156,17 +156,18 @@ def _algorithms() -> Check:
     from evertune.app import activate
 
     activate()
-    from algorithms.registry import get, names
+    from algorithms.registry import get, names, runs
 
+    running = [name for name in names() if runs(name)]
     broken = []
-    for name in names():
+    for name in running:
         try:
             get(name)
         except EvertuneError as error:
             broken.append(error.message)
     if broken:
         return Check("Algorithms", "; ".join(broken), BROKEN, "install evertune's dependencies again")
-    return Check("Algorithms", ", ".join(names()))
+    return Check("Algorithms", ", ".join(running))
 
 
 def _trials() -> Check:

@@ -49,7 +49,7 @@ async def test_a_changed_objective_shows_in_the_trials_that_it_led_to(store: Sto
     assert verify_replay(store, drive.uid).identical
     with sqlite3.connect(tmp_path / "evertune.db") as database:
         # The best becomes the worst.
-        database.execute("update trials set objective_value = 1e6 where number = 4")
+        database.execute("update evertune_trials set objective_value = 1e6 where number = 4")
     divergence = verify_replay(store, drive.uid).divergence
     assert divergence is not None
     assert divergence.trial is not None
@@ -65,7 +65,7 @@ async def test_a_lost_trial_and_a_lost_parameter_are_found(store: Store, tmp_pat
     assert (divergence.trial, divergence.parameter) == (5, None)
     assert "colour" in str(divergence)
     with sqlite3.connect(tmp_path / "evertune.db") as database:
-        database.execute("delete from trials where number = 3")
+        database.execute("delete from evertune_trials where number = 3")
     divergence = verify_replay(store, drive.uid).divergence
     assert divergence is not None
     assert (divergence.trial, divergence.parameter) == (None, None)
@@ -80,7 +80,7 @@ def test_an_unknown_experiment_is_refused(store: Store) -> None:
 def change(home: Path, uid: str, number: int, **values: object) -> None:
     """Behind the store's back."""
     with sqlite3.connect(home / "evertune.db") as database:
-        where = "number = ? and experiment_id = (select id from experiments where uid = ?)"
-        (text,) = database.execute(f"select parameters from trials where {where}", (number, uid)).fetchone()
+        where = "number = ? and experiment_id = (select id from evertune_experiments where uid = ?)"
+        (text,) = database.execute(f"select parameters from evertune_trials where {where}", (number, uid)).fetchone()
         parameters = json.dumps({**json.loads(text), **values})
-        database.execute(f"update trials set parameters = ? where {where}", (parameters, number, uid))
+        database.execute(f"update evertune_trials set parameters = ? where {where}", (parameters, number, uid))
