@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 
+from algorithms import later
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm
@@ -28,9 +29,6 @@ BUILT_IN = {
 # Those that need no library and no time: asked in the worker itself.
 _IN_PROCESS = frozenset({"grid"})
 
-# Katib's other algorithms: their names are known, so that nobody is told of a spelling mistake.
-NOT_YET = ("bayesianoptimization", "cmaes", "sobol", "hyperband", "pbt", "enas", "darts")
-
 
 @functools.cache
 def _third_party() -> dict[str, EntryPoint]:
@@ -38,7 +36,14 @@ def _third_party() -> dict[str, EntryPoint]:
 
 
 def names() -> tuple[str, ...]:
-    return (*BUILT_IN, *sorted(_third_party()))
+    """Every name that a spec may use: those that run, then Katib's others."""
+    running = (*BUILT_IN, *sorted(_third_party()))
+    return (*running, *(name for name in later.CHECKS if name not in running))
+
+
+def runs(name: str) -> bool:
+    """False for names that are unknown, and for those of Katib's algorithms that are only checked."""
+    return name in BUILT_IN or name in _third_party()
 
 
 def in_process(name: str) -> bool:
@@ -60,7 +65,8 @@ def get(name: str) -> type[Algorithm]:
         except Exception as error:  # whatever a plugin does at import
             raise AlgorithmError(f"the algorithm {name} cannot be imported from {point.value}: {error}") from error
         return loaded
-    raise AlgorithmError(f"{name} is not an algorithm; known: {', '.join(names())}")
+    fault = "does not run in this version" if name in later.CHECKS else "is not an algorithm"
+    raise AlgorithmError(f"{name} {fault}; it runs: {', '.join(filter(runs, names()))}")
 
 
 def create(name: str, problem: SearchProblem) -> Algorithm:
@@ -70,7 +76,7 @@ def create(name: str, problem: SearchProblem) -> Algorithm:
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
     path = "spec.algorithm.algorithmName"
-    if name in names():
+    if runs(name):
         try:
             return get(name).check(problem)
         except AlgorithmError as error:
@@ -78,10 +84,9 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
         except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
             message = f"{name} cannot check this experiment: {type(error).__name__}: {error}"
             return [Problem(path=path, type="Invalid", message=message)]
+    if name in later.CHECKS:
+        return later.check(name, problem)
     known = f"known: {', '.join(names())}"
-    if name in NOT_YET:
-        message = f'"{name}" is not available in this version'
-        return [Problem(path=path, type="Invalid", message=message, hint=known)]
     close = difflib.get_close_matches(name, names(), 1, 0.6)
     hint = f'did you mean "{close[0]}"? {known}' if close else known
     return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
@@ -95,3 +100,6 @@ class Registry:
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
         return check(name, problem)
+
+    def runs(self, name: str) -> bool:
+        return runs(name)

@@ -64,9 +64,13 @@ class Algorithm(Protocol):
 class AlgorithmCatalog(Protocol):
     """What spec validation asks of the registry; `evertune.spec` must not import `algorithms`."""
 
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """All names that a spec may use, whether or not this version runs them."""
+        ...
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]: ...
+
+    def runs(self, name: str) -> bool: ...
 
 
 # ------------------------------------------------------------------------------------------------- runners

@@ -78,7 +78,7 @@ def workflow_runner() -> WorkflowRunner:
 
 
 def workers(parts: Parts) -> list[Worker]:
-    backend: Literal[local, kubernetes] = parts.settings.backend or "local"
+    backend = parts.settings.backend
     admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
     record = RecordActivities(parts.store)
     plans = LaunchPlans(parts.store)

@@ -37,6 +37,14 @@ def test_a_killed_worker_is_started_again_and_the_server_stays(stack: Stack) -> 
     assert "signal SIGKILL" in [service.last_exit for service in status(stack.settings).services]
 
 
+def test_a_worker_that_is_killed_again_and_again_is_not_taken_for_one_that_cannot_start(stack: Stack) -> None:
+    for kills in range(1, 6):
+        kill(stack.up().worker_pid)
+        started = time.monotonic()
+        until(lambda: stack.starts() > kills and status(stack.settings).up)  # noqa: B023 - called before the next turn
+        assert time.monotonic() - started < 3
+
+
 def test_a_killed_server_is_started_again_at_the_same_address_and_the_worker_stays(stack: Stack) -> None:
     before = stack.up()
     started = time.monotonic()
