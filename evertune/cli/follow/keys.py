@@ -42,6 +42,7 @@ class Keys:
         self._descriptor: int | None = None
         self._saved: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
+        self._suspend = False
 
     @property
     def usable(self) -> bool:
@@ -56,7 +57,7 @@ class Keys:
                 tty.setcbreak(descriptor, termios.TCSADRAIN)
         for number in (signal.SIGTERM, signal.SIGHUP):
             self._handlers[number] = signal.signal(number, self._terminated)
-        self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._suspended)
+        self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._suspend_soon)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,6 +67,8 @@ class Keys:
 
     def wait(self, seconds: float) -> str:
         """Sleep, but not longer than until a key is pressed. Arrow keys and other sequences are no keys."""
+        if self._suspend:
+            self._suspended()
         if self._descriptor is None or self._saved is None:
             select.select([], [], [], seconds)
             return ""
@@ -87,15 +90,20 @@ class Keys:
     def _terminated(self, number: int, _: FrameType | None) -> None:
         raise Terminated(number)
 
-    def _suspended(self, _number: int, _frame: FrameType | None) -> None:
+    def _suspend_soon(self, _number: int, _frame: FrameType | None) -> None:
+        # Not here: the signal may have come in the middle of drawing, and nobody writes to the screen twice at once.
+        self._suspend = True
+
+    def _suspended(self) -> None:
         """Ctrl-Z: give the terminal back, stop, and take it again when continued."""
+        self._suspend = False
         saved = self._saved
         self._on_suspend()
         if self._descriptor is not None and saved is not None:
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, saved)
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, self._suspended)  # continued
+        signal.signal(signal.SIGTSTP, self._suspend_soon)  # continued
         if self._descriptor is not None and saved is not None and in_foreground(self._descriptor):
             tty.setcbreak(self._descriptor, termios.TCSADRAIN)
         self._on_resume()
