@@ -67,15 +67,22 @@ class Keys:
 
     def wait(self, seconds: float) -> str:
         """Sleep, but not longer than until a key is pressed. Arrow keys and other sequences are no keys."""
+<<<<<<< HEAD
         if self._suspend:
             self._suspended()
         if self._descriptor is None or self._saved is None:
             select.select([], [], [], seconds)
+=======
+        watched = [self._descriptor] if self._descriptor is not None and self._saved is not None else []
+        ready, _, _ = select.select(watched, [], [], seconds)
+        if self._suspend:
+            self._suspend = False
+            self._stop_until_continued()
+>>>>>>> cli
             return ""
-        ready, _, _ = select.select([self._descriptor], [], [], seconds)
         if not ready:
             return ""
-        pressed = os.read(self._descriptor, 64)
+        pressed = os.read(ready[0], 64)
         if not pressed:  # the terminal is gone, or Ctrl-D: no more keys, but go on
             self._restore()
             return ""
@@ -90,11 +97,18 @@ class Keys:
     def _terminated(self, number: int, _: FrameType | None) -> None:
         raise Terminated(number)
 
+<<<<<<< HEAD
     def _suspend_soon(self, _number: int, _frame: FrameType | None) -> None:
         # Not here: the signal may have come in the middle of drawing, and nobody writes to the screen twice at once.
         self._suspend = True
 
     def _suspended(self) -> None:
+=======
+    def _suspended(self, _number: int, _frame: FrameType | None) -> None:
+        self._suspend = True  # not here: the screen may be in the middle of a write
+
+    def _stop_until_continued(self) -> None:
+>>>>>>> cli
         """Ctrl-Z: give the terminal back, stop, and take it again when continued."""
         self._suspend = False
         saved = self._saved
