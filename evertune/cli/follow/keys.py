@@ -57,7 +57,7 @@ class Keys:
                 tty.setcbreak(descriptor, termios.TCSADRAIN)
         for number in (signal.SIGTERM, signal.SIGHUP):
             self._handlers[number] = signal.signal(number, self._terminated)
-        self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._suspend_soon)
+        self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._suspended)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,18 +67,11 @@ class Keys:
 
     def wait(self, seconds: float) -> str:
         """Sleep, but not longer than until a key is pressed. Arrow keys and other sequences are no keys."""
-<<<<<<< HEAD
-        if self._suspend:
-            self._suspended()
-        if self._descriptor is None or self._saved is None:
-            select.select([], [], [], seconds)
-=======
         watched = [self._descriptor] if self._descriptor is not None and self._saved is not None else []
         ready, _, _ = select.select(watched, [], [], seconds)
         if self._suspend:
             self._suspend = False
             self._stop_until_continued()
->>>>>>> cli
             return ""
         if not ready:
             return ""
@@ -97,27 +90,18 @@ class Keys:
     def _terminated(self, number: int, _: FrameType | None) -> None:
         raise Terminated(number)
 
-<<<<<<< HEAD
-    def _suspend_soon(self, _number: int, _frame: FrameType | None) -> None:
-        # Not here: the signal may have come in the middle of drawing, and nobody writes to the screen twice at once.
-        self._suspend = True
-
-    def _suspended(self) -> None:
-=======
     def _suspended(self, _number: int, _frame: FrameType | None) -> None:
         self._suspend = True  # not here: the screen may be in the middle of a write
 
     def _stop_until_continued(self) -> None:
->>>>>>> cli
         """Ctrl-Z: give the terminal back, stop, and take it again when continued."""
-        self._suspend = False
         saved = self._saved
         self._on_suspend()
         if self._descriptor is not None and saved is not None:
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, saved)
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, self._suspend_soon)  # continued
+        signal.signal(signal.SIGTSTP, self._suspended)  # continued
         if self._descriptor is not None and saved is not None and in_foreground(self._descriptor):
             tty.setcbreak(self._descriptor, termios.TCSADRAIN)
         self._on_resume()
