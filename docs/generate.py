@@ -31,7 +31,11 @@ def cli_page() -> str:
 # The command line
 
 Data goes to standard output, talk to standard error, so every command can stand in a pipe. Most take `-o` with `table`,
-`wide`, `json`, `yaml`, `csv` or `name`. Everywhere: {flags()}.
+`wide`, `json`, `yaml`, `csv` or `name`. These stand anywhere:
+
+| flag | meaning |
+|---|---|
+{flags()}
 
 | exit code | meaning |
 |---|---|
@@ -47,7 +51,7 @@ Data goes to standard output, talk to standard error, so every command can stand
 
 
 def flags() -> str:
-    return "; ".join(f"`{names}` {text}" for names, text in FLAGS)
+    return "\n".join(f"| `{names}` | {text} |" for names, text in FLAGS)
 
 
 def section_of(verb: Verb) -> str:

@@ -7,10 +7,12 @@ their path.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -140,3 +142,24 @@ def test_a_users_own_package_of_the_same_name_stays_his(installed: Path, tmp_pat
     files = run(installed / "python", "-c", f"import evertune\n{WHOSE}", cwd=tmp_path).splitlines()
 
     assert [Path(file).is_relative_to(tmp_path) for file in files] == [True] * 5
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_runs_an_experiment_with_no_checkout_near(installed: Path, tmp_path: Path) -> None:
+    """Stack, worker, migrations, supervisor and registry come out of the wheel; another's packages lie in the way."""
+    foreign_packages(tmp_path)
+    (tmp_path / "experiment.yaml").write_text(
+        "name: from-the-wheel\n"
+        "command: echo loss={x}\n"
+        "parameters: {x: 'uniform(0, 1)'}\n"
+        "objective: minimize loss\n"
+        "budget: {trials: 4, parallel: 2}\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="evertune-wheel-") as home:  # short: sockets live there
+        try:
+            told = run(installed / "evertune", "run", "experiment.yaml", "-o", "json", cwd=tmp_path, EVERTUNE_HOME=home)
+        finally:
+            run(installed / "evertune", "down", cwd=tmp_path, EVERTUNE_HOME=home)
+
+    result = json.loads(told)
+    assert (result["state"], result["trials"]["succeeded"]) == ("Succeeded", 4)
