@@ -22,7 +22,7 @@ class HyperoptSpace:
         self.encoded = EncodedSpace(space)
         self._choices = {dimension.name for dimension in self.encoded.dimensions if isinstance(dimension, Choices)}
         expression = {dimension.name: _expression(dimension) for dimension in self.encoded.dimensions}
-        self.domain = hyperopt.Domain(_no_objective, expression)
+        self.domain = hyperopt.Domain(_no_objective, expression) if expression else None
 
     @property
     def constant(self) -> bool:

@@ -65,7 +65,7 @@ class _Session:
         self._study = FollowedStudy(self._space, problem.direction, self._sampler)
 
     def ask(self, changes: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
-        for trial in changes:
+        for trial in sorted(changes, key=lambda trial: trial.number):  # Optuna numbers by place
             self._study.tell(trial)
         self._restore(state)
         points = [self._study.ask() for _ in range(k)]

@@ -83,6 +83,7 @@ class _Session:
 
         point = self._space.values(trial)
         result, value = result_of(trial)
+        tid = [trial.number]  # one list for all names: history is the bulk of the memory
         outcome: dict[str, Any] = {"status": hyperopt.STATUS_FAIL}
         if result is Result.RUNNING:
             outcome = {"status": hyperopt.STATUS_NEW}
@@ -94,7 +95,7 @@ class _Session:
             "result": outcome,
             "misc": {
                 "tid": trial.number,
-                "idxs": {name: [trial.number] for name in point},
+                "idxs": dict.fromkeys(point, tid),
                 "vals": {name: [internal] for name, internal in point.items()},
             },
         }
