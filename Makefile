@@ -38,7 +38,7 @@ type: setup  ## mypy, strict
 	$(RUN) -m mypy
 
 docs: setup  ## write the generated pages of docs/ anew
-	$(RUN) docs/generate.py
+	$(RUN) -m docs.generate
 
 bench: setup  ## measure, beside Optuna in the same run, and print ratios
 	$(RUN) -m bench

@@ -50,9 +50,10 @@ class AdmitActivities:
         if set(document) == {"reopen"}:
             return self._reopen(document["reopen"], request)
         context = _context(request.context)
-        experiment = spec.load_experiment(document, catalog=Registry())
+        catalog = Registry()
+        experiment = spec.load_experiment(document, catalog=catalog)
         backend = spec.backend_of(experiment) or context.backend or self.default_backend
-        if problems := spec.unsupported_here(experiment, backend):
+        if problems := spec.unsupported_here(experiment, backend, catalog):
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
         record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never))
@@ -83,7 +84,7 @@ class AdmitActivities:
             space=spec.to_space(experiment),
             budget=spec.to_budget(experiment),
             backend=backend,
-            home_id=self.home_id if backend == "local" else None,
+            home_id=(context.home_id or self.home_id) if backend == "local" else None,
             created=datetime.now(UTC),
         )
 
@@ -137,7 +138,7 @@ class AdmitActivities:
             name=record.name,
             algorithm=record.algorithm,
             backend=record.backend,
-            queue=c.run_queue(self.home_id) if record.backend == "local" else c.QUEUE,
+            queue=c.run_queue(record.home_id or self.home_id) if record.backend == "local" else c.QUEUE,
             search_attributes=self.search_attributes,
             heartbeat_s=max(LOCAL_HEARTBEAT_S, HEARTBEAT_PER_TRIAL_S * record.budget.parallel),
             limits=c.Limits(

@@ -1,9 +1,9 @@
-"""`AskHost`: gets an answer for an ask job without ever blocking the worker's event loop.
+"""AskHost: the warm child process that asks algorithms, as the worker sees it.
 
-Algorithms work in a warm process of their own, one ask at a time: they are CPU-bound, hold the interpreter's lock and
-may take hundreds of megabytes or crash. The process reads the history itself, ends when it is idle, and is started
-again when it has died; an ask that it took with it is asked again, and gives the same answer. Cheap algorithms are
-asked in a thread. Called by `activities.suggest`; decides and stores nothing.
+Asks are CPU-bound and hold the interpreter's lock for seconds, so they never run in the event loop that heartbeats.
+The child reads the history itself, keeps what it read, and ends itself after a minute of silence; it may be killed at
+any point, because an ask is a pure function of the database: it is simply repeated. Algorithms that need no library
+are asked in a thread of the worker instead.
 """
 
 from __future__ import annotations
@@ -11,193 +11,169 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
-import threading
-from asyncio import StreamReader, StreamWriter
-from asyncio.subprocess import Process
-from dataclasses import asdict
-from functools import lru_cache
+from collections import OrderedDict, deque
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
 
-import evertune.errors
-from activities.asking_desk import AskJob, Desk, unpacked
-from activities.asking_process import HEADER, frame
-from algorithms import registry
+from activities.asks import AskJob as AskJob
+from activities.asks import Asks
+from algorithms.registry import in_process
 from evertune.app import child_environment, module_command
-from evertune.errors import AlgorithmError, EvertuneError, UnavailableError
+from evertune.domain.trial import Assignment
+from evertune.errors import AlgorithmError, UnavailableError
 from evertune.protocols import Answer
-from evertune.store import Store, open_store
-
-__all__ = ["AskHost", "AskJob"]
+from evertune.store import Store
 
 log = structlog.get_logger()
 
-MAX_DEATHS = 3  # one may be a kill, a second bad luck; a third on the same ask is the ask
-_LAST_LINES = 5  # of its standard error, for the message
-# Results of linear algebra depend on the number of threads, and trials need the cores.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_ONE_THREAD = dict.fromkeys(_THREADS, "1")
+IDLE_S = 60.0
+MAX_DEATHS = 3  # in a row on the same ask: then it is the ask that kills
+MAX_LINE = 64 * 1024 * 1024
+STDERR_LINES = 5
+LAST_WORDS_S = 1.0
+KNOWN_ALGORITHMS = 1000
 
 
+@dataclass
 class AskHost:
-    def __init__(self, store_url: str, idle_s: float = 60.0) -> None:
-        self._url = store_url
-        self._idle_s = idle_s
-        self._turn = asyncio.Lock()
-        self._child: _Child | None = None
-        self._closed = False
-        self._algorithm = lru_cache(maxsize=1000)(self._read_algorithm)
-        self._here = threading.Lock()
-        self._store: Store | None = None
-        self._desk = Desk(self._open_store)
+    """One ask at a time. `close` ends the child; cancelling an ask kills it, the next one starts another."""
+
+    store: Store
+    database_url: str
+    idle_s: float = IDLE_S
+    _child: asyncio.subprocess.Process | None = None
+    _errors: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
+    _reader: asyncio.Task[None] | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _algorithms: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _asks: Asks | None = None
+    _doomed: bool = False  # the child was killed and has not ended yet
+    _closed: bool = False
 
     async def ask(self, job: AskJob) -> Answer:
-        """The answer to `job`. Cancelling kills the process, which may be busy for minutes; the next ask starts one."""
-        answer = await asyncio.to_thread(self._answer_here, job)
-        return answer or await self._answer_there(job)
+        """Raises AlgorithmError when the algorithm gives up or its process dies three times on this ask.
 
-    async def close(self) -> None:
-        """End the process and let go of the store. An ask that waits for its answer raises UnavailableError."""
-        self._closed = True
-        if self._child is not None:
-            await self._child.kill()
-        await asyncio.to_thread(self._close_store)
-
-    # ------------------------------------------------------------------------------------- in the worker itself
-
-    def _answer_here(self, job: AskJob) -> Answer | None:
-        with self._here:
-            return self._desk.answer(job) if registry.is_cheap(self._algorithm(job.uid)) else None
-
-    def _read_algorithm(self, uid: str) -> str:
-        return self._open_store().experiment_by_uid(uid).algorithm
-
-    def _open_store(self) -> Store:
-        if self._closed:
-            raise _stopping()
-        if self._store is None:
-            self._store = open_store(self._url, create=False)
-        return self._store
-
-    def _close_store(self) -> None:
-        with self._here:
-            if self._store is not None:
-                self._store.close()
-
-    # -------------------------------------------------------------------------------------- in the ask process
-
-    async def _answer_there(self, job: AskJob) -> Answer:
-        message = frame(asdict(job))
-        async with self._turn:
-            for _ in range(MAX_DEATHS):
-                child = await self._living_child()
-                try:
-                    reply = await child.exchange(message)
-                except _Died as death:
-                    if self._closed:
-                        raise _stopping() from None
-                    log.warning("the ask process died and is started again", how=death.how, uid=job.uid)
-                    last = death
-                    continue
-                except asyncio.CancelledError:
-                    await child.kill()
-                    raise
-                return _read_reply(reply)
-        raise AlgorithmError(
-            f"the process that asks the algorithm {self._algorithm(job.uid)} died {MAX_DEATHS} times at trial"
-            f" {job.first_number} ({last.how})" + (f"; its last words: {last.words}" if last.words else "")
-        )
-
-    async def _living_child(self) -> _Child:
-        if self._child is None or not self._child.alive:
-            if self._closed:
-                raise _stopping()
-            self._child = await _Child.start(frame({"store": self._url, "idle_s": self._idle_s}))
-        return self._child
-
-
-class _Died(Exception):
-    def __init__(self, how: str, words: str) -> None:
-        super().__init__(how)
-        self.how = how
-        self.words = words
-
-
-class _Child:
-    """One ask process and its pipes."""
-
-    def __init__(self, process: Process, requests: StreamWriter, replies: StreamReader, errors: StreamReader) -> None:
-        self._process = process
-        self._requests = requests
-        self._replies = replies
-        self._said = b""  # the end of its standard error
-        self._listening = asyncio.create_task(self._listen(errors))
-
-    @classmethod
-    async def start(cls, orders: bytes) -> _Child:
-        pipe = asyncio.subprocess.PIPE
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *module_command("activities.asking_process"),
-                env={**child_environment(), **_ONE_THREAD},
-                stdin=pipe,
-                stdout=pipe,
-                stderr=pipe,
-            )
-        except OSError as error:
-            raise UnavailableError(f"the ask process cannot be started: {error.strerror}") from error
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        process.stdin.write(orders)
-        return cls(process, process.stdin, process.stdout, process.stderr)
+        UnavailableError when the database is away or the host was closed: ask again later.
+        """
+        if in_process(await self._algorithm(job.uid)):
+            if self._asks is None:
+                self._asks = Asks(self.store)
+            return await asyncio.to_thread(self._asks.answer, job)
+        async with self._lock:
+            deaths = 0
+            while not self._closed:
+                fresh = await self._ensure_child()
+                reply = await self._exchange(job)
+                if reply is not None:
+                    return _answer(reply)
+                code = await self._ended()
+                # One that was there before may have left, idle, just as we wrote to it.
+                if fresh or code != 0:
+                    deaths += 1
+                    log.warning("the ask process died", request=job.request_no, exit_code=code, times=deaths)
+                if deaths == MAX_DEATHS:
+                    said = "; ".join(self._errors) or f"exit code {code}"
+                    raise AlgorithmError(f"the ask process died {deaths} times on request {job.request_no}: {said}")
+            raise UnavailableError("this worker is shutting down")
 
     @property
-    def alive(self) -> bool:
-        return self._process.returncode is None
+    def pid(self) -> int | None:
+        """Of the living child, for `doctor` and tests."""
+        return self._child.pid if self._child is not None and self._child.returncode is None else None
 
-    async def exchange(self, message: bytes) -> bytes:
-        """Send one frame and receive one. Raises _Died."""
+    async def close(self) -> None:
+        """End the child, whatever it is doing; an ask under way raises UnavailableError."""
+        self._closed = True
+        self._kill()
+        async with self._lock:
+            self._kill()  # one that was being started
+            await self._ended()
+
+    def _kill(self) -> None:
+        if self._child is not None and self._child.returncode is None:
+            self._doomed = True
+            with contextlib.suppress(ProcessLookupError):
+                self._child.kill()
+
+    async def _algorithm(self, uid: str) -> str:
+        if uid not in self._algorithms:
+            record = await asyncio.to_thread(self.store.experiment_by_uid, uid)
+            self._algorithms[uid] = record.algorithm
+            if len(self._algorithms) > KNOWN_ALGORITHMS:
+                self._algorithms.popitem(last=False)
+        return self._algorithms[uid]
+
+    async def _exchange(self, job: AskJob) -> dict[str, Any] | None:
+        """The child's reply, None when it died first."""
+        child = self._child
+        assert child is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
-            self._requests.write(message)
-            await self._requests.drain()
-            (size,) = HEADER.unpack(await self._replies.readexactly(HEADER.size))
-            return await self._replies.readexactly(size)
-        except (OSError, asyncio.IncompleteReadError):
-            code = await self.kill()
-            words = self._said.decode(errors="replace").splitlines()[-_LAST_LINES:]
-            raise _Died(f"signal {-code}" if code < 0 else f"exit {code}", " | ".join(words)) from None
+            child.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            await child.stdin.drain()
+            line = await child.stdout.readline()
+        except (BrokenPipeError, ConnectionResetError):
+            return None
+        except BaseException:
+            # Cancelled, or a line beyond all bounds: what it still writes would be read as the next ask's answer.
+            self._kill()
+            raise
+        if not line.endswith(b"\n"):
+            return None
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
-    async def kill(self) -> int:
-        """End it, if it has not ended; it only reads, there is nothing to finish. Returns how it ended."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        code = await self._process.wait()
-        with contextlib.suppress(TimeoutError):  # a library's own child may hold the pipe open
-            await asyncio.wait_for(self._listening, timeout=1.0)
-        self._requests.close()
+    async def _ensure_child(self) -> bool:
+        """True when it had to be started."""
+        if self._child is not None and self._child.returncode is None and not self._doomed:
+            return False
+        await self._ended()
+        self._errors.clear()
+        self._child = await asyncio.create_subprocess_exec(
+            *module_command("activities.asking_process", self.database_url, str(self.idle_s)),
+            env=child_environment(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=MAX_LINE,
+        )
+        self._reader = asyncio.create_task(self._read_errors(self._child))
+        return True
+
+    async def _read_errors(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stderr is not None
+        async for line in child.stderr:
+            self._errors.append(line.decode("utf-8", "replace").strip())
+
+    async def _ended(self) -> int:
+        """The exit code of the child, which is ending; its last words are in `_errors` then."""
+        child, self._child = self._child, None
+        if child is None:
+            return 0
+        code = await child.wait()
+        self._doomed = False
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            # A process that the library left behind may hold the pipe open for ever.
+            await asyncio.wait([reader], timeout=LAST_WORDS_S)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
         return code
 
-    async def _listen(self, errors: StreamReader) -> None:
-        """Its log goes where ours goes; the end is kept for the message about its death."""
-        while piece := await errors.read(4096):
-            self._said = (self._said + piece)[-4096:]
-            with contextlib.suppress(OSError, ValueError):
-                sys.stderr.write(piece.decode(errors="replace"))
 
-
-def _read_reply(data: bytes) -> Answer:
-    reply: dict[str, Any] = json.loads(data)
-    if "answer" in reply:
-        return unpacked(reply["answer"])
-    if "defect" in reply:
-        raise RuntimeError(f"the ask process failed:\n{reply['defect']}")
-    error = reply["error"]
-    kind: type[EvertuneError] = getattr(evertune.errors, error["type"])
-    raise kind(error["message"], error["hint"])
-
-
-def _stopping() -> UnavailableError:
-    return UnavailableError("this worker is stopping; another one asks again")
+def _answer(reply: dict[str, Any]) -> Answer:
+    if "error" in reply:
+        raise AlgorithmError(reply["error"])
+    if "unavailable" in reply:
+        raise UnavailableError(reply["unavailable"])
+    assignments = tuple(Assignment(**assignment) for assignment in reply["assignments"])
+    return Answer(
+        assignments=assignments,
+        state=reply["state"],
+        wait=reply["wait"],
+        exhausted=reply["exhausted"],
+        reason=reply["reason"],
+    )

@@ -1,101 +1,80 @@
-"""The ask process: `python -m activities.asking_process`, started and fed by `activities.asking.AskHost`.
+"""The ask process: one JSON line in (an AskJob), one JSON line out, until stdin ends or a minute of silence.
 
-Reads frames from standard input - first its orders, then jobs - and writes one reply per job. It holds no truth, only
-warm sessions: kill it at any time. It ends by itself when it has been idle, and when its parent is gone.
+Started by `activities.asking.AskHost` only. BLAS runs on one thread: models are small, and their results then do not
+depend on the number of cores.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import queue
-import signal
-import struct
-import threading
-import traceback
-from typing import Any
+import select
+import sys
+from typing import Any, TextIO
 
-import evertune.log as logs
-from activities.asking_desk import AskJob, Desk, packed
-from evertune.errors import EvertuneError
-from evertune.store import Store, open_store
+from activities.asks import AskJob, Asks
+from evertune.errors import EnvironmentProblem, EvertuneError, UnavailableError
+from evertune.protocols import Answer
+from evertune.store import open_store
 
-HEADER = struct.Struct(">I")
+# Read by the libraries when they are loaded, which is not before the first ask.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def frame(message: dict[str, Any]) -> bytes:
-    body = json.dumps(message, separators=(",", ":")).encode()
-    return HEADER.pack(len(body)) + body
+def serve(database_url: str, idle_s: float, requests: TextIO, replies: TextIO) -> None:
+    with contextlib.ExitStack() as stack:
+        asks: Asks | None = None
+        while select.select([requests], [], [], idle_s)[0]:
+            line = requests.readline()
+            if not line:
+                return  # the worker is gone
+            try:
+                if asks is None:
+                    # Not created: an empty database in the place of a lost one would hide the loss.
+                    asks = Asks(stack.enter_context(open_store(database_url, create=False)))
+                reply = _reply(asks, AskJob(**json.loads(line)))
+            except EvertuneError as error:  # the algorithm has no part in it: not its failure, and not for ever
+                reply = json.dumps({"unavailable": str(error)})
+            replies.write(reply + "\n")
+            replies.flush()
 
 
-def serve(requests: int, replies: int) -> None:
-    """Answer until idle. `requests` and `replies` are file descriptors."""
-    inbox: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_listen, args=(requests, inbox), daemon=True).start()
-    orders = inbox.get()
-    url, idle_s = orders["store"], orders["idle_s"]
-    opened: list[Store] = []
-
-    def store() -> Store:
-        if not opened:
-            opened.append(open_store(url, create=False))
-        return opened[0]
-
-    desk = Desk(store)
-    while True:
-        try:
-            job = inbox.get(timeout=idle_s)
-        except queue.Empty:
-            return
-        _write(replies, frame(_reply(desk, AskJob(**job))))
-
-
-def _reply(desk: Desk, job: AskJob) -> dict[str, Any]:
+def _reply(asks: Asks, job: AskJob) -> str:
     try:
-        return {"answer": packed(desk.answer(job))}
+        return json.dumps(_as_json(asks.answer(job)))
+    except (UnavailableError, EnvironmentProblem):
+        raise
     except EvertuneError as error:
-        return {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
-    except Exception:
-        return {"defect": traceback.format_exc()}
+        return json.dumps({"error": str(error)})
+    except (TypeError, ValueError) as error:
+        return json.dumps({"error": f"the answer to request {job.request_no} cannot be written as JSON: {error}"})
 
 
-def _listen(requests: int, inbox: queue.Queue[dict[str, Any]]) -> None:
-    """In a thread of its own: a parent that dies in the middle of a long ask ends it at once."""
-    while True:
-        header = _read(requests, HEADER.size)
-        inbox.put(json.loads(_read(requests, *HEADER.unpack(header))))
-
-
-def _read(source: int, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = os.read(source, size - len(data))
-        if not piece:
-            os._exit(0)
-        data += piece
-    return data
-
-
-def _write(sink: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(sink, view) :]
+def _as_json(answer: Answer) -> dict[str, Any]:
+    return {
+        "assignments": [
+            {
+                "parameters": dict(assignment.parameters),
+                "labels": dict(assignment.labels),
+                "meta": dict(assignment.meta),
+            }
+            for assignment in answer.assignments
+        ],
+        "state": answer.state,
+        "wait": answer.wait,
+        "exhausted": answer.exhausted,
+        "reason": answer.reason,
+    }
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    requests, replies = os.dup(0), os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)  # what a library prints must not get among the replies
-    logs.configure()
-    try:
-        serve(requests, replies)
-    except BrokenPipeError:
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)  # the listening thread is still in its read
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    database_url, idle_s = sys.argv[1], float(sys.argv[2])
+    # Libraries that print must not be read as answers: stdout goes to stderr, replies to the real one.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(database_url, idle_s, sys.stdin, replies)
 
 
 if __name__ == "__main__":

@@ -83,18 +83,18 @@ class LaunchPlans:
             record=record,
             experiment=experiment,
             collector=spec.collector_spec(experiment),
-            primary_container=_primary_container(experiment),
+            primary_container=primary_container(experiment),
             working_dir=spec.working_dir_of(experiment) or "",
-            shared_paths=_shared_paths(experiment),
+            shared_paths=shared_paths(experiment),
         )
 
 
-def _primary_container(experiment: spec.Experiment) -> str:
+def primary_container(experiment: spec.Experiment) -> str:
     template = experiment.spec.trial_template if experiment.spec else None
     return (template and template.primary_container_name) or ""
 
 
-def _shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
+def shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
     """Absolute paths that Katib gives each pod for itself: the collector's, and emptyDir mounts."""
     wanted = spec.collector_spec(experiment)
     paths = []

@@ -1,1 +1,1 @@
-"""Part of the evertune application; see design notes in docs/architecture.md."""
+"""Search algorithms, one module each, and the registry that finds them. Pure functions of (problem, history, state)."""

@@ -1,79 +1,90 @@
-"""`grid`: every combination once. Trial i is combination i; nothing is ever listed, so a grid may be of any size.
+"""grid: every combination once, computed from its index; nothing is materialised.
 
-Combinations count like an odometer over the parameters as they are written: the last one turns fastest, each from min
-(or the head of its list) upwards. With the setting `random_state` the same combinations come in an order shuffled by
-the seed. As in Katib a double needs a step, a distribution has no meaning, and maxTrialCount must not exceed the number
-of combinations. Without it the experiment ends when all have been handed out.
+Order: mixed radix over the parameters as written, the last one fastest. With `random_state` the index goes through a
+seeded permutation first (a four-round Feistel network with cycle walking: Luby & Rackoff 1988, Black & Rogaway 2002),
+as Katib's grid hands out combinations in random order. Unlike Katib's, it ends when all have been handed out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from algorithms import settings, space
-from algorithms.permutation import Permutation
-from evertune.domain.space import Parameter, ParameterType, Value
+from algorithms.settings import grid_problems, problems_of
+from algorithms.space import Codec, Dimension, Kind, grid_count, grid_value
+from evertune.domain.space import ParameterType, SearchProblem, Value
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import Answer, JsonDict, SearchProblem
+from evertune.protocols import Answer, JsonDict
+
+_ROUNDS = 4
 
 
 class Grid:
     name: ClassVar[str] = "grid"
-    on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "refuse"  # a number means another point then
+    on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "refuse"
     reads_history: ClassVar[bool] = False
+
+    def __init__(self, problem: SearchProblem) -> None:
+        self._codec = Codec.of(problem.space)
+        self._counts = [_count(dimension) for dimension in self._codec.dimensions]
+        self._total = math.prod(self._counts)
+        self._key = f"{problem.seed}".encode() if "random_state" in problem.settings else None
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        found = settings.problems(cls.name, (settings.RANDOM_STATE,), problem.settings)
-        stepless = [
-            Problem(
-                path=f"spec.parameters[{index}].feasibleSpace.step",
-                type="Required",
-                message=f"grid needs a step for the double {parameter.name}",
-                hint="add step, or use random",
-            )
-            for index, parameter in enumerate(problem.space)
-            if parameter.type is ParameterType.DOUBLE and not parameter.step and parameter.low != parameter.high
-        ]
-        if stepless or problem.max_trials is None:
-            return found + stepless
-        count = math.prod(_axis(parameter).count for parameter in problem.space)
-        if problem.max_trials > count:
-            message = f"{problem.max_trials} trials are more than the grid's {count} combinations"
-            hint = f"maxTrialCount: {count} or less, or leave it out to try all"
-            found.append(Problem(path="spec.maxTrialCount", type="Invalid", message=message, hint=hint))
-        return found
-
-    def __init__(self, problem: SearchProblem) -> None:
-        self._axes = [_axis(parameter) for parameter in problem.space]
-        self._count = math.prod(axis.count for axis in self._axes)
-        shuffled = settings.RANDOM_STATE.name in problem.settings
-        self._order: Permutation | range = Permutation(self._count, problem.seed) if shuffled else range(self._count)
+        continuous = any(
+            parameter.type is ParameterType.DOUBLE and parameter.step is None and parameter.low != parameter.high
+            for parameter in problem.space
+        )
+        return [*problems_of(cls.name, problem), *grid_problems(problem, None if continuous else cls(problem)._total)]
 
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
-        numbers = range(first_number, min(first_number + k, self._count))
-        last = first_number + k >= self._count
-        return Answer(
-            assignments=tuple(Assignment(self._point(self._order[number])) for number in numbers),
-            exhausted=last,
-            reason=f"all {self._count} combinations of the grid have been handed out" if last else "",
-        )
+        numbers = range(first_number, min(first_number + k, self._total))
+        assignments = tuple(Assignment(self._point(self._permuted(number))) for number in numbers)
+        exhausted = first_number + k >= self._total and not assignments
+        reason = f"all {self._total} combinations were tried" if exhausted else ""
+        return Answer(assignments=assignments, exhausted=exhausted, reason=reason)
 
-    def _point(self, combination: int) -> dict[str, Value]:
-        values: dict[str, Value] = {}
-        for axis in reversed(self._axes):
-            combination, index = divmod(combination, axis.count)
-            values[axis.name] = axis.decode(index)
-        return {axis.name: values[axis.name] for axis in self._axes}
+    def _point(self, index: int) -> dict[str, Value]:
+        digits = []
+        for count in reversed(self._counts):
+            index, digit = divmod(index, count)
+            digits.append(digit)
+        return {
+            dimension.name: _value(dimension, digit)
+            for dimension, digit in zip(self._codec.dimensions, reversed(digits), strict=True)
+        }
+
+    def _permuted(self, index: int) -> int:
+        if self._key is None or self._total < 2:
+            return index
+        half = ((self._total - 1).bit_length() + 1) // 2
+        while True:  # the network permutes a power of four at most four times too large: walk until inside
+            index = self._feistel(index, half)
+            if index < self._total:
+                return index
+
+    def _feistel(self, index: int, half: int) -> int:
+        mask = (1 << half) - 1
+        left, right = index >> half, index & mask
+        assert self._key is not None
+        for number in range(_ROUNDS):
+            digest = hashlib.blake2b(b"%d:%d" % (number, right), key=self._key[:64], digest_size=8).digest()
+            left, right = right, left ^ (int.from_bytes(digest, "big") & mask)
+        return (left << half) | right
 
 
-def _axis(parameter: Parameter) -> space.Choices | space.Steps:
-    constant = space.constant_of(parameter)
-    if constant is not None:
-        return space.Choices(parameter.name, (constant,))
-    if parameter.numeric:
-        return space.Steps.of(parameter)
-    return space.Choices(parameter.name, tuple(dict.fromkeys(parameter.values)))
+def _count(dimension: Dimension) -> int:
+    if dimension.kind is Kind.CONSTANT:
+        return 1
+    return dimension.count if dimension.kind is Kind.CHOICE else grid_count(dimension.parameter)
+
+
+def _value(dimension: Dimension, digit: int) -> Value:
+    parameter = dimension.parameter
+    if dimension.kind is Kind.CONSTANT:
+        return dimension.decode(0)
+    return parameter.values[digit] if dimension.kind is Kind.CHOICE else grid_value(parameter, digit)

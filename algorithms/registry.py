@@ -1,112 +1,99 @@
-"""Which algorithms there are, by name: a table of our own, and the entry points `evertune.algorithms` of others.
+"""Finds algorithms by name: the built-in ones in a table, third parties' through the entry point `evertune.algorithms`.
 
-Asked by validation (through `Registry`), by the ask process and by `replay`. A module is imported when its algorithm is
-named, and the built-in ones import their library when they are asked: to list and to check costs next to nothing.
-Katib's algorithms that do not run in this version are refused by name, not mistaken for a slip of the pen.
+Asked by `admit` and `evertune validate` (check) and by the ask process (create). Checking a built-in imports no
+numeric library; creating one does, lazily.
 """
 
 from __future__ import annotations
 
+import difflib
+import functools
 import importlib
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import cast
 
-from algorithms.session import open_session
+from algorithms import later
+from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
-from evertune.protocols import Algorithm, AskSession, SearchProblem
+from evertune.protocols import Algorithm
 
-ENTRY_POINTS = "evertune.algorithms"
+ENTRY_POINT_GROUP = "evertune.algorithms"
 
-_BUILT_IN = {
-    "random": "algorithms.random_search:RandomSearch",
-    "tpe": "algorithms.tpe:Tpe",
-    "multivariate-tpe": "algorithms.multivariate_tpe:MultivariateTpe",
+BUILT_IN = {
+    "random": "algorithms.hyperopt_search:Random",
+    "tpe": "algorithms.hyperopt_search:Tpe",
+    "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
     "grid": "algorithms.grid:Grid",
 }
-# Asked in a thread of the worker: no library, no history, microseconds per point.
-_CHEAP = frozenset({"grid"})
+
+# Those that need no library and no time: asked in the worker itself.
+_IN_PROCESS = frozenset({"grid"})
 
 
-class Registry:
-    """This module as `evertune.protocols.AlgorithmCatalog`."""
-
-    def names(self) -> Sequence[str]:
-        return names()
-
-    def check(self, name: str, problem: SearchProblem, /) -> Sequence[Problem]:
-        return check(name, problem)
+@functools.cache
+def _third_party() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in BUILT_IN}
 
 
 def names() -> tuple[str, ...]:
-    """Ours first, then those of others by name."""
-    return (*_BUILT_IN, *sorted(_others()))
+    """Every name that a spec may use: those that run, then Katib's others."""
+    running = (*BUILT_IN, *sorted(_third_party()))
+    return (*running, *(name for name in later.CHECKS if name not in running))
 
 
+def runs(name: str) -> bool:
+    """False for names that are unknown, and for those of Katib's algorithms that are only checked."""
+    return name in BUILT_IN or name in _third_party()
+
+
+def in_process(name: str) -> bool:
+    """True for algorithms that may be asked in a thread of the worker."""
+    return name in _IN_PROCESS
+
+
+@functools.cache
 def get(name: str) -> type[Algorithm]:
-    """The class; AlgorithmError when there is none of that name, or when it cannot be imported."""
-    if name in _BUILT_IN:
-        module, _, attribute = _BUILT_IN[name].partition(":")
-        return cast(type[Algorithm], getattr(importlib.import_module(module), attribute))
-    entry = _others().get(name)
-    if entry is None:
-        problem = _unknown(name)
-        raise AlgorithmError(problem.message, problem.hint)
-    try:
-        return cast(type[Algorithm], entry.load())
-    except Exception as error:
-        message = f"the algorithm {name} cannot be loaded from {entry.value}: {_words(error)}"
-        raise AlgorithmError(message, "mend or reinstall the package that registers it") from error
-
-
-def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
-    """What the algorithm has to say against the settings and the space; one problem when there is no such algorithm."""
-    if name not in names():
-        return [_unknown(name)]
-    try:
-        return get(name).check(problem)
-    except AlgorithmError as error:
-        return [_problem(error.message, error.hint)]
-    except Exception as error:
-        if name in _BUILT_IN:
-            raise
-        return [_problem(f"the algorithm {name} failed to judge this experiment: {_words(error)}")]
+    """The class behind a name. Raises AlgorithmError for one that is not registered or cannot be imported."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        found: type[Algorithm] = getattr(importlib.import_module(module), attribute)
+        return found
+    if name in _third_party():
+        point = _third_party()[name]
+        try:
+            loaded: type[Algorithm] = point.load()
+        except Exception as error:  # whatever a plugin does at import
+            raise AlgorithmError(f"the algorithm {name} cannot be imported from {point.value}: {error}") from error
+        return loaded
+    fault = "does not run in this version" if name in later.CHECKS else "is not an algorithm"
+    raise AlgorithmError(f"{name} {fault}; it runs: {', '.join(filter(runs, names()))}")
 
 
 def create(name: str, problem: SearchProblem) -> Algorithm:
     return get(name)(problem)
 
 
-def session(name: str, problem: SearchProblem) -> AskSession:
-    """The algorithm, ready to be asked many times about a growing history."""
-    return open_session(create(name, problem))
+def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
+    """Everything wrong with the name, the settings and the space for this algorithm."""
+    if runs(name):
+        return get(name).check(problem)
+    if name in later.CHECKS:
+        return later.check(name, problem)
+    path = "spec.algorithm.algorithmName"
+    known = f"known: {', '.join(names())}"
+    close = difflib.get_close_matches(name, names(), 1, 0.6)
+    hint = f'did you mean "{close[0]}"? {known}' if close else known
+    return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
 
 
-def is_cheap(name: str) -> bool:
-    """Whether an ask is so small that a process of its own would be a waste."""
-    return name in _CHEAP
+class Registry:
+    """The registry as validation asks for it (`protocols.AlgorithmCatalog`)."""
 
+    def names(self) -> Sequence[str]:
+        return names()
 
-@cache
-def _others() -> dict[str, EntryPoint]:
-    """Nobody takes a built-in name. Of two others with one name the first by module stays, on every machine."""
-    found = sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.value, reverse=True)
-    return {entry.name: entry for entry in found if entry.name not in _BUILT_IN}
+    def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        return check(name, problem)
 
-
-def _unknown(name: str) -> Problem:
-    from evertune.spec.findings import quote, suggestion  # who reports a mistake has the spec loaded
-    from evertune.spec.rules.search import KATIB_ALGORITHMS
-
-    if name in KATIB_ALGORITHMS:
-        return _problem(f"{quote(name)} is not available in this version", f"known: {' '.join(names())}")
-    return _problem(f"{quote(name)} is not an algorithm", suggestion(name, names(), "known"))
-
-
-def _problem(message: str, hint: str | None = None) -> Problem:
-    return Problem(path="spec.algorithm.algorithmName", type="Invalid", message=message, hint=hint)
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    def runs(self, name: str) -> bool:
+        return runs(name)

@@ -1,93 +1,128 @@
-"""Algorithm settings: Katib's text into numbers, and every rule that a text breaks.
+"""The settings of each built-in algorithm, Katib's names and rules verbatim, checked without importing any library.
 
-Used by the built-in algorithms for `check` and for their own values. Light on purpose: hundreds of files per second are
-validated through it, so it imports no library.
+`registry.check` comes to `problems_of`; the adapters read the values afterwards, which then are known to be good.
+`later` builds its tables of the same parts.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from evertune.domain.space import ParameterType, SearchProblem
 from evertune.errors import Problem
 
-_PATH = "spec.algorithm.algorithmSettings"
-_WHOLE = re.compile(r"\+?[0-9]{1,18}\Z")
-_MAX = 2**31 - 1
+MAX_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting: `read` gives its value or raises ValueError, `rule` says in words what it accepts.
+class Rule:
+    """One setting: what it must be, in words, and the test. Without a `default` it must be given."""
 
-    `default` None: whoever asks has a value of his own (the seed).
-    """
-
-    name: str
-    default: float | None
-    rule: str
-    read: Callable[[str], float]
+    must_be: str
+    allows: Callable[[str], bool]
+    meaning: str
+    default: str | None
 
 
-def whole(name: str, default: int | None, at_least: int) -> Setting:
-    def read(text: str) -> int:
-        if not _WHOLE.match(text) or not at_least <= int(text) <= _MAX:
-            raise ValueError(text)
-        return int(text)
+def is_int(low: int, high: int = 2**63) -> Callable[[str], bool]:
+    def allows(text: str) -> bool:
+        return text.isascii() and text.isdigit() and low <= int(text) <= high
 
-    return Setting(name, default, f"a whole number from {at_least} to {_MAX}", read)
+    return allows
 
 
-def real(name: str, default: float, above: float, below: float = math.inf) -> Setting:
-    def read(text: str) -> float:
-        if "_" in text or not above < float(text) < below:
-            raise ValueError(text)
-        return float(text)
-
-    between = f" and below {below:g}" if math.isfinite(below) else ""
-    return Setting(name, default, f"a number above {above:g}{between}", read)
-
-
-# The seed. Its value reaches an algorithm as `SearchProblem.seed`; here it is a name that is known and a rule.
-RANDOM_STATE = whole("random_state", None, 0)
-
-
-def problems(algorithm: str, known: Sequence[Setting], settings: Mapping[str, str]) -> list[Problem]:
-    """Every unknown name and every value that breaks its rule."""
-    by_name = {setting.name: setting for setting in known}
-    found = []
-    for index, (name, text) in enumerate(settings.items()):
-        setting = by_name.get(name)
-        if setting is None:
-            found.append(_unknown(algorithm, list(by_name), name, f"{_PATH}[{index}].name"))
-            continue
+def is_float(allowed: Callable[[float], bool]) -> Callable[[str], bool]:
+    def allows(text: str) -> bool:
         try:
-            setting.read(text.strip())
+            value = float(text)
         except ValueError:
-            message = f"{name} must be {setting.rule}, not {_quote(text)}"
-            found.append(Problem(path=f"{_PATH}[{index}].value", type="Invalid", message=message))
+            return False
+        return math.isfinite(value) and allowed(value)
+
+    return allows
+
+
+RANDOM_STATE = Rule(
+    f"a whole number from 0 to {MAX_SEED}", is_int(0, MAX_SEED), "seed of the search", "drawn and stored"
+)
+
+SETTINGS: Mapping[str, Mapping[str, Rule]] = {
+    "random": {"random_state": RANDOM_STATE},
+    "grid": {"random_state": RANDOM_STATE},
+    "tpe": {
+        "random_state": RANDOM_STATE,
+        "gamma": Rule(
+            "a number between 0 and 1, both excluded",
+            is_float(lambda value: 0 < value < 1),
+            "fraction of trials that count as good",
+            "0.25",
+        ),
+        "prior_weight": Rule(
+            "a number above 0", is_float(lambda value: value > 0), "weight of the prior in the densities", "1.0"
+        ),
+        "n_EI_candidates": Rule("a whole number above 0", is_int(1), "candidates drawn per suggestion", "24"),
+        "n_startup_jobs": Rule("a whole number from 0", is_int(0), "random trials before the model", "20"),
+    },
+    "multivariate-tpe": {
+        "random_state": RANDOM_STATE,
+        "n_startup_trials": Rule("a whole number from 0", is_int(0), "random trials before the model", "10"),
+        "n_ei_candidates": Rule("a whole number above 0", is_int(1), "candidates drawn per suggestion", "24"),
+    },
+}
+
+
+def problems_of(name: str, problem: SearchProblem) -> list[Problem]:
+    """Unknown settings and bad values, with Katib's paths."""
+    return settings_problems(name, problem, SETTINGS[name])
+
+
+def settings_problems(
+    name: str, problem: SearchProblem, rules: Mapping[str, Rule], *, others: bool = False
+) -> list[Problem]:
+    """Bad values, settings that are missing, and unknown ones unless the algorithm lets `others` pass."""
+    found = []
+    for index, (key, text) in enumerate(problem.settings.items()):
+        path = f"spec.algorithm.algorithmSettings[{index}]"
+        if key in rules:
+            if not rules[key].allows(text):
+                message = f'{key} must be {rules[key].must_be}; got "{text}"'
+                found.append(Problem(path=f"{path}.value", type="Invalid", message=message))
+        elif not others:
+            close = difflib.get_close_matches(key, rules, 1, 0.6)
+            hint = f'did you mean "{close[0]}"?' if close else f"settings of {name}: {', '.join(rules)}"
+            message = f'"{key}" is not a setting of {name}'
+            found.append(Problem(path=f"{path}.name", type="Invalid", message=message, hint=hint))
+    for key, rule in rules.items():
+        if rule.default is None and key not in problem.settings:
+            message = f"{name} needs the setting {key}: {rule.meaning}"
+            hint = f"{key} is {rule.must_be}"
+            found.append(Problem(path="spec.algorithm.algorithmSettings", type="Required", message=message, hint=hint))
     return found
 
 
-def values(known: Sequence[Setting], settings: Mapping[str, str]) -> dict[str, float]:
-    """The number of every setting that has one; only for settings without `problems`."""
-    found = {setting.name: setting.default for setting in known}
-    for setting in known:
-        if setting.name in settings:
-            found[setting.name] = setting.read(settings[setting.name].strip())
-    return {name: value for name, value in found.items() if value is not None}
+def step_problems(name: str, problem: SearchProblem) -> list[Problem]:
+    """For algorithms that enumerate the values of a double: it needs a step."""
+    return [
+        Problem(
+            path=f"spec.parameters[{index}].feasibleSpace.step",
+            type="Required",
+            message=f"{name} needs a step for the double {parameter.name}",
+            hint='step: "0.1", or another algorithm',
+        )
+        for index, parameter in enumerate(problem.space)
+        if parameter.type is ParameterType.DOUBLE and parameter.step is None and parameter.low != parameter.high
+    ]
 
 
-def _unknown(algorithm: str, known: list[str], name: str, path: str) -> Problem:
-    from evertune.spec.findings import suggestion  # who reports a mistake has the spec loaded; the ask process has not
-
-    message = f"{_quote(name)} is not a setting of {algorithm}"
-    return Problem(path=path, type="Invalid", message=message, hint=suggestion(name, known, "known"))
-
-
-def _quote(text: str) -> str:
-    from evertune.spec.findings import quote
-
-    return quote(text)
+def grid_problems(problem: SearchProblem, combinations: int | None) -> Sequence[Problem]:
+    """Katib's rules for grid: a double needs a step, and the budget must not exceed the combinations."""
+    found = step_problems("grid", problem)
+    if not found and combinations is not None and problem.max_trials is not None and problem.max_trials > combinations:
+        message = (
+            f"maxTrialCount must be at most {combinations}, the combinations of the grid; got {problem.max_trials}"
+        )
+        found.append(Problem(path="spec.maxTrialCount", type="Invalid", message=message))
+    return found

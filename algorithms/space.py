@@ -1,15 +1,17 @@
-"""The search space as libraries get it: every type x distribution x step of Katib as one of four kinds of dimension.
+"""Encoding of parameters for the libraries: every type, distribution and step, ours; the model is the library's.
 
-    Line     a double, uniform or log-uniform: the library's own continuous parameter
-    Choices  a categorical or discrete list: the library's own choice
-    Steps    an int, or a double with a step, uniform: the index 0…count-1 of a grid that is anchored at min
-    Unit     everything else (normal, log-normal, log-uniform on a grid): u in [0, 1], mapped through the distribution
+Used by the adapters (`hyperopt_search`, `optuna_search`, `grid`). A plain double and a categorical are encoded as the
+library's own user would write them. Everything else is encoded so that no value leaves [min, max] or its grid:
 
-What a library calls quantised, normal or log-normal differs from library to library and often leaves [min, max]; an
-index and a unit interval do not. A dimension with one value only is a constant, and no library hears of it.
-Values handed out are plain int, float and str, within range and on the grid: 0.1 * 3 is 0.3.
+    kind     raw value                              parameters
+    real     the value itself                       double, uniform
+    log      the value itself, on a log scale       logUniform; int bounds widened by one half, then rounded
+    unit     u in (0, 1)                            normal, logNormal: truncated at mu ± 3 sigma, Katib's min and max
+    index    0 … n-1                                int, and double with a step: ordered, equal mass, anchored at min
+    choice   0 … n-1, unordered                     categorical, discrete
 
-Everything here is the standard library: the same numbers on every machine, and cheap to import.
+A parameter with one possible value is a constant and kept out of every library's space.
+Notation: `raw` is what the library sees, `value` what the trial gets.
 """
 
 from __future__ import annotations
@@ -17,229 +19,177 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
+from decimal import Decimal
+from enum import StrEnum
 from statistics import NormalDist
-from typing import Any
 
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace, Value
-from evertune.domain.trial import HistoryTrial
-from evertune.errors import Problem
 
-MAX_STEPS = 2**54  # whole doubles end at 2^53 on either side of zero
+Raw = float | int
 
-_NORMAL = NormalDist()
-_TAIL = _NORMAL.cdf(-3.0)  # Katib's sigma is a sixth of the range: the bounds are at three
-_UNIT = "unit"  # key of the meta that keeps each u; the value alone does not tell it
+_STANDARD = NormalDist()
+_TAIL = _STANDARD.cdf(-3.0)  # Katib: mu = (min + max) / 2, sigma = (max - min) / 6, so the bounds are three sigma away
 
 
-def clip(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A continuous double. Its internal value is the value."""
-
-    name: str
-    low: float
-    high: float
-    log: bool
-
-    def decode(self, internal: float) -> float:
-        return clip(float(internal), self.low, self.high)
-
-    def encode(self, value: Value) -> float:
-        return clip(float(value), self.low, self.high)
+class Kind(StrEnum):
+    REAL = "real"
+    LOG = "log"
+    UNIT = "unit"
+    INDEX = "index"
+    CHOICE = "choice"
+    CONSTANT = "constant"
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
-    """A list. Its internal value is the index."""
+class Dimension:
+    """One parameter and its encoding. `low` and `high` bound `raw`; `count` is n for index and choice."""
 
-    name: str
-    values: tuple[Value, ...]
+    parameter: Parameter
+    kind: Kind
+    low: float = 0.0
+    high: float = 1.0
+    count: int = 1
 
     @property
-    def count(self) -> int:
-        return len(self.values)
+    def name(self) -> str:
+        return self.parameter.name
 
-    def decode(self, internal: float) -> Value:
-        return self.values[int(internal)]
+    @property
+    def _snaps(self) -> bool:
+        return self.parameter.type is ParameterType.INT or self.parameter.step is not None
 
-    def encode(self, value: Value) -> int:
-        return self.values.index(value)
+    def decode(self, raw: Raw) -> Value:
+        parameter = self.parameter
+        if self.kind is Kind.CONSTANT:
+            return parameter.values[0] if parameter.values else _number(parameter, parameter.low)
+        if self.kind is Kind.CHOICE:
+            return parameter.values[_clip_index(raw, self.count)]
+        if self.kind is Kind.INDEX:
+            return grid_value(parameter, _clip_index(raw, self.count))
+        if self.kind is Kind.UNIT:
+            return self._on_grid(_from_unit(parameter, float(raw)))
+        return self._on_grid(float(raw))
 
+    def encode(self, value: Value) -> Raw:
+        """The raw value of one that `decode` gave, or the nearest one."""
+        parameter = self.parameter
+        if self.kind is Kind.CONSTANT:
+            return 0
+        if self.kind is Kind.CHOICE:
+            return parameter.values.index(str(value))
+        if self.kind is Kind.INDEX:
+            return grid_index(parameter, float(value), self.count)
+        if self.kind is Kind.UNIT:
+            return _to_unit(parameter, float(value))
+        return float(value)
 
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """An arithmetic grid from `low`. Its internal value is the index."""
-
-    name: str
-    low: float
-    step: float
-    count: int
-    whole: bool
-
-    @classmethod
-    def of(cls, parameter: Parameter) -> Steps:
-        """The grid of a numeric parameter; a double needs a step."""
-        whole = parameter.type is ParameterType.INT
-        step = parameter.step or (1.0 if whole else 0.0)
-        span = _exact(parameter.high) - _exact(parameter.low)
-        return cls(parameter.name, parameter.low, step, int(span // _exact(step)) + 1, whole)
-
-    def decode(self, internal: float) -> int | float:
-        index = min(max(int(internal), 0), self.count - 1)
-        if self.whole:
-            return int(self.low) + index * int(self.step)
-        return float(_exact(self.low) + index * _exact(self.step))
-
-    def encode(self, value: Value) -> int:
-        index = round((float(value) - self.low) / self.step)
-        return min(max(index, 0), self.count - 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A distribution that libraries do not have, or have in ways of their own. Its internal value is u in [0, 1]."""
-
-    name: str
-    low: float
-    high: float
-    distribution: Distribution
-    grid: Steps | None
-
-    def decode(self, internal: float) -> int | float:
-        value = self._quantile(clip(float(internal), 0.0, 1.0))
-        return clip(value, self.low, self.high) if self.grid is None else self.grid.decode(self.grid.encode(value))
-
-    def encode(self, value: Value) -> float:
-        """A u that gives this value; not the only one when there is a grid."""
-        number = clip(float(value), self.low, self.high)
-        if self.distribution is Distribution.LOG_UNIFORM:
-            low, high = self._logs()
-            return clip((math.log(number) - low) / (high - low), 0.0, 1.0)
-        middle, deviation = self._moments()
-        at = math.log(number) if self.distribution is Distribution.LOG_NORMAL else number
-        return clip((_NORMAL.cdf((at - middle) / deviation) - _TAIL) / (1 - 2 * _TAIL), 0.0, 1.0)
-
-    def _quantile(self, u: float) -> float:
-        if self.distribution is Distribution.LOG_UNIFORM:
-            low, high = self._logs()
-            return math.exp(low + u * (high - low))
-        middle, deviation = self._moments()
-        at = middle + deviation * _NORMAL.inv_cdf(_TAIL + u * (1 - 2 * _TAIL))
-        return math.exp(min(at, math.log(self.high))) if self.distribution is Distribution.LOG_NORMAL else at
-
-    def _logs(self) -> tuple[float, float]:
-        """With a grid, each end gets the half cell beyond it: otherwise the ends come up half as often."""
-        if self.grid is None:
-            return math.log(self.low), math.log(self.high)
-        half = min(self.grid.step, self.low) / 2  # a logarithm ends above zero
-        return math.log(self.low - half), math.log(self.high) + math.log1p(self.grid.step / self.high / 2)
-
-    def _moments(self) -> tuple[float, float]:
-        """Katib's: the mean is in the middle, and the range is six standard deviations."""
-        if self.distribution is Distribution.LOG_NORMAL:
-            low, high = math.log(self.low), math.log(self.high)
-        else:
-            low, high = self.low, self.high
-        return low / 2 + high / 2, (high - low) / 6
+    def _on_grid(self, value: float) -> Value:
+        parameter = self.parameter
+        if self._snaps:
+            return grid_value(parameter, grid_index(parameter, value, grid_count(parameter)))
+        return min(max(value, parameter.low), parameter.high)
 
 
-Dimension = Line | Choices | Steps | Unit
-Point = Mapping[str, Any]  # dimension -> internal value
-
-
-class EncodedSpace:
-    """A search space split into what a library searches (`dimensions`) and what is decided (`constants`)."""
-
-    def __init__(self, space: SearchSpace) -> None:
-        self._names = space.names()
-        self.constants: dict[str, Value] = {}
-        dimensions = []
-        for parameter in space:
-            constant = constant_of(parameter)
-            if constant is None:
-                dimensions.append(_dimension(parameter))
-            else:
-                self.constants[parameter.name] = constant
-        self.dimensions: tuple[Dimension, ...] = tuple(dimensions)
-        self._units = tuple(dimension.name for dimension in dimensions if isinstance(dimension, Unit))
-
-    def decode(self, point: Point) -> dict[str, Value]:
-        """The assignment of a point, in the order of the user's parameters."""
-        values: dict[str, Value] = dict(self.constants)
-        for dimension in self.dimensions:
-            values[dimension.name] = dimension.decode(point[dimension.name])
-        return {name: values[name] for name in self._names}
-
-    def meta(self, point: Point) -> dict[str, Any]:
-        """What must be stored with a trial so that `encode` gives the same point again, bit for bit."""
-        return {_UNIT: {name: float(point[name]) for name in self._units}} if self._units else {}
-
-    def encode(self, trial: HistoryTrial) -> dict[str, float]:
-        units = trial.meta.get(_UNIT, {})
-        return {
-            dimension.name: float(units[dimension.name])
-            if dimension.name in units
-            else dimension.encode(trial.parameters[dimension.name])
-            for dimension in self.dimensions
-        }
-
-
-def constant_of(parameter: Parameter) -> Value | None:
-    """The only value of a parameter that has one, else None."""
-    if not parameter.numeric:
-        return parameter.values[0] if len(set(parameter.values)) == 1 else None
-    if parameter.low == parameter.high:
-        return int(parameter.low) if parameter.type is ParameterType.INT else float(parameter.low)
-    if parameter.step or parameter.type is ParameterType.INT:
-        grid = Steps.of(parameter)
-        return grid.decode(0) if grid.count == 1 else None
-    return None
-
-
-def problems(space: SearchSpace) -> list[Problem]:
-    """What doubles cannot hold: too many steps, or bounds too far apart or too close."""
-    found = []
-    for index, parameter in enumerate(space):
-        if not parameter.numeric or constant_of(parameter) is not None:
-            continue
-        where = f"spec.parameters[{index}].feasibleSpace"
-        bounds = f"min {parameter.low!r} and max {parameter.high!r}"
-        if math.isinf(parameter.high - parameter.low):
-            message = f"{bounds} are too far apart"
-            found.append(Problem(path=where, type="Invalid", message=message, hint="search the exponent instead"))
-        elif parameter.step and Steps.of(parameter).count > MAX_STEPS:
-            message = f"step {parameter.step:g} is too small for the range: more than 2^54 values"
-            found.append(Problem(path=f"{where}.step", type="Invalid", message=message, hint="leave step out"))
-        elif not _spread(parameter):
-            message = f"{bounds} are too close for the distribution {parameter.distribution}"
-            found.append(Problem(path=where, type="Invalid", message=message, hint="use uniform, or a wider range"))
-    return found
-
-
-def _spread(parameter: Parameter) -> bool:
-    """Whether the distribution can tell the bounds apart."""
-    if parameter.distribution in (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL):
-        return math.log(parameter.high) / 6 - math.log(parameter.low) / 6 > 0
-    return (parameter.high - parameter.low) / 6 > 0
+def dimensions(space: SearchSpace) -> tuple[Dimension, ...]:
+    """All parameters of the space in its order, constants included."""
+    return tuple(_dimension(parameter) for parameter in space)
 
 
 def _dimension(parameter: Parameter) -> Dimension:
     if not parameter.numeric:
-        return Choices(parameter.name, tuple(dict.fromkeys(parameter.values)))
-    grid = Steps.of(parameter) if parameter.step or parameter.type is ParameterType.INT else None
-    uniform = parameter.distribution is Distribution.UNIFORM
-    if grid is not None and uniform:
-        return grid
-    if grid is None and (uniform or parameter.distribution is Distribution.LOG_UNIFORM):
-        return Line(parameter.name, parameter.low, parameter.high, log=not uniform)
-    high = parameter.high if grid is None else float(grid.decode(grid.count - 1))
-    return Unit(parameter.name, parameter.low, high, parameter.distribution, grid)
+        count = len(parameter.values)
+        return Dimension(parameter, Kind.CHOICE if count > 1 else Kind.CONSTANT, count=count)
+    snaps = parameter.type is ParameterType.INT or parameter.step is not None
+    count = grid_count(parameter) if snaps else 0
+    if parameter.low == parameter.high or count == 1:
+        return Dimension(parameter, Kind.CONSTANT)
+    if parameter.distribution in (Distribution.NORMAL, Distribution.LOG_NORMAL):
+        return Dimension(parameter, Kind.UNIT)
+    if parameter.distribution is Distribution.LOG_UNIFORM:
+        # Half a step on either side, else the end points would get half the mass of their neighbours.
+        half = 0.5 if parameter.type is ParameterType.INT else 0.0
+        return Dimension(parameter, Kind.LOG, max(parameter.low - half, parameter.low / 2), parameter.high + half)
+    if snaps:
+        return Dimension(parameter, Kind.INDEX, 0.0, float(count - 1), count)
+    return Dimension(parameter, Kind.REAL, parameter.low, parameter.high)
 
 
-def _exact(value: float) -> Fraction:
-    """The decimal number that the user wrote, not the double next to it."""
-    return Fraction(repr(value))
+def _step(parameter: Parameter) -> Decimal:
+    return Decimal(repr(parameter.step)) if parameter.step else Decimal(1)
+
+
+def grid_count(parameter: Parameter) -> int:
+    """How many values an int or stepped double has: min, min + step, … ≤ max, in exact decimal arithmetic."""
+    return int((Decimal(repr(parameter.high)) - Decimal(repr(parameter.low))) // _step(parameter)) + 1
+
+
+def grid_value(parameter: Parameter, index: int) -> Value:
+    """The index-th value, clean: 0.1 + 2 steps of 0.1 is 0.3, not 0.30000000000000004."""
+    return _number(parameter, float(Decimal(repr(parameter.low)) + index * _step(parameter)))
+
+
+def grid_index(parameter: Parameter, value: float, count: int) -> int:
+    return _clip_index((value - parameter.low) / float(_step(parameter)), count)
+
+
+def _number(parameter: Parameter, value: float) -> Value:
+    return round(value) if parameter.type is ParameterType.INT else float(value)
+
+
+def _clip_index(raw: Raw, count: int) -> int:
+    return min(max(round(raw), 0), count - 1)
+
+
+def _from_unit(parameter: Parameter, u: float) -> float:
+    low, high, log = _normal_bounds(parameter)
+    value = (low + high) / 2 + (high - low) / 6 * _STANDARD.inv_cdf(_TAIL + u * (1 - 2 * _TAIL))
+    return math.exp(value) if log else value
+
+
+def _to_unit(parameter: Parameter, value: float) -> float:
+    low, high, log = _normal_bounds(parameter)
+    z = ((math.log(value) if log else value) - (low + high) / 2) / ((high - low) / 6)
+    return min(max((_STANDARD.cdf(z) - _TAIL) / (1 - 2 * _TAIL), 0.0), 1.0)
+
+
+def _normal_bounds(parameter: Parameter) -> tuple[float, float, bool]:
+    if parameter.distribution is Distribution.LOG_NORMAL:
+        return math.log(parameter.low), math.log(parameter.high), True
+    return parameter.low, parameter.high, False
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """The whole space: raw values by name for the library, plain values for the trial."""
+
+    dimensions: tuple[Dimension, ...]
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> Codec:
+        return cls(dimensions(space))
+
+    @property
+    def free(self) -> tuple[Dimension, ...]:
+        """What the library searches: all but the constants."""
+        return tuple(dimension for dimension in self.dimensions if dimension.kind is not Kind.CONSTANT)
+
+    def decode(self, raw: Mapping[str, Raw]) -> dict[str, Value]:
+        return {dimension.name: dimension.decode(raw.get(dimension.name, 0)) for dimension in self.dimensions}
+
+    def encode(self, parameters: Mapping[str, Value], kept: Mapping[str, Raw] | None = None) -> dict[str, Raw]:
+        """Raw values of a trial; `kept` are those stored by `keep`, exact where encoding again would not be."""
+        kept = kept or {}
+        return {
+            dimension.name: kept[dimension.name]
+            if dimension.name in kept
+            else dimension.encode(parameters[dimension.name])
+            for dimension in self.free
+        }
+
+    def keep(self, raw: Mapping[str, Raw]) -> dict[str, Raw]:
+        """The raw values that `encode` would not give back bit for bit from what the trial gets."""
+        return {
+            dimension.name: raw[dimension.name]
+            for dimension in self.free
+            if dimension.encode(dimension.decode(raw[dimension.name])) != raw[dimension.name]
+        }

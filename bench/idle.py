@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.figures import Figure
-from bench.home import Home, experiment, home
+from bench.home import NO_OP, Home, experiment, home
 
 SETTLE_S = 70.0  # the ask process ends after 60 s without an ask
 WATCH_S = 30.0
@@ -60,7 +60,7 @@ def pss_mb(pid: int) -> float:
 
 def measure() -> Iterator[Figure]:
     with home() as here:
-        uid = here.submit(experiment("waiting", "sleep 3600", trials=4, parallel=4))
+        uid = here.submit(experiment("waiting", f"sleep 3600; {NO_OP}", trials=4, parallel=4))
         while here.store.counts(uid).running < 4:
             time.sleep(0.2)
         time.sleep(SETTLE_S)

@@ -71,7 +71,9 @@ def measure() -> Iterator[Figure]:
 
         for parallel in (1, 4):
             record = here.finish(
-                experiment(f"gap-{parallel}", f"sleep 0.3; {NO_OP}", trials=30 * parallel, parallel=parallel)
+                experiment(
+                    f"gap-{parallel}", f"sleep ${{trialParameters.x}}; {NO_OP}", trials=30 * parallel, parallel=parallel
+                )
             )
             gaps = gaps_ms(attempts(here, record), parallel)
             yield Figure(

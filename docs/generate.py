@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code: `python docs/generate.py`. A test refuses pages that do not.
+"""Writes the pages of docs/ that follow from the code: `python -m docs.generate`. A test refuses pages that do not.
 
 The command line's page is what the commands say of themselves, the settings' page what `evertune.settings` says.
 """
@@ -6,10 +6,14 @@ The command line's page is what the commands say of themselves, the settings' pa
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from evertune.cli.verbs import FLAGS, GROUPS, Verb
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -17,7 +21,48 @@ NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`.
 
 
 def pages() -> dict[Path, str]:
-    return {DOCS / "settings.md": settings_page()}
+    return {DOCS / "settings.md": settings_page(), DOCS / "cli.md": cli_page()}
+
+
+def cli_page() -> str:
+    groups = "\n\n".join("\n\n".join([f"## {title}", *map(section_of, verbs)]) for title, verbs in GROUPS)
+    return f"""{NOTE}
+
+# The command line
+
+Data goes to standard output, talk to standard error, so every command can stand in a pipe. Most take `-o` with `table`,
+`wide`, `json`, `yaml`, `csv` or `name`. Everywhere: {flags()}.
+
+| exit code | meaning |
+|---|---|
+| 0 | success |
+| 1 | the experiment failed or was cancelled, or something that evertune itself needs is unusable |
+| 2 | a wrong command line, a document with problems, a name that is taken |
+| 3 | no such experiment or trial |
+| 4 | a time limit passed, or a server cannot be reached; nothing is lost |
+| 130 | interrupted |
+
+{groups}
+"""
+
+
+def flags() -> str:
+    return "; ".join(f"`{names}` {text}" for names, text in FLAGS)
+
+
+def section_of(verb: Verb) -> str:
+    """What `evertune VERB --help` says on a terminal of 100 columns, whoever asks."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("EVERTUNE", "TEMPORAL"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "evertune.cli", verb.name, "--help"],
+        cwd=ROOT,
+        env={**plain, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    return f"### evertune {verb.name}\n\n```text\n{text}\n```"
 
 
 def settings_page() -> str:

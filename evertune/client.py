@@ -7,6 +7,7 @@ workflow code. It checks nothing of a manifest but that it is one: the `admit` a
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
 import evertune.contracts as c
@@ -174,7 +176,8 @@ class Client:
     async def _until_status(run: WorkflowHandle[Any, Any]) -> c.Status:
         while True:
             try:
-                return await run.query(c.QUERY_STATUS, result_type=c.Status)
+                status: c.Status = await run.query(c.QUERY_STATUS, result_type=c.Status)
+                return status
             except (WorkflowQueryFailedError, RPCError):
                 await asyncio.sleep(ADMIT_POLL_S)
 
@@ -287,11 +290,20 @@ class ExperimentHandle:
         )
 
 
+@functools.cache
+def _runtime() -> Runtime:
+    """Temporal's core warns of what is harmless here: trials are detached at each continue-as-new and shutdown."""
+    logging = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    return Runtime(telemetry=TelemetryConfig(logging=logging))
+
+
 async def connect_temporal(address: str, namespace: str) -> TemporalClient:
     """Raises UnavailableError in one sentence when nobody answers within five seconds."""
     try:
         return await asyncio.wait_for(
-            TemporalClient.connect(address, namespace=namespace, data_converter=pydantic_data_converter),
+            TemporalClient.connect(
+                address, namespace=namespace, data_converter=pydantic_data_converter, runtime=_runtime()
+            ),
             CONNECT_TIMEOUT_S,
         )
     except (TimeoutError, RuntimeError, RPCError, ValueError) as error:

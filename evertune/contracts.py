@@ -65,6 +65,7 @@ class StartContext(Payload):
     working_dir: str | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     image_roots: dict[str, str] = Field(default_factory=dict)
+    home_id: str | None = None  # whose host runs the trials; None: the home of the worker that admits
     backend: Literal["local", "kubernetes"] | None = None
     actor: str = ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol
 
 from evertune.domain.metrics import CollectorSpec as CollectorSpec
 from evertune.domain.metrics import Point
@@ -61,34 +61,16 @@ class Algorithm(Protocol):
         ...
 
 
-class AskSession(Protocol):
-    """An algorithm that stays in memory between the asks of one experiment.
-
-    What it remembers saves time and never changes an answer: `Algorithm.ask` with the whole history gives the same.
-    """
-
-    def ask(self, changes: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
-        """As `Algorithm.ask`, but told what is new: at first all trials, then those added or told since, by number.
-
-        Its own last answer is history only once it comes back in `changes`: it may never have been committed.
-        After an exception the session is thrown away and made again.
-        """
-        ...
-
-
-@runtime_checkable
-class HasSessions(Protocol):
-    """An `Algorithm` may offer this, if building its library's objects from the whole history takes time."""
-
-    def session(self) -> AskSession: ...
-
-
 class AlgorithmCatalog(Protocol):
     """What spec validation asks of the registry; `evertune.spec` must not import `algorithms`."""
 
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """All names that a spec may use, whether or not this version runs them."""
+        ...
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]: ...
+
+    def runs(self, name: str) -> bool: ...
 
 
 # ------------------------------------------------------------------------------------------------- runners

@@ -72,7 +72,7 @@ def _ready(settings: Settings) -> None:
 
 def main() -> int:
     settings = Settings.load()
-    logs.configure(verbosity=0)
+    logs.configure(settings)
     try:
         asyncio.run(serve(settings))
     except EvertuneError as error:

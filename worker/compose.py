@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from temporalio.api.enums.v1 import IndexedValueType
@@ -60,7 +60,7 @@ async def compose(settings: Settings, client: Client, store: Store) -> Parts:
         client=client,
         store=store,
         runner=LocalRunner(settings.trials_dir),
-        host=AskHost(settings.database_url),
+        host=AskHost(store, settings.database_url),
         search_attributes=await register_search_attributes(client),
         temporal_id=await temporal_identity(client),
     )
@@ -78,7 +78,7 @@ def workflow_runner() -> WorkflowRunner:
 
 
 def workers(parts: Parts) -> list[Worker]:
-    backend: Literal["local", "kubernetes"] = parts.settings.backend or "local"
+    backend = parts.settings.backend
     admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
     record = RecordActivities(parts.store)
     plans = LaunchPlans(parts.store)

@@ -16,11 +16,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.ending import record_end
 from activities.launch import LaunchPlans
+from activities.runners.local import LocalRunner
 from evertune.domain.metrics import Summaries
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.domain.trial import AttemptEnd, AttemptRef
-from evertune.protocols import TrialRunner
+from evertune.errors import NotFoundError
 from evertune.store import Store
 from worker.compose import Parts
 
@@ -29,6 +30,7 @@ log = structlog.get_logger()
 EVERY_S = 20.0
 # A row is claimed a moment before Temporal's visibility knows the run; younger rows are left alone.
 SETTLE_S = 5.0
+STOP_GRACE_S = 5.0
 
 
 def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
@@ -39,7 +41,7 @@ def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
 class Reconciler:
     client: Client
     store: Store
-    runner: TrialRunner
+    runner: LocalRunner
     home_id: str
     temporal_id: str
     settle_s: float = SETTLE_S
@@ -67,7 +69,18 @@ class Reconciler:
             if reason := await self._closed(record):
                 await self._end(record, reason)
                 ended += 1
+        await self._stop_leftovers()
         return ended
+
+    async def _stop_leftovers(self) -> None:
+        """Attempts of this host that outlived their experiment, because another host ended it."""
+        for ref in await asyncio.to_thread(self.runner.find_orphans, set()):
+            try:
+                record = await asyncio.to_thread(self.store.experiment_by_uid, ref.experiment_uid)
+            except NotFoundError:
+                continue  # another database's: not ours to judge
+            if record.state.terminal:
+                await self.runner.stop(ref, reason="ExperimentClosed", grace_s=STOP_GRACE_S)
 
     async def _closed(self, record: ExperimentRecord) -> str | None:
         """Why the workflow will not go on, None while it runs or nobody can say."""
@@ -88,7 +101,7 @@ class Reconciler:
         running = await asyncio.to_thread(self.store.running_attempts, record.uid, self.home_id)
         for _, attempt in running:
             ref = await asyncio.to_thread(plans.ref, record.uid, attempt.number, attempt.attempt)
-            await self.runner.stop(ref, reason="ExperimentClosed", grace_s=5.0)
+            await self.runner.stop(ref, reason="ExperimentClosed", grace_s=STOP_GRACE_S)
             # Nobody may be left to record it; if somebody is, the first record stands.
             end = await self.runner.wait(ref)
             await asyncio.to_thread(self._record, record, ref, end)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from evertune.domain.metrics import ObjectiveType
 
@@ -69,7 +70,8 @@ class SearchProblem:
     """Everything an algorithm may know about an experiment besides its history.
 
     `seed` is a non-negative 31-bit integer: the user's `random_state`/`seed`, or drawn at admission and stored.
-    `settings` are Katib's algorithmSettings, verbatim text.
+    `settings` are Katib's algorithmSettings, verbatim text. `nas` is the manifest's nasConfig as plain data, for
+    algorithms that search architectures; the space is empty then.
     """
 
     space: SearchSpace
@@ -78,6 +80,7 @@ class SearchProblem:
     settings: Mapping[str, str] = field(default_factory=dict)
     max_trials: int | None = None
     parallel: int = 1
+    nas: Mapping[str, Any] | None = None
 
 
 def value_text(value: Value) -> str:

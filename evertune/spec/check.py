@@ -44,8 +44,8 @@ def check(
 ) -> Verdict:
     """Judge one parsed document. Never raises for what is in it.
 
-    Without `catalog` the algorithm's name and settings are not judged; without `templates` a ConfigMap template gets a
-    warning instead of a check. `backend`, when known, adds warnings that only matter there.
+    Without `catalog` the algorithm's name and settings are not judged. A ConfigMap template must be among `templates`:
+    as in Katib, what cannot be retrieved is refused. `backend`, when known, adds warnings that only matter there.
     """
     if document.problems:
         return Verdict(document, None, list(document.problems))
@@ -86,14 +86,12 @@ def check_all(
     backend: str | None = None,
 ) -> list[Verdict]:
     """One verdict per document of a file. ConfigMaps beside an Experiment serve it as templates, and are valid."""
-    beside = templates_of(documents)
+    known = {**(templates or {}), **templates_of(documents)}
     verdicts: list[Verdict] = []
     for document in documents:
         if _is_config_map(document):
             verdicts.append(Verdict(document, None))
             continue
-        wanted = _config_map_key(document.data)
-        known = {**(templates or {}), **beside} if templates is not None or wanted in beside else None
         verdicts.append(check(document, catalog, templates=known, backend=backend))
     return verdicts
 
@@ -116,12 +114,3 @@ def templates_of(documents: list[Document]) -> dict[tuple[str, str, str], str]:
 def _is_config_map(document: Document) -> bool:
     data = document.data
     return isinstance(data, dict) and data.get("kind") == "ConfigMap" and data.get("apiVersion") == "v1"
-
-
-def _config_map_key(data: Any) -> tuple[str, str, str] | None:
-    for key in ("spec", "trialTemplate", "configMap"):
-        data = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(data, dict):
-        return None
-    namespace, name, path = (str(data.get(key, "")) for key in ("configMapNamespace", "configMapName", "templatePath"))
-    return namespace, name, path

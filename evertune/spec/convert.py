@@ -11,7 +11,7 @@ import re
 from evertune.domain.metrics import CollectorSpec, Objective, ObjectiveType, Strategy
 from evertune.domain.records import Budget
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
-from evertune.spec.model import Experiment, ExperimentSpec, ObjectiveSpec, ParameterSpec
+from evertune.spec.model import Experiment, ExperimentSpec, JsonDict, ObjectiveSpec, ParameterSpec
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+\Z")
@@ -110,7 +110,14 @@ def search_problem(experiment: Experiment, seed: int) -> SearchProblem:
         settings=settings_of(experiment),
         max_trials=budget.max_trials,
         parallel=budget.parallel,
+        nas=nas_of(experiment),
     )
+
+
+def nas_of(experiment: Experiment) -> JsonDict | None:
+    """The nasConfig as plain data, with Katib's field names."""
+    nas = _spec(experiment).nas_config
+    return None if nas is None else nas.model_dump(by_alias=True, exclude_none=True)
 
 
 def collector_spec(experiment: Experiment) -> CollectorSpec:

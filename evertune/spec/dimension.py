@@ -22,6 +22,7 @@ from evertune.spec.convert import number
 from evertune.spec.findings import Findings, did_you_mean, quote
 from evertune.spec.model import JsonDict, ParameterSpec
 from evertune.spec.parse import parse_documents
+from evertune.spec.rules.parameters import check_parameter
 
 _CALL = re.compile(r"\s*([A-Za-z][A-Za-z_]*)\s*\((.*)\)\s*\Z", re.DOTALL)
 _INTEGER = re.compile(r"[-+]?[0-9]+\Z")
@@ -55,8 +56,6 @@ class DimensionError(ValueError):
 
 def parse_dimension(text: str) -> JsonDict:
     """The parameter spec in `lr=loguniform(1e-5,1e-1)`; raises UsageError with one sentence."""
-    from evertune.spec.rules.parameters import check_parameter
-
     name, equals, value = text.partition("=")
     name = name.strip()
     if not equals or not name or not value.strip():

@@ -74,8 +74,8 @@ def problem_lines(problem: Problem, document: Document, *, style: str = "error",
         room = max(width - digits - 3, 30)
         start = max(0, column - room // 2) if column > room - 10 else 0
         for number in range(first, problem.line + 1):
-            text = _printable(document.lines[number - 1])
-            lines.append([(f"{number:>{digits}} |", "gutter"), (" " + _window(text, start, room), "")])
+            text = _printable(_window(document.lines[number - 1], start, room))
+            lines.append([(f"{number:>{digits}} |", "gutter"), (f" {text}", "")])
         caret = "^" * max(1, min(document.width(problem.line, column), room - (column - 1 - start)))
         marked: Line = [*empty, (" " * (column - start) + caret, "caret")]
         if hints and column - start + len(caret) + len(hints[0]) <= room:

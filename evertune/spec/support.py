@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from evertune.errors import Problem
+from evertune.spec.catalog import Catalog, not_run
+from evertune.spec.convert import algorithm_of
 from evertune.spec.findings import quote
 from evertune.spec.model import Experiment, ExperimentSpec, TrialTemplate
 
 _TEMPLATE = "spec.trialTemplate"
 
 
-def unsupported_here(experiment: Experiment, backend: str) -> list[Problem]:
-    """What keeps a valid Experiment from running on `backend` with this version; empty when nothing does."""
+def unsupported_here(experiment: Experiment, backend: str, catalog: Catalog | None = None) -> list[Problem]:
+    """What keeps a valid Experiment from running on `backend` with this version; empty when nothing does.
+
+    Without `catalog` the algorithm is taken to run.
+    """
     if backend != "local":
         message = f"this version runs trials as local processes only, not on {quote(backend)}"
         return [_problem("metadata.annotations[evertune.io/backend]", message, "write local, or leave it out")]
@@ -24,7 +29,10 @@ def unsupported_here(experiment: Experiment, backend: str) -> list[Problem]:
         message = f"the collector {kind} does not run in this version"
         hint = "print name=value lines and use the collector StdOut"
         problems.append(_problem("spec.metricsCollectorSpec.collector.kind", message, hint))
-    if spec.nas_config is not None:
+    idle = not_run(algorithm_of(experiment), catalog) if catalog else None
+    if idle is not None:
+        problems.append(_problem("spec.algorithm.algorithmName", idle))
+    elif spec.nas_config is not None:
         problems.append(_problem("spec.nasConfig", "architecture search does not run in this version"))
     problems += _template_problems(spec.trial_template or TrialTemplate())
     return problems

@@ -27,7 +27,7 @@ from evertune.stack import ports, temporal
 from evertune.stack.files import cap_log
 from evertune.stack.processes import Held, Identity, alive, open_pidfd, send
 from evertune.stack.shutdown import end_group, stop_services
-from evertune.stack.state import Service, StackState, answers, log_file, parent_lock, ports_file
+from evertune.stack.state import Service, StackState, announced_pid, answers, log_file, parent_lock, ports_file
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 30.0  # between a death and the next start; doubles with each quick death
 QUICK_DEATH_S = 60.0  # who lived longer starts again with the first delay
@@ -80,9 +80,10 @@ class Child:
             return "ended while no parent watched"
         return None
 
-    def died(self, how: str) -> None:
+    def died(self, how: str, *, served: bool) -> None:
+        """`served`: it had become ready, so it can start, and whatever killed it is no reason to wait longer."""
         quick = time.monotonic() - self.since < QUICK_DEATH_S
-        self.record.failures = self.record.failures + 1 if quick else 1
+        self.record.failures = self.record.failures + 1 if quick and not served else 1
         self.record.identity, self.record.ready, self.record.exit = None, False, how
         self.process = None
         if self.pidfd is not None:
@@ -182,8 +183,12 @@ class Parent:
             assert child.record.identity is not None
             _say(f"{child.name}, pid {child.record.identity.pid}, ended: {how}")
             end_group(self.settings, child.record.identity)
-            child.died(how)
+            child.died(how, served=self._served(child))
             self._save()
+
+    def _served(self, child: Child) -> bool:
+        pid = child.record.identity.pid if child.record.identity else None
+        return announced_pid(self.settings) == pid if child is self.worker else child.record.ready
 
     def _may_start(self, child: Child) -> bool:
         return child is self.temporal or self.plan.program is None or self.temporal.record.ready

@@ -26,7 +26,7 @@ from evertune.domain.states import ExperimentState, TrialState
 from evertune.domain.trial import AttemptEnd, HistoryTrial
 from evertune.errors import EnvironmentProblem
 from evertune.protocols import Answer, JsonDict
-from evertune.store import experiments, requests, schema, trials
+from evertune.store import experiments, following, requests, schema, trials
 from evertune.store.engine import Database, Durability, parse_url
 from evertune.store.records import NewExperiment
 
@@ -228,6 +228,14 @@ class Store:
     ) -> list[TrialRecord]:
         """By number, or best first (only those with an objective). `after`: go on behind the trial of that number."""
         return self._read(lambda tx: trials.listed(tx, uid, states=states, sort=sort, limit=limit, after=after))
+
+    def told_trials(self, uid: str, *, after: int = 0, limit: int = 5000) -> list[TrialRecord]:
+        """Trials that ended behind place `after` of the told order, in that order."""
+        return self._read(lambda tx: following.told_trials(tx, uid, after=after, limit=limit))
+
+    def progress(self, uid: str, metric: str) -> dict[int, tuple[int, str]]:
+        """Of each running trial that has reported `metric` in its current attempt: how many values, and the last."""
+        return self._read(lambda tx: following.progress(tx, uid, metric))
 
     def attempts(self, uid: str, number: int) -> list[AttemptRecord]:
         return self._read(lambda tx: trials.attempts(tx, uid, number))

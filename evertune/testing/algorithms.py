@@ -1,12 +1,15 @@
-"""The contract of `protocols.Algorithm` as a test suite, and the play it is tested in.
+"""The contract of `Algorithm`, as a pytest class: subclass it, say which algorithm, and run it.
 
-The author of an algorithm subclasses `AlgorithmContract` as `Test…` and names the class; `settings` and `space` may be
-replaced where the algorithm needs others. The class must be importable by name: one test asks it in a new process.
+    class TestMine(AlgorithmContract):
+        def create(self, problem: SearchProblem) -> Algorithm:
+            return Mine(problem)
+
+For authors of algorithms, ours and third parties'. It drives the algorithm as evertune does - a new object for each
+ask, history, state and meta through JSON, trials that end in any order and any way - and never looks inside it.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import os
@@ -14,8 +17,10 @@ import pickle
 import random
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import pytest
@@ -24,286 +29,316 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
-from evertune.protocols import Algorithm, Answer, HasSessions, JsonDict
+from evertune.protocols import Algorithm, Answer, JsonDict
 
+Ending = tuple[TrialState, float | None]
 Ask = Callable[[Sequence[HistoryTrial], int, int, JsonDict | None], Answer]
 
-_DOUBLE, _INT = ParameterType.DOUBLE, ParameterType.INT
-
-# Every type x distribution x step, and the constants that each of them can be.
-SPACE = SearchSpace(
-    (
-        Parameter(name="uniform", type=_DOUBLE, low=-1.0, high=2.5),
-        Parameter(name="log", type=_DOUBLE, low=1e-5, high=0.1, distribution=Distribution.LOG_UNIFORM),
-        Parameter(name="normal", type=_DOUBLE, low=0.0, high=6.0, distribution=Distribution.NORMAL),
-        Parameter(name="log normal", type=_DOUBLE, low=1.0, high=64.0, distribution=Distribution.LOG_NORMAL),
-        Parameter(name="step", type=_DOUBLE, low=0.05, high=0.5, step=0.1),
-        Parameter(name="log step", type=_DOUBLE, low=0.1, high=1.0, step=0.3, distribution=Distribution.LOG_UNIFORM),
-        Parameter(name="normal step", type=_DOUBLE, low=-3.0, high=3.0, step=0.5, distribution=Distribution.NORMAL),
-        Parameter(name="int", type=_INT, low=-2, high=9),
-        Parameter(name="int step", type=_INT, low=1, high=10, step=3),
-        Parameter(name="log int", type=_INT, low=1, high=512, distribution=Distribution.LOG_UNIFORM),
-        Parameter(name="normal int", type=_INT, low=0, high=20, step=2, distribution=Distribution.NORMAL),
-        Parameter(name="log normal int", type=_INT, low=32, high=64, distribution=Distribution.LOG_NORMAL),
-        Parameter(name="discrete", type=ParameterType.DISCRETE, values=("0.10", "1", "16")),
-        Parameter(name="categorical Ω", type=ParameterType.CATEGORICAL, values=("adam", "sgd", "")),
-        Parameter(name="constant", type=_DOUBLE, low=0.3, high=0.3),
-        Parameter(name="constant int", type=_INT, low=4, high=6, step=5),
-        Parameter(name="constant list", type=ParameterType.CATEGORICAL, values=("only",)),
-    )
+ENDINGS: tuple[Ending, ...] = (
+    (TrialState.FAILED, None),
+    (TrialState.METRICS_UNAVAILABLE, None),
+    (TrialState.EARLY_STOPPED, 0.5),
+    (TrialState.EARLY_STOPPED, None),
+    (TrialState.KILLED, 0.25),
+    (TrialState.KILLED, None),
+    (TrialState.SUCCEEDED, None),
+    (TrialState.SUCCEEDED, math.nan),
+    (TrialState.SUCCEEDED, math.inf),
+    (TrialState.SUCCEEDED, -math.inf),
+    (TrialState.SUCCEEDED, 1.7e308),
+    (TrialState.SUCCEEDED, -5e-324),
 )
 
 
-def objective(parameters: Mapping[str, Value]) -> float:
-    """Some function of all parameters, the same in every process."""
-    return math.fsum(
-        math.sin(index + (len(value) if isinstance(value, str) else value))
-        for index, value in enumerate(parameters.values())
+# -------------------------------------------------------------------------------------------------- spaces
+
+
+def _numbers(kind: ParameterType, name: str, low: float, high: float, step: float | None) -> list[Parameter]:
+    return [
+        Parameter(
+            name=f"{kind}-{name}-{distribution}", type=kind, low=low, high=high, step=step, distribution=distribution
+        )
+        for distribution in Distribution
+    ]
+
+
+LISTS = (
+    Parameter(name="discrete", type=ParameterType.DISCRETE, values=("0.10", "16", "-3", "1e-3")),
+    Parameter(name="categorical 🦊", type=ParameterType.CATEGORICAL, values=("sgd", "Sgd", "naïve", "")),
+)
+CONSTANTS = (
+    Parameter(name="constant-double", type=ParameterType.DOUBLE, low=0.3, high=0.3),
+    Parameter(name="constant-int", type=ParameterType.INT, low=-7, high=-7),
+    Parameter(name="constant-grid", type=ParameterType.DOUBLE, low=0.3, high=0.35, step=0.1),
+    Parameter(name="constant-choice", type=ParameterType.CATEGORICAL, values=("only",)),
+)
+STEPPED = SearchSpace(
+    (
+        *_numbers(ParameterType.DOUBLE, "stepped", 0.1, 0.7, 0.1),
+        *_numbers(ParameterType.INT, "plain", 1, 16, None),
+        *_numbers(ParameterType.INT, "stepped", 1, 17, 3),
+        *LISTS,
+        *CONSTANTS,
     )
+)
+CONTINUOUS = SearchSpace(
+    (
+        *_numbers(ParameterType.DOUBLE, "plain", 1e-5, 0.1, None),
+        Parameter(name="negative", type=ParameterType.DOUBLE, low=-3.5, high=-0.5),
+    )
+)
+EVERYTHING = SearchSpace((*CONTINUOUS.parameters, *STEPPED.parameters))
+ALL_CONSTANT = SearchSpace(CONSTANTS)
+ONE_DOUBLE = SearchSpace((Parameter(name="x", type=ParameterType.DOUBLE, low=-1.0, high=1.0),))
+
+
+def allows(parameter: Parameter, value: Value) -> bool:
+    """Whether a value may be handed out: of the parameter's plain Python type, in range and on its grid."""
+    if not parameter.numeric:
+        return type(value) is str and value in parameter.values
+    if type(value) is not (int if parameter.type is ParameterType.INT else float):
+        return False
+    if not parameter.low <= value <= parameter.high:
+        return False
+    step = parameter.step or (1 if parameter.type is ParameterType.INT else None)
+    return step is None or (Decimal(repr(value)) - Decimal(repr(parameter.low))) % Decimal(repr(step)) == 0
+
+
+# -------------------------------------------------------------------------------------------------- driving
+
+
+def score(parameters: Mapping[str, Value]) -> float:
+    """An objective without any shape, the same in every process."""
+    return zlib.crc32(repr(sorted(parameters.items())).encode()) / 2**32
 
 
 @dataclass
 class Play:
-    """An experiment in memory: `parallel` trials at a time that end in an order of the dice, some of them badly."""
+    """One experiment as the store would remember it: asks through `ask`, keeps what JSON keeps."""
 
     ask: Ask
-    parallel: int = 1
-    seed: int = 0
-    bad: float = 0.2  # share of trials that fail, are killed, stopped early or lose their metrics
-    history: list[HistoryTrial] = field(default_factory=list)
+    trials: list[HistoryTrial] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    state: JsonDict | None = None
     told: int = 0
 
-    def __post_init__(self) -> None:
-        self._dice = random.Random(self.seed)  # noqa: S311
+    @property
+    def parameters(self) -> list[Mapping[str, Value]]:
+        return [trial.parameters for trial in self.trials]
 
-    def run(self, trials: int) -> list[dict[str, Value]]:
-        """Parameters by number; fewer than `trials` when the algorithm gives no more."""
-        while len(self.history) < trials:
-            free = min(self.parallel - len(self._running()), trials - len(self.history))
-            if free and not self._asked(free):
-                break
-            self._end_one()
-        return [dict(trial.parameters) for trial in self.history]
+    @property
+    def state(self) -> JsonDict | None:
+        return through_json(self.answers[-1].state) if self.answers else None
 
-    def _asked(self, k: int) -> bool:
-        """Ask, and take the answer as the store would give it back. False when nothing more will come."""
-        answer = self.ask(list(self.history), k, len(self.history), self.state)
-        self.answers.append(answer)
-        self.state = as_json(answer.state)
-        for given in answer.assignments:
-            number = len(self.history)
-            self.history.append(
+    def suggest(self, k: int) -> Answer:
+        answer = self.ask(tuple(self.trials), k, len(self.trials), self.state)
+        for assignment in answer.assignments:
+            self.trials.append(
                 HistoryTrial(
-                    number,
-                    as_json(given.parameters),
-                    TrialState.RUNNING,
-                    labels=as_json(given.labels),
-                    meta=as_json(given.meta),
+                    number=len(self.trials),
+                    parameters=through_json(dict(assignment.parameters)),
+                    state=TrialState.RUNNING,
+                    labels=through_json(dict(assignment.labels)),
+                    meta=through_json(dict(assignment.meta)),
                 )
             )
-        return bool(self._running()) and not answer.exhausted
+        self.answers.append(answer)
+        return answer
 
-    def _running(self) -> list[HistoryTrial]:
-        return [trial for trial in self.history if trial.state is TrialState.RUNNING]
-
-    def _end_one(self) -> None:
-        trial = self._dice.choice(self._running())
-        state, value = TrialState.SUCCEEDED, objective(trial.parameters)
-        if self._dice.random() < self.bad:
-            state, value = self._dice.choice(BAD_ENDS)
+    def tell(self, number: int, state: TrialState, value: float | None) -> None:
         self.told += 1
-        self.history[trial.number] = replace(trial, state=state, value=value, told_seq=self.told)
+        self.trials[number] = replace(self.trials[number], state=state, value=value, told_seq=self.told)
+
+    def running(self) -> list[int]:
+        return [trial.number for trial in self.trials if not trial.state.terminal]
+
+    def run(self, trials: int, parallel: int, luck: random.Random, failing: float = 0.2) -> Play:
+        """Keep `parallel` trials running, end a random one at a time, a share of them in some bad way."""
+        while len(self.trials) < trials:
+            free = min(parallel - len(self.running()), trials - len(self.trials))
+            if free > 0 and not self.suggest(free).assignments and not self.running():
+                return self
+            number = luck.choice(self.running())
+            if luck.random() < failing:
+                self.tell(number, *luck.choice(ENDINGS))
+            else:
+                self.tell(number, TrialState.SUCCEEDED, score(self.trials[number].parameters))
+        return self
 
 
-BAD_ENDS: tuple[tuple[TrialState, Any], ...] = (
-    (TrialState.FAILED, None),
-    (TrialState.KILLED, None),
-    (TrialState.KILLED, 0.25),
-    (TrialState.METRICS_UNAVAILABLE, None),
-    (TrialState.EARLY_STOPPED, 0.5),
-    (TrialState.EARLY_STOPPED, None),
-)
+def chance(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - which trial ends next is no secret
 
 
-def as_json(data: Any) -> Any:
-    """Through text and back, as the database does it; refuses NaN, infinity and whatever is not plain JSON."""
-    return json.loads(json.dumps(data, allow_nan=False))
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
-class Incremental:
-    """Asks as the ask process does: a session, if there is one, hears what changed since the last call and no more."""
-
-    def __init__(self, algorithm: Algorithm) -> None:
-        self._algorithm = algorithm
-        self._session = algorithm.session() if isinstance(algorithm, HasSessions) else None
-        self._known: dict[int, HistoryTrial] = {}
-
-    def __call__(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
-        if self._session is None:
-            return self._algorithm.ask(history, k, first_number, state)
-        changes = [trial for trial in history if trial != self._known.get(trial.number)]
-        self._known.update((trial.number, trial) for trial in changes)
-        return self._session.ask(changes, k, first_number, state)
-
-
-def outside(parameter: Parameter, value: Value) -> str:
-    """What is wrong with a value of this parameter; empty when nothing is."""
-    if not parameter.numeric:
-        return "" if type(value) is str and value in parameter.values else "not an entry of the list"
-    wanted = int if parameter.type is _INT else float
-    if type(value) is not wanted:
-        return f"{type(value).__name__} instead of a plain {wanted.__name__}"
-    if not parameter.low <= value <= parameter.high:
-        return "out of range"
-    step = parameter.step or (1.0 if parameter.type is _INT else None)
-    if step is not None:
-        nearest = parameter.low + round((value - parameter.low) / step) * step
-        if not math.isclose(value, nearest, rel_tol=1e-12, abs_tol=1e-12 * step):
-            return "between two steps"
-    return ""
-
-
-_MIDWAYS: dict[type, tuple[Sequence[HistoryTrial], JsonDict | None]] = {}  # by suite: they take seconds to play
+# ------------------------------------------------------------------------------------------------- contract
 
 
 class AlgorithmContract:
-    algorithm: ClassVar[type[Algorithm]]
+    """Subclasses define `create`, and narrow `spaces` and `settings` where the algorithm needs it."""
+
     settings: ClassVar[Mapping[str, str]] = {}
-    space: ClassVar[SearchSpace] = SPACE
-    trials: ClassVar[int] = 30  # enough that a model decides, if there is one
+    spaces: ClassVar[Mapping[str, SearchSpace]] = {
+        "everything": EVERYTHING,
+        "one-double": ONE_DOUBLE,
+        "all-constant": ALL_CONSTANT,
+    }
+    trials: ClassVar[int] = 26  # of the longest run: beyond the random start of what it tests
 
-    def problem(self, **changes: Any) -> SearchProblem:
-        fields: dict[str, Any] = {
-            "space": self.space, "direction": ObjectiveType.MINIMIZE, "seed": 11, "settings": self.settings,
-        }  # fmt: skip
-        return SearchProblem(**{**fields, **changes})
+    def create(self, problem: SearchProblem) -> Algorithm:
+        raise NotImplementedError("the subclass names the algorithm: return Mine(problem)")
 
-    def make(self, **changes: Any) -> Algorithm:
-        return self.algorithm(self.problem(**changes))
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "space" in metafunc.fixturenames:
+            metafunc.parametrize("space", list(self.spaces.values()), ids=list(self.spaces))
 
-    def rebuilt(self, history: Sequence[HistoryTrial], k: int, first: int, state: JsonDict | None) -> Answer:
-        """An ask by an object that has never been asked before."""
-        return self.make().ask(history, k, first, state)
+    def problem(self, space: SearchSpace, **changes: Any) -> SearchProblem:
+        problem = SearchProblem(space=space, direction=ObjectiveType.MINIMIZE, seed=7, settings=self.settings)
+        return replace(problem, **changes)
 
-    def midway(self) -> tuple[Sequence[HistoryTrial], JsonDict | None]:
-        """A history with running and bad trials, and the state that goes with it."""
-        suite = type(self)
-        if suite not in _MIDWAYS:
-            play = Play(self.rebuilt, parallel=3, seed=3)
-            play.run(self.trials)
-            _MIDWAYS[suite] = tuple(play.history), play.state
-        return _MIDWAYS[suite]
+    def rebuilt(self, problem: SearchProblem) -> Ask:
+        """A new object for each ask, as after a crash between any two."""
+        return lambda history, k, first, state: self.create(problem).ask(history, k, first, state)
 
-    # ------------------------------------------------------------------------------------------------- check
+    def played(self, space: SearchSpace, trials: int = 12, parallel: int = 3, **changes: Any) -> Play:
+        return Play(self.rebuilt(self.problem(space, **changes))).run(trials, parallel, chance(1))
 
-    def test_it_says_who_it_is(self) -> None:
-        assert isinstance(self.algorithm.name, str)
-        assert self.algorithm.on_edit in ("continue", "restart", "refuse")
-        assert isinstance(self.algorithm.reads_history, bool)
+    # ------------------------------------------------------------------------------------------- answers
 
-    def test_a_sound_problem_has_no_problems(self) -> None:
-        assert list(self.algorithm.check(self.problem())) == []
+    def test_it_says_what_the_registry_must_know(self) -> None:
+        algorithm = type(self.create(self.problem(next(iter(self.spaces.values())))))
+        assert isinstance(algorithm.name, str)
+        assert algorithm.name
+        assert algorithm.on_edit in ("continue", "restart", "refuse")
+        assert isinstance(algorithm.reads_history, bool)
 
-    def test_an_unknown_setting_is_refused_where_it_stands(self) -> None:
-        settings = {**self.settings, "no_such_setting": "1"}
-        (problem,) = self.algorithm.check(self.problem(settings=settings))
-        assert problem.path.startswith(f"spec.algorithm.algorithmSettings[{len(self.settings)}]")
-        assert "no_such_setting" in problem.message
+    def test_the_same_question_has_the_same_answer(self, space: SearchSpace) -> None:
+        play = self.played(space)
+        problem = self.problem(space)
+        before = pickle.dumps((problem, play.trials, play.state))
+        one = self.create(problem)
+        asked = [one.ask(tuple(play.trials), 2, len(play.trials), play.state) for _ in range(2)]
+        asked.append(self.create(problem).ask(tuple(play.trials), 2, len(play.trials), play.state))
+        assert asked[0] == asked[1] == asked[2]
+        assert pickle.dumps((problem, play.trials, play.state)) == before, "an ask changed what it was given"
 
-    # --------------------------------------------------------------------------------------------- assignments
-
-    @pytest.mark.parametrize("parallel", [1, 5])
-    def test_every_value_is_plain_in_range_and_on_its_grid(self, parallel: int) -> None:
-        for parameters in Play(self.rebuilt, parallel=parallel).run(self.trials):
-            assert list(parameters) == list(self.space.names())
-            wrong = {p.name: parameters[p.name] for p in self.space if outside(p, parameters[p.name])}
-            assert wrong == {}
-
-    @pytest.mark.parametrize("k", [1, 2, 7])
-    def test_it_gives_at_most_what_was_asked_and_says_why_when_it_gives_nothing(self, k: int) -> None:
-        history, state = self.midway()
-        for answer in (self.make().ask([], k, 0, None), self.make().ask(history, k, len(history), state)):
-            assert len(answer.assignments) <= k
-            assert answer.assignments or answer.wait or answer.exhausted
-
-    def test_all_it_gives_is_plain_json(self) -> None:
-        history, state = self.midway()
-        answer = self.make().ask(history, 2, len(history), state)
-        for given in answer.assignments:
-            assert all(type(value) in (int, float, str) for value in given.parameters.values())
-            for part in (given.parameters, given.labels, given.meta):
-                assert as_json(part) == part
-        assert as_json(answer.state) == answer.state
-
-    def test_a_space_of_constants_has_one_point(self) -> None:
-        constants = SearchSpace(tuple(p for p in SPACE if p.name.startswith("constant")))
-        answer = self.make(space=constants).ask([], 1, 0, None)
-        assert [dict(given.parameters) for given in answer.assignments] == [
-            {"constant": 0.3, "constant int": 4, "constant list": "only"}
-        ]
-
-    # ------------------------------------------------------------------------------------------------- history
-
-    def test_trials_may_have_ended_in_any_way_or_not_at_all(self) -> None:
-        history, state = self.midway()
-        ends = [*BAD_ENDS, (TrialState.SUCCEEDED, 1e300), (TrialState.SUCCEEDED, -1e300), (TrialState.SUCCEEDED, None)]
-        for odd, value in [*ends, (TrialState.RUNNING, None), (TrialState.CREATED, None)]:
-            all_alike = [replace(trial, state=odd, value=value) for trial in history]
-            every_second = [
-                alike if alike.number % 2 else trial for alike, trial in zip(all_alike, history, strict=True)
-            ]
-            for told in (all_alike, every_second):
-                answer = self.make().ask(told, 2, len(told), state)
-                assert answer.assignments or answer.wait or answer.exhausted
-
-    def test_only_numbers_order_the_history(self) -> None:
-        history, state = self.midway()
-        shuffled = random.Random(1).sample(history, len(history))  # noqa: S311
-        assert self.make().ask(shuffled, 2, len(history), state) == self.make().ask(history, 2, len(history), state)
-
-    # --------------------------------------------------------------------------------------------- determinism
-
-    def test_the_same_question_has_the_same_answer(self) -> None:
-        history, state = self.midway()
-        one = self.make()
-        answers = [asked.ask(history, 3, len(history), state) for asked in (one, one, self.make())]
-        assert answers[0] == answers[1] == answers[2]
-
-    def test_a_new_process_with_another_hash_seed_gives_the_same_answer(self) -> None:
-        history, state = self.midway()
-        here = self.make().ask(history, 2, len(history), state)
-        question = (self.algorithm, self.problem(), history, 2, len(history), state)
-        environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        there = subprocess.run(
-            [sys.executable, "-m", "evertune.testing.algorithms"],
-            input=base64.b64encode(pickle.dumps(question)),
-            capture_output=True,
-            env=environment,
-            check=True,
+    def test_another_process_gives_the_same_answer(self) -> None:
+        space = next(iter(self.spaces.values()))
+        play = self.played(space)
+        algorithm = self.create(self.problem(space))
+        here = algorithm.ask(tuple(play.trials), 2, len(play.trials), play.state)
+        question = (type(algorithm), self.problem(space), tuple(play.trials), 2, len(play.trials), play.state)
+        program = (
+            "import pickle, sys; kind, problem, *question = pickle.load(sys.stdin.buffer);"
+            "answer = kind(problem).ask(*question); sys.stdout.flush(); sys.stdout.buffer.write(pickle.dumps(answer))"
         )
-        assert pickle.loads(base64.b64decode(there.stdout)) == here  # noqa: S301
+        for hash_seed in ("1", "4242"):
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": hash_seed}
+            there = subprocess.run(
+                [sys.executable, "-c", program],
+                input=pickle.dumps(question),
+                stdout=subprocess.PIPE,
+                env=environment,
+                check=True,
+                timeout=60,
+            )
+            assert pickle.loads(there.stdout) == here  # noqa: S301 - written three lines above
 
-    @pytest.mark.parametrize("parallel", [1, 4])
-    def test_a_session_changes_nothing_but_the_time_it_takes(self, parallel: int) -> None:
-        rebuilt = Play(self.rebuilt, parallel=parallel, seed=5)
-        kept = Play(Incremental(self.make()), parallel=parallel, seed=5)
-        assert kept.run(self.trials) == rebuilt.run(self.trials)
-        assert kept.answers == rebuilt.answers
+    def test_values_are_plain_in_range_and_on_their_grid(self, space: SearchSpace) -> None:
+        for parallel in (1, 5):
+            play = self.played(space, trials=self.trials, parallel=parallel)
+            for parameters in (assignment.parameters for answer in play.answers for assignment in answer.assignments):
+                assert set(parameters) == set(space.names())
+                wrong = {
+                    parameter.name: value
+                    for parameter in space
+                    if not allows(parameter, value := parameters[parameter.name])
+                }
+                assert not wrong
 
-    def test_a_session_may_begin_and_be_asked_again_anywhere(self) -> None:
-        history, state = self.midway()
-        session = Incremental(self.make())
-        answers = [session(history, k, len(history), state) for k in (2, 1, 2)]  # none of them was committed
-        assert answers[0] == answers[2] == self.rebuilt(history, 2, len(history), state)
+    def test_it_never_gives_more_than_was_asked(self, space: SearchSpace) -> None:
+        play = Play(self.rebuilt(self.problem(space)))
+        for k in (1, 2, 7, 1, 11):
+            answer = play.suggest(k)
+            assert len(answer.assignments) <= k
+            assert answer.assignments or answer.wait or answer.exhausted, "no assignment, and no word why"
+
+    def test_trials_may_end_in_any_way(self, space: SearchSpace) -> None:
+        for direction in ObjectiveType:
+            problem = self.problem(space, direction=direction)
+            play = Play(self.rebuilt(problem))
+            for ending in ENDINGS:
+                if play.suggest(2).assignments:
+                    play.tell(play.running()[-1], *ending)
+            assert play.trials
+
+    def test_failures_alone_do_not_end_the_search(self, space: SearchSpace) -> None:
+        play = Play(self.rebuilt(self.problem(space)))
+        for _ in range(self.trials):
+            if play.suggest(1).assignments:
+                play.tell(len(play.trials) - 1, TrialState.FAILED, None)
+        assert play.answers[-1].assignments or play.answers[-1].exhausted
+
+    def test_state_labels_and_meta_are_json(self, space: SearchSpace) -> None:
+        for answer in self.played(space).answers:
+            assert through_json(answer.state) == answer.state
+            for assignment in answer.assignments:
+                assert through_json(dict(assignment.meta)) == assignment.meta
+                assert through_json(dict(assignment.parameters)) == assignment.parameters
+                assert all(type(text) is str for pair in assignment.labels.items() for text in pair)
+
+    def test_an_algorithm_that_reads_no_history_needs_none(self, space: SearchSpace) -> None:
+        problem = self.problem(space)
+        if self.create(problem).reads_history:
+            pytest.skip("it reads the history")
+        play = self.played(space)
+        for answer, first in zip(play.answers, _firsts(play.answers), strict=True):
+            k = len(answer.assignments) or 1
+            assert self.create(problem).ask((), k, first, None).assignments == answer.assignments
+
+    # ------------------------------------------------------------------------------------------ settings
+
+    def test_its_own_settings_are_accepted(self, space: SearchSpace) -> None:
+        problem = self.problem(space)
+        assert list(type(self.create(problem)).check(problem)) == []
+
+    def test_an_unknown_setting_is_refused_by_its_place(self) -> None:
+        space = next(iter(self.spaces.values()))
+        algorithm = type(self.create(self.problem(space)))
+        settings = {**self.settings, "no_such_setting": "1"}
+        found = algorithm.check(self.problem(space, settings=settings))
+        path = f"spec.algorithm.algorithmSettings[{len(self.settings)}].name"
+        assert [problem.path for problem in found] == [path]
+        assert "no_such_setting" in found[0].message
+
+    # ------------------------------------------------------------------------------------------ sessions
+
+    def test_a_kept_session_answers_as_a_rebuilt_one(self, space: SearchSpace) -> None:
+        problem = self.problem(space)
+        algorithm = self.create(problem)
+        make_session = getattr(algorithm, "session", None)
+        if make_session is None:
+            pytest.skip("it has no sessions")
+        session = make_session()
+        seen: list[HistoryTrial] = []
+
+        def kept(history: Sequence[HistoryTrial], k: int, first: int, state: JsonDict | None) -> Answer:
+            changed = [trial for trial in history if trial.number >= len(seen) or trial != seen[trial.number]]
+            session.update(changed)
+            seen[:] = history
+            answer: Answer = session.ask(k, first, state)
+            return answer
+
+        one = Play(kept).run(self.trials, 4, chance(3))
+        other = Play(self.rebuilt(problem)).run(self.trials, 4, chance(3))
+        assert one.parameters == other.parameters
+        assert one.answers == other.answers
 
 
-def _answer_one_question() -> None:
-    """For the test that asks in a new process: a pickled question on standard input, its answer on standard output."""
-    algorithm, problem, *question = pickle.loads(base64.b64decode(sys.stdin.buffer.read()))  # noqa: S301
-    sys.stdout.write(base64.b64encode(pickle.dumps(algorithm(problem).ask(*question))).decode("ascii"))
-
-
-if __name__ == "__main__":
-    _answer_one_question()
+def _firsts(answers: Sequence[Answer]) -> list[int]:
+    firsts = [0]
+    for answer in answers:
+        firsts.append(firsts[-1] + len(answer.assignments))
+    return firsts[:-1]

@@ -1,4 +1,4 @@
-"""Every built-in algorithm keeps the contract of `evertune.testing.algorithms`."""
+"""The algorithm contract for each built-in one, over every type, distribution and step."""
 
 from __future__ import annotations
 
@@ -6,39 +6,51 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from algorithms.grid import Grid
-from algorithms.multivariate_tpe import MultivariateTpe
-from algorithms.random_search import RandomSearch
-from algorithms.tpe import Tpe
-from evertune.domain.space import ParameterType, SearchSpace
-from evertune.testing.algorithms import SPACE, AlgorithmContract
-
-STEPPED = SearchSpace(tuple(p for p in SPACE if p.type is not ParameterType.DOUBLE or p.step or p.low == p.high))
+from algorithms.hyperopt_search import Random, Tpe
+from algorithms.optuna_search import MultivariateTpe
+from evertune.domain.space import SearchProblem, SearchSpace
+from evertune.protocols import Algorithm
+from evertune.testing.algorithms import ALL_CONSTANT, LISTS, STEPPED, AlgorithmContract
 
 
 class TestRandom(AlgorithmContract):
-    algorithm = RandomSearch
-    settings: ClassVar[Mapping[str, str]] = {"random_state": "11"}
+    settings: ClassVar[Mapping[str, str]] = {"random_state": "3"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Random(problem)
 
 
 class TestTpe(AlgorithmContract):
-    algorithm = Tpe
     settings: ClassVar[Mapping[str, str]] = {
         "gamma": "0.3",
-        "prior_weight": "1.5",
+        "n_startup_jobs": "6",
         "n_EI_candidates": "12",
-        "n_startup_jobs": "10",
+        "prior_weight": "0.9",
     }
+    trials = 16
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Tpe(problem)
 
 
 class TestMultivariateTpe(AlgorithmContract):
-    algorithm = MultivariateTpe
-    settings: ClassVar[Mapping[str, str]] = {"n_startup_trials": "8", "n_ei_candidates": "12", "random_state": "11"}
+    settings: ClassVar[Mapping[str, str]] = {"n_startup_trials": "6", "n_ei_candidates": "12"}
+    trials = 20
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return MultivariateTpe(problem)
 
 
 class TestGrid(AlgorithmContract):
-    algorithm = Grid
-    space = STEPPED
+    spaces: ClassVar[Mapping[str, SearchSpace]] = {
+        "stepped": STEPPED,
+        "lists": SearchSpace(LISTS),
+        "all-constant": ALL_CONSTANT,
+    }
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Grid(problem)
 
 
-class TestShuffledGrid(TestGrid):
-    settings: ClassVar[Mapping[str, str]] = {"random_state": "11"}
+class TestGridInRandomOrder(TestGrid):
+    settings: ClassVar[Mapping[str, str]] = {"random_state": "7"}

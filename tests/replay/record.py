@@ -6,6 +6,7 @@ Run it when a release changes the workflow; commit the new files beside the old 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -94,8 +95,17 @@ async def _dump(house: House, workflow_id: str, stem: str) -> None:
     runs.sort(key=lambda execution: execution.start_time)
     for index, execution in enumerate(runs[:3]):
         history = await house.temporal.get_workflow_handle(workflow_id, run_id=execution.run_id).fetch_history()
-        (HISTORIES / f"{stem}-run{index}.json").write_text(history.to_json())
+        (HISTORIES / f"{stem}-run{index}.json").write_text(
+            json.dumps(_without_traces(history.to_json_dict()), indent=1)
+        )
         sys.stdout.write(f"{stem}-run{index}: {len(history.events)} events\n")
+
+
+def _without_traces(history: Any) -> Any:
+    """Stack traces name the recorder's machine and mean nothing to a replay."""
+    if isinstance(history, dict):
+        return {key: "" if key == "stackTrace" else _without_traces(value) for key, value in history.items()}
+    return [_without_traces(entry) for entry in history] if isinstance(history, list) else history
 
 
 if __name__ == "__main__":

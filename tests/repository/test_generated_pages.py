@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from docs import generate
+from evertune import errors
+from evertune.cli.verbs import VERBS
 from evertune.settings import Settings
+from tests.repository.checkout import ROOT
 
 PAGES = generate.pages()
 
@@ -26,3 +30,16 @@ def test_every_setting_has_its_row() -> None:
     ).environment()
 
     assert [name for name in variables if f"`{name}`" not in page] == []
+
+
+def test_every_verb_has_its_heading() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+
+    assert [name for name in VERBS if f"\n### evertune {name}\n" not in page] == []
+
+
+def test_the_exit_codes_on_the_page_are_those_of_the_errors() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    codes = {error.exit_code for error in vars(errors).values() if hasattr(error, "exit_code")}
+
+    assert codes - {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == set()

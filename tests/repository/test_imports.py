@@ -1,7 +1,7 @@
 """`import evertune` and `evertune --help` are cheap: they pull in none of the heavy libraries, and take little time.
 
 Times are ratios to `python -c pass` on the same machine, each the minimum of several runs, so that a busy machine
-does not fail them: on an idle one, where that takes 15 to 20 ms, they stand for 60 ms and 250 ms.
+does not fail them. The bounds of 60 ms and 250 ms on an idle machine are measured by `make bench`; these are tighter.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def test_no_database_cluster_plotting_or_numeric_library_is_imported(arguments: 
     assert sorted(name for name in modules if name.split(".")[0] in HEAVY) == []
 
 
-@pytest.mark.parametrize(("arguments", "times"), [(IMPORT, 3.0), (HELP, 14.0)], ids=["import", "help"])
+@pytest.mark.parametrize(("arguments", "times"), [(IMPORT, 2.0), (HELP, 7.0)], ids=["import", "help"])
 def test_it_takes_no_more_than_a_few_times_an_empty_python(arguments: list[str], times: float) -> None:
     empty = fastest("-c", "pass", runs=7)
 

@@ -37,6 +37,14 @@ def test_a_killed_worker_is_started_again_and_the_server_stays(stack: Stack) -> 
     assert "signal SIGKILL" in [service.last_exit for service in status(stack.settings).services]
 
 
+def test_a_worker_that_is_killed_again_and_again_is_not_taken_for_one_that_cannot_start(stack: Stack) -> None:
+    for kills in range(1, 6):
+        kill(stack.up().worker_pid)
+        started = time.monotonic()
+        until(lambda: stack.starts() > kills and status(stack.settings).up)  # noqa: B023 - called before the next turn
+        assert time.monotonic() - started < 3
+
+
 def test_a_killed_server_is_started_again_at_the_same_address_and_the_worker_stays(stack: Stack) -> None:
     before = stack.up()
     started = time.monotonic()
@@ -66,6 +74,7 @@ def test_when_the_parent_dies_its_children_go_on_and_the_next_up_adopts_them(sta
     until(lambda: len(stack.processes()) == 4)  # parent, Temporal, worker and its sleep
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("dead", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
 def test_after_any_kill_the_next_up_restores_one_whole_stack(stack: Stack, dead: tuple[int, ...]) -> None:
     before = stack.up()
@@ -97,6 +106,7 @@ def test_when_the_server_must_move_the_worker_follows(stack: Stack) -> None:
     assert not (stack.home / "trials.stopped").exists()
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("delay_s", [0.05, 0.12, 0.2, 0.35])
 def test_kills_while_the_stack_starts_leave_nothing_behind_that_is_not_on_record(stack: Stack, delay_s: float) -> None:
     """`up` and the parent die at some moment of the start; whatever they had begun, there is one of each afterwards."""

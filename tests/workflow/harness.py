@@ -35,11 +35,12 @@ def manifest(name: str, command: str = "echo objective=$X", **spec: Any) -> dict
         "metadata": {"name": name},
         "spec": {
             "objective": {"type": "maximize", "objectiveMetricName": "objective"},
-            "algorithm": {"algorithmName": "random", "algorithmSettings": [{"name": "random_state", "value": "1"}]},
+            # grid is asked in the worker itself: no process to start for each test's home.
+            "algorithm": {"algorithmName": "grid", "algorithmSettings": [{"name": "random_state", "value": "1"}]},
             "parallelTrialCount": 2,
             "maxTrialCount": 4,
             "parameters": [
-                {"name": "x", "parameterType": "double", "feasibleSpace": {"min": "0", "max": "1"}},
+                {"name": "x", "parameterType": "double", "feasibleSpace": {"min": "0", "max": "1", "step": "0.001"}},
             ],
             "trialTemplate": {
                 "primaryContainerName": "trial",

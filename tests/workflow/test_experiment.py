@@ -154,7 +154,7 @@ async def test_stop_lets_running_trials_finish_and_cancel_does_not(house: House)
 async def test_one_trial_can_be_stopped_and_another_takes_its_place(house: House) -> None:
     command = '[ "$EVERTUNE_TRIAL_NUMBER" != 0 ] || exec sleep 60; echo objective=1'
     handle = await house.submit(manifest("stop-one", command, maxTrialCount=3))
-    await until(lambda: house.store.trial(handle.uid, 0).state is TrialState.RUNNING)
+    await until(lambda: any(trial.number == 0 for trial in house.store.trials(handle.uid, states={TrialState.RUNNING})))
     with pytest.raises(errors.ConflictError, match="trial 9 is not running"):
         await handle.stop_trial(9)
     await handle.stop_trial(0, reason="too slow")

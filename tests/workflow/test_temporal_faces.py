@@ -101,7 +101,8 @@ async def test_all_problems_of_a_manifest_reach_the_failure(house: House, binary
 
 async def test_temporals_cancel_is_our_cancel(house: House, binary: str) -> None:
     handle = await house.submit(manifest("ui-cancel", "echo objective=0.4; sleep 60"))
-    await until(lambda: len(house.store.points(handle.uid, 0)) + len(house.store.points(handle.uid, 1)) == 2)
+    await until(lambda: house.store.counts(handle.uid).running == 2)
+    await until(lambda: all(house.store.points(handle.uid, number) for number in (0, 1)))
     await house.temporal_cli(binary, "workflow", "cancel", "-w", handle.workflow_id)
     record = await house.ended(handle)
     assert record.state is ExperimentState.CANCELLED

@@ -26,6 +26,7 @@ from evertune.errors import LaunchError
 from evertune.protocols import JsonDict, Launch
 
 GPU = "nvidia.com/gpu"
+_INTERPRETER = re.compile(r"python[\d.]*|pypy[\d.]*|(ba|da|k|z)?sh|perl|ruby|node|Rscript|julia")
 SHELLS = {"sh", "bash", "/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash"}
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\)|.)", re.DOTALL)
@@ -86,6 +87,7 @@ def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str]) ->
     if root:
         argv = _from_image(argv, root)
     check_program(argv[0], environment.get("PATH", os.defpath), cwd)
+    check_script(argv, cwd, _image_hint(image, missing))
     return Command(
         argv=tuple(argv),
         environment=environment,
@@ -155,6 +157,16 @@ def check_program(program: str, path: str, cwd: str) -> None:
         raise LaunchError(f"command {program} is not on PATH", f"did you mean ./{program}?")
     near = _near(program, {name for folder in folders for name in _names(folder)}) if program else None
     raise LaunchError(f"command {program!r} is not on PATH", near)
+
+
+def check_script(argv: list[str], cwd: str, hint: str = "") -> None:
+    """Refuse `python no/such.py`: every trial would fail alike, and only the interpreter would say why."""
+    if len(argv) < 2 or not _INTERPRETER.fullmatch(Path(argv[0]).name) or argv[1].startswith("-"):
+        return
+    script = Path(cwd, argv[1])
+    if not _is(Path.exists, script):
+        near = _near(script.name, _names(script.parent))
+        raise LaunchError(f"script {argv[1]} does not exist in {cwd}", near or hint or None)
 
 
 def _check_executable(file: Path, program: str) -> None:

@@ -102,7 +102,10 @@ class LocalRunner:
                 unmark_live(self._root, ref)
                 return end
             if not attempt.locked():
-                await asyncio.to_thread(attempt.seal)
+                try:
+                    await asyncio.to_thread(attempt.seal)
+                except OSError as error:
+                    raise _unusable(attempt.directory, error) from error
                 continue
             supervisor = attempt.supervisor()
             if supervisor is not None and supervisor.alive() and await self._watch.ended(supervisor.pid):

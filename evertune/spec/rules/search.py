@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import SearchProblem, SearchSpace
-from evertune.spec.convert import seed_of, settings_of, to_parameter
+from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
+from evertune.spec.catalog import not_run
+from evertune.spec.convert import nas_of, seed_of, settings_of, to_parameter
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
 
 if TYPE_CHECKING:
     from evertune.spec.catalog import Catalog
 
-# Katib's own names: right in a file, but not every version of evertune runs all of them.
-KATIB_ALGORITHMS = (
-    "random", "grid", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes", "sobol", "hyperband", "pbt", "enas",
-    "darts",
-)  # fmt: skip
 KATIB_EARLY_STOPPING = {"medianstop": {"min_trials_required": 1, "start_step": 1}}  # setting -> smallest value
 
 
@@ -38,11 +34,10 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
         return
     names = catalog.names()
     if name not in names:
-        known = name in KATIB_ALGORITHMS
-        message = f"{quote(name)} is not {'available in this version' if known else 'an algorithm'}"
-        hint = f"known: {' '.join(names)}" if known else suggestion(name, names, "known")
-        findings.error(path, "Invalid", message, hint)
+        findings.error(path, "Invalid", f"{quote(name)} is not an algorithm", suggestion(name, names, "known"))
         return
+    if message := not_run(name, catalog):
+        findings.warn(path, message, type_="Forbidden")
     if findings.full:
         return
     complete, problem = _problem(experiment, findings)
@@ -56,24 +51,30 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
 def _problem(experiment: Experiment, findings: Findings) -> tuple[bool, SearchProblem | None]:
     """The problem as far as it is sound, and whether that is all of it."""
     spec = experiment.spec or ExperimentSpec()
-    parameters = []
+    parameters: dict[str, Parameter] = {}
+    complete = True
     for index, parameter in enumerate(spec.parameters or ()):
+        name = parameter.name or ""
         if not findings.has_errors_below(f"spec.parameters[{index}]"):
-            parameters.append(to_parameter(parameter))
-    names = {parameter.name for parameter in parameters}
+            parameters[name] = to_parameter(parameter)
+            continue
+        complete = False
+        if name:  # settings may name a parameter, whatever else is wrong with it
+            parameters.setdefault(name, Parameter(name=name, type=ParameterType.CATEGORICAL, values=("",)))
     direction = (spec.objective and spec.objective.type) or ""
-    if direction not in ("minimize", "maximize") or len(names) < len(parameters):
+    if direction not in ("minimize", "maximize"):
         return False, None
     most, parallel = spec.max_trial_count, spec.parallel_trial_count or 1
     problem = SearchProblem(
-        space=SearchSpace(tuple(parameters)),
+        space=SearchSpace(tuple(parameters.values())),
         direction=ObjectiveType(direction),
         seed=seed_of(experiment) or 0,
         settings=settings_of(experiment),
         max_trials=most if most is None or most > 0 else None,
         parallel=max(1, parallel),
+        nas=nas_of(experiment),
     )
-    return len(parameters) == len(spec.parameters or ()), problem
+    return complete, problem
 
 
 def _check_setting_names(settings: list[AlgorithmSetting], path: str, findings: Findings) -> None:

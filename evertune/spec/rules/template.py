@@ -11,7 +11,7 @@ from typing import Any
 from evertune.spec.defaults import TRAINING_KINDS
 from evertune.spec.document import child_path
 from evertune.spec.findings import MAX_PROBLEMS, Findings, did_you_mean, quote, suggestion
-from evertune.spec.model import Experiment, ExperimentSpec, JsonDict, TrialParameter, TrialTemplate
+from evertune.spec.model import ConfigMapSource, Experiment, ExperimentSpec, JsonDict, TrialParameter, TrialTemplate
 from evertune.spec.rules.job import job_misfits
 from evertune.spec.template import PLACEHOLDER, Templates, metadata_key, parse_template, placeholder, template_text
 
@@ -66,15 +66,23 @@ def _source_text(template: TrialTemplate, findings: Findings, templates: Templat
             message = "configMapName, configMapNamespace and templatePath must be given"
             findings.error(f"{PATH}.configMap", "Required", message)
             return None
-        place = f"{source.config_map_namespace}/{source.config_map_name}, key {source.template_path}"
-        if templates is None:
-            findings.warn(PATH, f"the template in ConfigMap {place} was not looked at", at=f"{PATH}.configMap")
-            return None
         text = template_text(template, templates)
         if text is None:
-            findings.error(PATH, "Invalid", f"there is no ConfigMap {place}", at=f"{PATH}.configMap")
+            _template_missing(source, templates or {}, findings)
         return text
     return template_text(template)
+
+
+def _template_missing(source: ConfigMapSource, templates: Templates, findings: Findings) -> None:
+    place = f"{source.config_map_namespace}/{source.config_map_name}"
+    keys = [key for namespace, name, key in templates if place == f"{namespace}/{name}"]
+    if keys:
+        message = f"the ConfigMap {place} has no key {quote(source.template_path)}"
+        hint = suggestion(source.template_path or "", keys, "keys")
+    else:
+        message = f"the template cannot be read: there is no ConfigMap {place} beside the experiment"
+        hint = "put the ConfigMap as another document into the same file; or write the template under trialSpec"
+    findings.error(PATH, "Invalid", message, hint, at=f"{PATH}.configMap")
 
 
 def _check_trial_parameters(

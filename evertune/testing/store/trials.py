@@ -221,3 +221,29 @@ class TrialContract:
         while page := store.trials(uid, sort="best", limit=2, after=paged[-1] if paged else None):
             paged += [trial.number for trial in page]
         assert paged == whole
+
+    def test_a_watcher_reads_the_trials_that_ended_behind_a_place_in_the_told_order(self, store: Store) -> None:
+        uid = with_trials(store, 4)
+        for number in (2, 0, 3):
+            finish(store, uid, number, 0.5)
+        assert [trial.number for trial in store.told_trials(uid)] == [2, 0, 3]
+        assert [trial.number for trial in store.told_trials(uid, after=1)] == [0, 3]
+        assert [trial.number for trial in store.told_trials(uid, after=1, limit=1)] == [0]
+        assert store.told_trials(uid, after=3) == []
+        with pytest.raises(NotFoundError):
+            store.told_trials("0" * 32)
+
+    def test_progress_is_the_count_and_the_last_value_of_the_running_attempt(self, store: Store) -> None:
+        uid = with_trials(store, 4)
+        for number in (0, 1, 2):
+            store.open_attempt(uid, number, 0, home_id="home-1", at=NOW)
+        store.add_points(
+            uid, 0, 0, [Point("accuracy", "0.5", 20), Point("accuracy", "0.25", 10), Point("loss", "1", 30)]
+        )
+        store.add_points(uid, 1, 0, [Point("accuracy", "0.7", 1), Point("accuracy", "0.8", 2)])
+        lose(store, uid, 1, 0)
+        store.open_attempt(uid, 1, 1, home_id="home-1", at=NOW)
+        store.add_points(uid, 1, 1, [Point("accuracy", "0.9", 1)])
+        finish(store, uid, 2, 0.5)
+        assert store.progress(uid, "accuracy") == {0: (2, "0.5"), 1: (1, "0.9")}
+        assert store.progress(uid, "absent") == {}

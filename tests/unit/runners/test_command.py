@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from activities.runners.local.command import expand, limitations, prepare
+from activities.runners.local.command import check_script, expand, limitations, prepare
 from evertune.errors import LaunchError
 from evertune.protocols import Launch
 from tests.unit.runners.world import launch
@@ -89,7 +89,7 @@ def test_optional_references_are_left_out_as_in_kubernetes() -> None:
     ],
 )
 def test_only_quotes_around_an_options_value_are_taken_off(written: str, executed: str) -> None:
-    assert argv(launch("python3", "run.py", written)) == ["python3", "run.py", executed]
+    assert argv(launch("echo", "run.py", written)) == ["echo", "run.py", executed]
 
 
 def test_behind_an_explicit_shell_nothing_is_changed() -> None:
@@ -182,7 +182,9 @@ def test_an_image_is_found_with_or_without_its_tag(image: str, tmp_path: Path) -
 
 def test_a_script_of_an_image_without_directory_explains_its_failure() -> None:
     of = launch("python3", "/opt/mnist/mnist.py", image="mnist:1")
-    assert prepare(of, of.manifest, {}).hint == (
+    with pytest.raises(LaunchError, match=r"/opt/mnist/mnist.py does not exist") as caught:
+        prepare(of, of.manifest, {})
+    assert caught.value.hint == (
         "/opt/mnist/mnist.py is not on this machine: images are not pulled, give --image-root mnist:1=DIR"
     )
 
@@ -203,3 +205,23 @@ def test_what_is_left_out_is_said() -> None:
         "persistentVolumeClaim data is not mounted, /data is this machine's",
     ]
     assert limitations(launch("echo").manifest, "main") == []
+
+
+def test_a_script_that_is_not_there_is_refused_before_the_start_with_its_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    with pytest.raises(LaunchError, match=r"script trian.py does not exist") as caught:
+        check_script(["python3.11", "trian.py", "--lr=1"], str(tmp_path))
+    assert caught.value.hint == "did you mean train.py?"
+
+
+@pytest.mark.parametrize(
+    "argv", [["python", "-c", "x"], ["python", "-m", "no.such"], ["./tool", "no.such"], ["python"]]
+)
+def test_only_the_script_of_an_interpreter_is_looked_for(argv: list[str], tmp_path: Path) -> None:
+    check_script(argv, str(tmp_path))
+    check_script(["python", "train.py"], str(_with(tmp_path, "train.py")))
+
+
+def _with(folder: Path, name: str) -> Path:
+    (folder / name).touch()
+    return folder

@@ -106,7 +106,7 @@ async def test_little_of_the_workers_environment_is_inherited(tmp_path: Path) ->
     runner.close()
     del worker["PYTHONPATH"], worker["AWS_SECRET_ACCESS_KEY"]
     worker["PATH"] = "/usr/bin:/bin"
-    assert {name: value for name, value in environment.items() if name != "LC_CTYPE"} == worker | {
+    assert {name: value for name, value in environment.items() if name not in ("LC_CTYPE", "SHLVL", "_")} == worker | {
         "PWD": "/",
         "VIRTUAL_ENV": "/venv",
         "PYTHONUNBUFFERED": "1",
@@ -159,10 +159,9 @@ async def test_the_exception_of_a_traceback_is_the_reason(runner: LocalRunner) -
     assert end.failure is FailureClass.PROGRAM
 
 
-async def test_a_missing_script_is_the_programs_own_exit(runner: LocalRunner) -> None:
-    end = await run(runner, launch(sys.executable, "no/such.py"))
-    assert (end.exit_code, end.failure) == (2, FailureClass.PROGRAM)
-    assert "no/such.py" in end.reason
+async def test_a_missing_script_is_refused_before_the_start(runner: LocalRunner) -> None:
+    with pytest.raises(LaunchError, match="no/such.py does not exist"):
+        await runner.create(launch(sys.executable, "no/such.py"))
 
 
 async def test_a_command_that_a_shell_does_not_find_is_a_configuration_error(runner: LocalRunner) -> None:

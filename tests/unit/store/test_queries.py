@@ -70,6 +70,7 @@ READS: dict[str, Callable[[Store, str], object]] = {
     ),
     "attempts": lambda store, uid: (store.trial(uid, 0), store.attempts(uid, 0)),
     "leases": lambda store, uid: (store.running_attempts(home_id="home-1"), store.running_attempts(uid)),
+    "what is new": lambda store, uid: (store.told_trials(uid, after=1, limit=2), store.progress(uid, "loss")),
     "points": lambda store, uid: (store.points(uid, 0), store.points(uid, 0, metric="loss", attempt=0)),
 }
 WRITES: dict[str, Callable[[Store, str], object]] = {

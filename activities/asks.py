@@ -1,0 +1,133 @@
+"""Answers asks from the store: history in, assignments out. Runs in the ask process, or in a worker's thread.
+
+Keeps one session per experiment, so that a warm ask reads only what changed since the last one. A kept session is used
+only if the database went on exactly from its last answer; anything else (a retry, another worker's answer, an edit)
+rebuilds it, which gives the same sequence.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from algorithms.base import Session, SessionAlgorithm
+from algorithms.registry import create
+from evertune.domain.records import ExperimentRecord
+from evertune.domain.space import SearchProblem
+from evertune.domain.trial import HistoryTrial
+from evertune.errors import AlgorithmError, EvertuneError
+from evertune.protocols import Algorithm, Answer, JsonDict
+from evertune.store import Store
+
+KEPT_SESSIONS = 8  # experiments; 5,000 trials of five parameters are about 30 MB of library objects
+KEPT_ALGORITHMS = 64
+
+
+@dataclass(frozen=True)
+class AskJob:
+    """One ask: which request, how many, and the history cut it must see."""
+
+    uid: str
+    request_no: int
+    k: int
+    first_number: int
+    cut: int
+    revision: int = 1
+
+
+@dataclass
+class _Kept:
+    session: Session
+    revision: int
+    cut: int = 0  # the last one it has seen
+    known: int = 0  # it has been told of all trials below this number
+    next_number: int = 0  # the one after its last answer
+    request_no: int = -1  # of its last answer
+
+
+class Asks:
+    """One ask at a time, whichever thread it comes from."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sessions: OrderedDict[str, _Kept] = OrderedDict()
+        self._algorithms: OrderedDict[tuple[str, int], Algorithm] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def answer(self, job: AskJob) -> Answer:
+        """Raises AlgorithmError when the algorithm cannot go on, UnavailableError when the database is away."""
+        with self._lock:
+            needs_state = self._algorithm(job).reads_history
+            state = self._store.algorithm_state(job.uid, job.request_no) if needs_state else None
+            return self.answer_from(job, state)
+
+    def answer_from(self, job: AskJob, state: JsonDict | None) -> Answer:
+        """The answer, given the algorithm's state instead of reading it. Not for two threads at once."""
+        algorithm = self._algorithm(job)
+        try:
+            if isinstance(algorithm, SessionAlgorithm):
+                return self._from_session(job, algorithm, state)
+            history: list[HistoryTrial] = []
+            if algorithm.reads_history:
+                history = self._store.history(job.uid, cut=job.cut, first_number=job.first_number)
+            return algorithm.ask(history, job.k, job.first_number, state)
+        except EvertuneError:
+            raise
+        except Exception as error:  # a library's own failure: the experiment ends with its words
+            raise AlgorithmError(f"{algorithm.name} failed: {type(error).__name__}: {error}") from error
+
+    def _from_session(self, job: AskJob, algorithm: SessionAlgorithm, state: JsonDict | None) -> Answer:
+        kept = self._sessions.pop(job.uid, None)  # put back only after success: a failed session is not to be trusted
+        goes_on = (
+            kept is not None
+            and kept.request_no < job.request_no
+            and kept.next_number == job.first_number
+            and kept.cut <= job.cut
+            and kept.revision == job.revision
+        )
+        if kept is None or not goes_on:
+            kept = _Kept(algorithm.session(), job.revision)
+        if algorithm.reads_history:
+            kept.session.update(
+                self._store.history_since(
+                    job.uid, after=kept.cut, from_number=kept.known, cut=job.cut, first_number=job.first_number
+                )
+                if kept.known
+                else self._store.history(job.uid, cut=job.cut, first_number=job.first_number)
+            )
+        answer = kept.session.ask(job.k, job.first_number, state)
+        kept.request_no, kept.cut, kept.known = job.request_no, job.cut, job.first_number
+        kept.next_number = job.first_number + len(answer.assignments)
+        self._sessions[job.uid] = kept
+        if len(self._sessions) > KEPT_SESSIONS:
+            self._sessions.popitem(last=False)
+        return answer
+
+    def _algorithm(self, job: AskJob) -> Algorithm:
+        key = (job.uid, job.revision)
+        if key not in self._algorithms:
+            record = self._store.experiment_by_uid(job.uid)
+            try:
+                self._algorithms[key] = create(record.algorithm, problem_of(record))
+            except EvertuneError:
+                raise
+            except Exception as error:
+                message = f"{record.algorithm} cannot be set up: {type(error).__name__}: {error}"
+                raise AlgorithmError(message) from error
+            if len(self._algorithms) > KEPT_ALGORITHMS:
+                self._algorithms.popitem(last=False)
+        return self._algorithms[key]
+
+
+def problem_of(record: ExperimentRecord) -> SearchProblem:
+    """The search problem as it was admitted: edits of the budget must not change answers, so the manifest's counts."""
+    spec = record.manifest.get("spec", {})
+    return SearchProblem(
+        space=record.space,
+        direction=record.objective.type,
+        seed=record.seed,
+        settings=record.settings,
+        max_trials=spec.get("maxTrialCount"),
+        parallel=spec.get("parallelTrialCount", 3),
+    )

@@ -1,0 +1,204 @@
+"""random and tpe: hyperopt's own search, asked trial by trial and rebuilt anywhere.
+
+Stateless: the seed of trial i is the i-th draw of `default_rng(seed).integers(2**31 - 1)`, which is what
+`fmin(rstate=default_rng(seed))` draws, so a sequential experiment gives fmin's very sequence. Running trials are told
+as running: hyperopt gives them infinite loss, its built-in constant liar, so that parallel asks spread out (Katib
+ignores them and gets identical points).
+
+TPE: Bergstra, Bardenet, Bengio & Kégl 2011, "Algorithms for Hyper-Parameter Optimization", section 4. Departures from
+Katib: parameters are encoded by `algorithms.space`, `n_startup_jobs` is hyperopt's 20 and not the size of the request.
+Pinned here and nowhere else: `Trials._insert_trial_docs`, `_dynamic_trials` and `_trials`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from algorithms.base import SessionAlgorithm, loss_of, setting
+from algorithms.settings import problems_of
+from algorithms.space import Codec, Dimension, Kind, Raw
+from evertune.domain.space import SearchProblem
+from evertune.domain.trial import Assignment, HistoryTrial
+from evertune.errors import Problem
+from evertune.protocols import Answer, JsonDict
+
+_KEPT = "raw"  # in a trial's meta: raw values that its parameters cannot give back exactly
+
+
+class _Hyperopt(SessionAlgorithm):
+    name: ClassVar[str]
+    on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "continue"
+
+    @classmethod
+    def check(cls, problem: SearchProblem) -> Sequence[Problem]:
+        return problems_of(cls.name, problem)
+
+
+class Random(_Hyperopt):
+    name: ClassVar[str] = "random"
+    reads_history: ClassVar[bool] = False
+
+    def search(self) -> RandomSession:
+        return RandomSession(self.problem)
+
+
+class Tpe(_Hyperopt):
+    name: ClassVar[str] = "tpe"
+    reads_history: ClassVar[bool] = True
+
+    def search(self) -> TpeSession:
+        return TpeSession(self.problem)
+
+
+class RandomSession:
+    """The answer depends on seed and trial number alone, so nothing is told and nothing is kept."""
+
+    def __init__(self, problem: SearchProblem) -> None:
+        import hyperopt
+
+        self._codec = Codec.of(problem.space)
+        self._domain = hyperopt.Domain(_no_objective, hyperopt_space(self._codec))
+        self._trials = hyperopt.Trials()
+        self._seeds = _Seeds(problem.seed)
+
+    def update(self, trials: Iterable[HistoryTrial]) -> None:
+        pass
+
+    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
+        from hyperopt import rand
+
+        assignments = []
+        for number in range(first_number, first_number + k):
+            found = rand.suggest([number], self._domain, self._trials, self._seeds[number])
+            assignments.append(Assignment(self._codec.decode(_raw_of(found))))
+        return Answer(assignments=tuple(assignments))
+
+
+class TpeSession:
+    """A `Trials` object that holds one document per trial, updated in place as trials end."""
+
+    def __init__(self, problem: SearchProblem) -> None:
+        import hyperopt
+
+        self._hyperopt = hyperopt
+        self._direction = problem.direction
+        self._codec = Codec.of(problem.space)
+        self._options = tpe_options(problem)
+        self._domain = hyperopt.Domain(_no_objective, hyperopt_space(self._codec))
+        self._trials = hyperopt.Trials()
+        # `refresh` would copy and filter all documents at each ask. Every one of ours is in a valid state: the list
+        # that is filled and the list that is read may be the same.
+        self._trials._trials = self._trials._dynamic_trials
+        self._documents: dict[int, dict[str, Any]] = {}
+        self._seeds = _Seeds(problem.seed)
+
+    def update(self, trials: Iterable[HistoryTrial]) -> None:
+        for trial in trials:
+            if trial.number not in self._documents:
+                self._insert(trial.number, self._codec.encode(trial.parameters, trial.meta.get(_KEPT)))
+            document = self._documents[trial.number]
+            document["result"], document["state"] = self._result(trial)
+
+    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
+        from hyperopt import tpe
+
+        assignments = []
+        for number in range(first_number, first_number + k):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = tpe.suggest([number], self._domain, self._trials, self._seeds[number], **self._options)
+            raw = _raw_of(found)
+            kept = self._codec.keep(raw)
+            assignments.append(Assignment(self._codec.decode(raw), meta={_KEPT: kept} if kept else {}))
+            self._insert(number, raw)  # as running: the next of the batch must see it
+        return Answer(assignments=tuple(assignments))
+
+    def _insert(self, number: int, raw: Mapping[str, Raw]) -> None:
+        misc = {
+            "tid": number,
+            "cmd": self._domain.cmd,
+            "workdir": self._domain.workdir,
+            "idxs": {name: [number] for name in raw},
+            "vals": {name: [value] for name, value in raw.items()},
+        }
+        document = {
+            "tid": number,
+            "spec": None,
+            "result": {"status": "new"},
+            "misc": misc,
+            "state": self._hyperopt.JOB_STATE_RUNNING,
+            "exp_key": None,
+            "owner": None,
+            "version": 0,
+            "book_time": None,
+            "refresh_time": None,
+        }
+        self._documents[number] = document
+        self._trials._insert_trial_docs([document])
+
+    def _result(self, trial: HistoryTrial) -> tuple[dict[str, Any], int]:
+        if not trial.state.terminal:
+            return {"status": "new"}, self._hyperopt.JOB_STATE_RUNNING
+        loss = loss_of(trial, self._direction)
+        if loss is None:
+            return {"status": "fail"}, self._hyperopt.JOB_STATE_DONE
+        return {"status": "ok", "loss": loss}, self._hyperopt.JOB_STATE_DONE
+
+
+def tpe_options(problem: SearchProblem) -> dict[str, Any]:
+    """The arguments of `tpe.suggest`."""
+    settings = problem.settings
+    return {
+        "prior_weight": setting(settings, "prior_weight", 1.0),
+        "n_startup_jobs": int(setting(settings, "n_startup_jobs", 20)),
+        "n_EI_candidates": int(setting(settings, "n_EI_candidates", 24)),
+        "gamma": setting(settings, "gamma", 0.25),
+        "verbose": False,
+    }
+
+
+class _Seeds:
+    """Draw i of `default_rng(seed).integers(2**31 - 1)`, drawn in blocks: the stream does not depend on their size."""
+
+    BLOCK = 4096
+
+    def __init__(self, seed: int) -> None:
+        import numpy as np
+
+        self._generator = np.random.default_rng(seed)
+        self._drawn: list[int] = []
+
+    def __getitem__(self, number: int) -> int:
+        while number >= len(self._drawn):
+            self._drawn += self._generator.integers(2**31 - 1, size=self.BLOCK).tolist()
+        return self._drawn[number]
+
+
+def hyperopt_space(codec: Codec) -> dict[str, Any]:
+    """The encoded space as hyperopt's user writes it."""
+    return {dimension.name: _expression(dimension) for dimension in codec.free}
+
+
+def _expression(dimension: Dimension) -> Any:
+    from hyperopt import hp
+
+    name = dimension.name
+    if dimension.kind is Kind.CHOICE:
+        return hp.choice(name, list(dimension.parameter.values))
+    if dimension.kind is Kind.INDEX:
+        return hp.quniform(name, -0.5, dimension.count - 0.5, 1)
+    if dimension.kind is Kind.LOG:
+        return hp.loguniform(name, math.log(dimension.low), math.log(dimension.high))
+    return hp.uniform(name, dimension.low, dimension.high)
+
+
+def _no_objective(_: Any) -> float:
+    return 0.0
+
+
+def _raw_of(found: Sequence[Any]) -> dict[str, Raw]:
+    """The one suggested document's values, as plain Python numbers."""
+    return {name: values[0].item() for name, values in found[0]["misc"]["vals"].items()}

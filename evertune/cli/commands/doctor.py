@@ -1,0 +1,202 @@
+"""`doctor`: is everything that evertune needs on this machine there? Changes nothing; exit 1 if something is broken."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from evertune.cli.output.numbers import plural
+from evertune.cli.output.text import Line, width_of, wrapped
+from evertune.cli.session import Session, session
+from evertune.errors import EvertuneError
+from evertune.settings import Settings
+
+GOOD, WARNING, BROKEN = "Succeeded", "MetricsUnavailable", "Failed"
+LOW_SPACE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    what: str
+    found: str
+    state: str = GOOD
+    mend: str | None = None
+
+
+def doctor_() -> int:
+    """Check this installation: interpreter, home, Temporal, database, worker, trials."""
+    now = session()
+    checks = list(_checks(now))
+    now.out.lines(lines(now, checks))
+    problems = sum(check.state == BROKEN for check in checks)
+    warnings = sum(check.state == WARNING for check in checks)
+    counts = f"{plural(problems, 'problem')}, {plural(warnings, 'warning')}."
+    now.say("", counts if problems or warnings else "Everything is in order.")
+    now.say("Next: " + ("mend the first ✘" if problems else "evertune run examples/digits.yaml"))
+    return 1 if problems else 0
+
+
+def lines(now: Session, checks: list[Check]) -> list[Line]:
+    column = max(width_of(check.what) for check in checks) + 3
+    indent = column + 2
+    width = now.out.width
+    result: list[Line] = []
+    for check in checks:
+        first, *more = wrapped(check.found, None if width is None else max(width - indent, 30))
+        result.append([now.out.marks.shape(check.state), (f" {check.what:<{column}}{first}", "")])
+        result += [[(" " * indent + line, "")] for line in more]
+        if check.mend:
+            result.append([(" " * indent, ""), (check.mend, "mend" if check.state == BROKEN else "dim")])
+    return result
+
+
+def _checks(now: Session) -> Iterator[Check]:
+    yield _python()
+    try:
+        settings = now.settings
+    except EvertuneError as error:
+        yield Check("Settings", error.message, BROKEN, error.hint)
+        return
+    yield from _guarded("Settings", lambda: [_settings(now)])
+    yield from _guarded("Home", lambda: [_home(settings)])
+    yield from _guarded("Temporal", lambda: _temporal(settings))
+    yield from _guarded("Database", lambda: [_database(now)])
+    yield from _guarded("Algorithms", lambda: [_algorithms()])
+    yield from _guarded("Trials", lambda: [_trials()])
+    yield _gpu()
+
+
+def _guarded(what: str, check: Callable[[], list[Check]]) -> list[Check]:
+    """One broken part must not hide the others."""
+    try:
+        return check()
+    except EvertuneError as error:
+        return [Check(what, error.message, BROKEN, error.hint)]
+    except Exception as error:
+        return [Check(what, f"the check itself failed: {type(error).__name__}: {error}", BROKEN)]
+
+
+def _python() -> Check:
+    from evertune import __version__
+
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Check("Python", f"{version}, evertune {__version__}")
+
+
+def _settings(now: Session) -> Check:
+    """Which variables are in force: a forgotten one explains much."""
+    names = sorted(
+        name for name in now.environ if name.startswith(("EVERTUNE_", "TEMPORAL_")) and now.environ[name].strip()
+    )
+    return Check("Settings", ", ".join(names) if names else "defaults")
+
+
+def _home(settings: Settings) -> Check:
+    home = settings.home
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    words = f"{_short(home)}, {_size(free)} free"
+    if existing != home:
+        usable = os.access(existing, os.W_OK)
+        state = GOOD if usable else BROKEN
+        return Check("Home", f"{words}; made at first use", state, None if usable else f"{existing} is not writable")
+    settings.prepare_home()
+    if free < LOW_SPACE:
+        return Check("Home", words, WARNING, "little space is left: free some, or move EVERTUNE_HOME")
+    return Check("Home", words)
+
+
+def _temporal(settings: Settings) -> list[Check]:
+    from evertune import stack
+    from evertune.stack import temporal
+
+    status = stack.status(settings)
+    address = status.temporal_address
+    kind = "embedded" if status.embedded else "configured"
+    if status.problem:
+        return [Check("Temporal", status.problem, BROKEN, "evertune up")]
+    if address is None:
+        return [
+            Check("Temporal", f"not running; the embedded server is {_short(Path(temporal.binary()))}"),
+            Check("Worker", "not running; run and up start both"),
+        ]
+    began = time.perf_counter()
+    if not stack.status(settings).reachable:
+        mend = "evertune up" if status.embedded else "correct TEMPORAL_ADDRESS, or start that server"
+        return [Check("Temporal", f"{address}, {kind}: nothing accepts connections there", BROKEN, mend)]
+    took = (time.perf_counter() - began) * 1000
+    checks = [Check("Temporal", f"{address}, {kind}, namespace {settings.temporal_namespace}, {took:.0f} ms")]
+    worker = next((service for service in status.services if service.name == "worker"), None)
+    if worker is None or worker.pid is None:
+        why = f"; it ended with {worker.last_exit}" if worker and worker.last_exit else ""
+        checks.append(Check("Worker", f"not running{why}", BROKEN, "evertune up"))
+    elif not worker.ready:
+        checks.append(Check("Worker", f"process {worker.pid} does not poll yet", WARNING, f"its log: {worker.log}"))
+    else:
+        checks.append(Check("Worker", f"process {worker.pid} polls"))
+    return checks
+
+
+def _database(now: Session) -> Check:
+    url = now.settings.shown_database_url
+    if not now.has_database:
+        return Check("Database", f"{url}; made at first use")
+    with now.store() as store:
+        records = store.list_experiments(None)
+    trials = sum(record.counts.created for record in records)
+    return Check("Database", f"{url}, {plural(len(records), 'experiment')}, {plural(trials, 'trial')}")
+
+
+def _algorithms() -> Check:
+    from evertune.app import activate
+
+    activate()
+    from algorithms.registry import get, names, runs
+
+    running = [name for name in names() if runs(name)]
+    broken = []
+    for name in running:
+        try:
+            get(name)
+        except EvertuneError as error:
+            broken.append(error.message)
+    if broken:
+        return Check("Algorithms", "; ".join(broken), BROKEN, "install evertune's dependencies again")
+    return Check("Algorithms", ", ".join(running))
+
+
+def _trials() -> Check:
+    """The few programs that local trials need."""
+    from evertune.app import activate
+
+    activate()
+    from activities.runners.local.runner import Tools
+
+    Tools.find()
+    return Check("Trials", f"local processes, {plural(os.cpu_count() or 1, 'processor')}")
+
+
+def _gpu() -> Check:
+    devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    if devices:
+        return Check("GPU", plural(len(devices), "device"))
+    return Check("GPU", "none found; trials that ask for nvidia.com/gpu run without one", WARNING)
+
+
+def _short(path: Path) -> str:
+    home = Path(os.environ.get("HOME", "/nonexistent"))
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) and path != home else str(path)
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

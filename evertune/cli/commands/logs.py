@@ -1,0 +1,210 @@
+"""`logs`: what trials printed, as they printed it; followed while they run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from evertune.cli import options
+from evertune.cli.output.numbers import plural
+from evertune.cli.output.printer import PipeClosedError
+from evertune.cli.session import Session, session
+from evertune.domain.records import ExperimentRecord, TrialRecord
+from evertune.domain.states import TrialState
+from evertune.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from evertune.store import Store
+
+CHUNK = 1 << 16
+POLL_S = 0.2
+MOST_TRIALS = 64  # printed at once
+
+
+def logs_(
+    name: options.Name,
+    namespace: options.Namespace = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(
+            "-t",
+            "--trial",
+            metavar="TRIAL",
+            help="Number or name of a trial, or best, failed (the last one), running (all).",
+            show_default=False,
+        ),
+    ] = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=0, help="From 0; else the last.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the trials end.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only so many lines.", show_default=False)] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="No trial numbers before the lines of several.")] = False,
+) -> None:
+    """What a trial printed. Without --trial: those that run, else the one that ended last."""
+    now = session()
+    record = now.find(namespace, name)
+    with now.store() as store:
+        trials = _chosen(store, record, trial)
+        if not trials:
+            raise NotFoundError(f"{record.name} has no such trial yet", hint=f"evertune trials {record.name}")
+        sources = [_source(now, record, entry, attempt) for entry in trials[:MOST_TRIALS]]
+        prefixed = len(sources) > 1 and not plain
+        digits = max(len(str(source.trial.number)) for source in sources)
+        for source in sources:
+            _print(source, tail, f"{source.trial.number:>{digits}} | " if prefixed else "", partial=not follow)
+        if follow:
+            _follow(store, record, sources, digits if prefixed else None)
+    _say(now, record, sources, len(trials))
+
+
+@dataclass
+class Source:
+    """One attempt's log and how far it was read."""
+
+    trial: TrialRecord
+    attempt: int
+    path: Path
+    offset: int = 0
+    rest: bytes = b""  # of a line that is not finished
+
+    def read(self) -> bytes:
+        """What is new since the last call."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read(CHUNK)
+        except FileNotFoundError:
+            return b""
+        self.offset += len(data)
+        return data
+
+
+def _chosen(store: Store, record: ExperimentRecord, wanted: str | None) -> list[TrialRecord]:
+    if wanted is None:
+        running = store.trials(record.uid, states=[TrialState.RUNNING])
+        ended = store.told_trials(record.uid, after=max(record.counts.finished - 1, 0), limit=1)
+        return running or ended
+    if wanted == "running":
+        return store.trials(record.uid, states=[TrialState.RUNNING])
+    if wanted == "best":
+        return [record.best] if record.best else []
+    if wanted == "failed":
+        failed = store.trials(record.uid, states=[state for state in TrialState if state.counts_as_failed])
+        return sorted(failed, key=lambda entry: entry.told_seq or 0)[-1:]
+    if wanted.isdigit():
+        return [store.trial(record.uid, int(wanted))]
+    named = [entry for entry in store.trials(record.uid) if entry.name == wanted]
+    if not named:
+        raise NotFoundError(
+            f'{record.name} has no trial "{wanted}"', hint="give a number, a name, best, failed or running"
+        )
+    return named
+
+
+def _source(now: Session, record: ExperimentRecord, trial: TrialRecord, attempt: int | None) -> Source:
+    if not trial.attempts:
+        raise NotFoundError(f"trial {trial.number} of {record.name} was not started yet")
+    if attempt is not None and attempt >= trial.attempts:
+        raise NotFoundError(
+            f"trial {trial.number} has {plural(trial.attempts, 'attempt')}, counted from 0: there is no {attempt}"
+        )
+    number = trial.attempts - 1 if attempt is None else attempt
+    path = now.settings.trials_dir / record.uid / str(trial.number) / str(number) / "log"
+    if record.home_id is not None and record.home_id != now.settings.home_id:
+        raise UsageError(
+            f"{record.name} runs in another home or on another machine; its logs are there",
+            hint="set EVERTUNE_HOME to that home",
+        )
+    return Source(trial, number, path)
+
+
+def _print(source: Source, tail: int | None, prefix: str, *, partial: bool) -> None:
+    """The whole log, or its last lines. `partial`: also a last line without its newline."""
+    if tail is not None:
+        source.offset = _offset_of_tail(source.path, tail)
+    while data := source.read():
+        _write(source, data, prefix)
+    if partial and source.rest:
+        _write(source, b"\n", prefix)
+
+
+def _offset_of_tail(path: Path, lines: int) -> int:
+    """Where the last `lines` lines begin; reads from the end, so that a long log costs nothing."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, 2)
+            if lines == 0:
+                return end
+            start, found, block = end, 0, b""
+            while start > 0 and found <= lines:
+                step = min(CHUNK, start)
+                start -= step
+                file.seek(start)
+                block = file.read(step) + block
+                found = block.rstrip(b"\n").count(b"\n") + 1
+                if found > lines:
+                    break
+    except FileNotFoundError:
+        return 0
+    body = block.rstrip(b"\n")
+    for _ in range(lines):
+        cut = body.rfind(b"\n")
+        if cut < 0:
+            return start
+        body = body[:cut]
+    return start + len(body) + 1
+
+
+def _write(source: Source, data: bytes, prefix: str) -> None:
+    """Whole lines only when they get a prefix: lines of two trials must not mix."""
+    if prefix:
+        *whole, source.rest = (source.rest + data).split(b"\n")
+        data = b"".join(prefix.encode() + line + b"\n" for line in whole)
+    try:
+        out: BinaryIO = sys.stdout.buffer
+        out.write(data)
+        out.flush()
+    except BrokenPipeError as error:
+        raise PipeClosedError from error
+
+
+def _follow(store: Store, record: ExperimentRecord, sources: list[Source], digits: int | None) -> None:
+    """Until every trial has ended and its log was read to the end; a new attempt begins its own log."""
+    open_sources = list(sources)
+    while open_sources:
+        for source in list(open_sources):
+            prefix = "" if digits is None else f"{source.trial.number:>{digits}} | "
+            # The state before the last read: what was written until the end is in the file by then.
+            trial = store.trial(record.uid, source.trial.number)
+            while data := source.read():
+                _write(source, data, prefix)
+            if trial.attempts - 1 > source.attempt:
+                source.attempt = trial.attempts - 1
+                source.path = source.path.parent.parent / str(source.attempt) / "log"
+                source.offset = 0
+            elif trial.state.terminal:
+                if source.rest:
+                    _write(source, b"\n", prefix)
+                open_sources.remove(source)
+        if open_sources:
+            time.sleep(POLL_S)
+
+
+def _say(now: Session, record: ExperimentRecord, sources: list[Source], total: int) -> None:
+    if len(sources) == 1:
+        source = sources[0]
+        words = f"trial {source.trial.number}, attempt {source.attempt}"
+        if source.trial.attempts > 1:
+            words += f" of {source.trial.attempts} (from 0); the others: --attempt N"
+        if not source.path.exists():
+            words += f"; {source.path} is gone"
+        now.say("", [(words, "dim")])
+    elif total > len(sources):
+        now.say("", [(f"{len(sources)} of {total} trials: name one with --trial", "dim")])
+    now.say([(f"Next: evertune explain {record.name} {sources[0].trial.number}", "dim")])

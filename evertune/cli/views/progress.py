@@ -1,0 +1,64 @@
+"""`run` and `watch` where there is no terminal: one line per finished trial, nothing redrawn, nothing cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evertune.cli.follow.snapshot import Ended
+from evertune.cli.output.marks import Marks
+from evertune.cli.output.numbers import Decimals, interval, objective_text, parameter_text, plural, typed_parameters
+from evertune.cli.output.text import Line, clean, width_of
+from evertune.cli.views.sentences import trial_sentence
+from evertune.domain.records import ExperimentRecord
+from evertune.domain.states import TrialState
+
+WIDEST_PADDING = 72
+
+
+@dataclass
+class ProgressLines:
+    """Formats the lines of one experiment. Decimals are those of the first value; widths only grow."""
+
+    marks: Marks
+    _decimals: Decimals | None = None
+    _widest: int = 0
+    _finished: int = 0
+
+    def submitted(self, record: ExperimentRecord, url: str | None) -> Line:
+        limit = record.budget.max_trials
+        parts = [record.algorithm]
+        parts += [plural(limit, "trial")] if limit is not None else []
+        parts += [f"{record.budget.parallel} parallel", *([url] if url else [])]
+        return [(f"{record.name} submitted: {', '.join(parts)}", "")]
+
+    def ended(self, event: Ended, record: ExperimentRecord) -> Line:
+        trial, limit = event.trial, record.budget.max_trials
+        self._finished += 1
+        total = "" if limit is None else f"/{limit}"
+        digits = len(str(limit)) if limit is not None else 4
+        if self._decimals is None and trial.objective_value:
+            self._decimals = Decimals([trial.objective_value])
+        decimals = self._decimals or Decimals([])
+        head = f"[{self._finished:>{digits}}{total}] "
+        middle = f" trial {trial.number:>{digits}}  {self._words(event, record, decimals)}"
+        self._widest = min(max(self._widest, width_of(middle)), WIDEST_PADDING)
+        took = ""
+        if trial.started is not None and trial.ended is not None:
+            took = f"  {interval((trial.ended - trial.started).total_seconds()):>5}"
+        shape, style = self.marks.shape(trial.state)
+        gap = " " * max(self._widest - width_of(middle), 0)
+        return [(head, "dim"), (shape, style), (middle + gap + took, "")]
+
+    def _words(self, event: Ended, record: ExperimentRecord, decimals: Decimals) -> str:
+        trial = event.trial
+        if trial.objective is None:
+            return trial_sentence(trial)
+        value = objective_text(trial.objective_value, clean(trial.objective), decimals, self.marks.dash)
+        words = f"{record.objective.metric} {value}"
+        if event.best is not None:
+            best = objective_text(event.best.objective_value, event.best.objective, decimals, self.marks.dash)
+            words += f"  best {clean(best)} {'*' if event.new_best else ' '}"
+        if trial.state is TrialState.SUCCEEDED:
+            typed = typed_parameters(record.space, trial.parameters)
+            return f"{words}  " + " ".join(f"{name}={clean(parameter_text(value))}" for name, value in typed.items())
+        return f"{words}  {trial_sentence(trial)}"

@@ -1,0 +1,61 @@
+"""Algorithms that behave badly, as third parties might; found through an entry point on PYTHONPATH."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from evertune.domain.space import SearchProblem
+from evertune.domain.trial import Assignment, HistoryTrial
+from evertune.errors import Problem
+from evertune.protocols import Answer, JsonDict
+
+
+class Plugin:
+    name: ClassVar[str] = "plugin"
+    on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "continue"
+    reads_history: ClassVar[bool] = True
+
+    @classmethod
+    def check(cls, problem: SearchProblem) -> Sequence[Problem]:
+        return []
+
+    def __init__(self, problem: SearchProblem) -> None:
+        self.problem = problem
+
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        return Answer(assignments=tuple(Assignment({"n": first_number + index}) for index in range(k)))
+
+
+class Loud(Plugin):
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        print('{"error": "read as an answer"}', flush=True)
+        os.write(1, b"from below\n")
+        subprocess.run(["echo", "from a child"], check=True)
+        return super().ask(history, k, first_number, state)
+
+
+class Deadly(Plugin):
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        sys.stderr.write("the library tore its process down\n")
+        sys.stderr.flush()
+        os._exit(int(self.problem.settings["code"]))
+
+
+class Slow(Plugin):
+    """Leaves a file when it starts, so that a test can act in the middle of an ask."""
+
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        with open(self.problem.settings["file"], "a") as started:  # noqa: PTH123
+            started.write(f"{os.getpid()}\n")
+        time.sleep(float(self.problem.settings["seconds"]))
+        return super().ask(history, k, first_number, state)
+
+
+class Unwritable(Plugin):
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        return Answer(assignments=(Assignment({"n": 1}),), state={"a set": {1, 2}})

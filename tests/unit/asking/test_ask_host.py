@@ -1,0 +1,239 @@
+"""The warm child process: it may die, idle out or be killed at any point, and the answers stay the same."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from activities.asking import AskHost, AskJob
+from algorithms import registry
+from evertune.app import child_environment
+from evertune.errors import AlgorithmError, UnavailableError
+from evertune.store import Store
+from evertune.testing.store.making import create
+from tests.unit.asking.driving import Drive, cold, new_experiment
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+PLUGINS = Path(__file__).with_name("plugins.py")
+
+
+@pytest.fixture
+async def host(store: Store, database_url: str) -> AsyncIterator[AskHost]:
+    host = AskHost(store, database_url)
+    yield host
+    await host.close()
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classes of plugins.py as an installed distribution of somebody else."""
+    place = tmp_path / "site"
+    info = place / "bad_plugins-1.0.dist-info"
+    info.mkdir(parents=True)
+    (place / "bad_plugins.py").write_text(PLUGINS.read_text())
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-plugins\nVersion: 1.0\n")
+    names = ("Loud", "Deadly", "Slow", "Unwritable")
+    lines = [f"{name.lower()} = bad_plugins:{name}\n" for name in names]
+    (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINT_GROUP}]\n{''.join(lines)}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH", "")])))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        await asyncio.sleep(0.02)
+
+
+async def test_the_child_answers_as_the_library_in_this_process(store: Store, host: AskHost) -> None:
+    ours, control = (Drive(store, new_experiment(store, "multivariate-tpe")) for _ in range(2))
+    assert await ours.run(host.ask, 14, 3) == await control.run(cold(store), 14, 3)
+
+
+async def test_a_kill_between_asks_and_in_the_middle_of_one_changes_nothing(store: Store, host: AskHost) -> None:
+    ours, control = (Drive(store, new_experiment(store, "tpe")) for _ in range(2))
+    pids = set()
+
+    async def ask(job: AskJob) -> object:
+        if host.pid is not None and job.request_no % 4 == 1:
+            os.kill(host.pid, signal.SIGKILL)  # between
+        asking = asyncio.create_task(host.ask(job))
+        if job.request_no % 4 == 3:
+            await asyncio.sleep(0.005)  # in the middle: it has been written to
+            if host.pid is not None:
+                os.kill(host.pid, signal.SIGKILL)
+        answer = await asking
+        pids.add(host.pid)
+        return answer
+
+    assert await ours.run(ask, 9, 1) == await control.run(cold(store), 9, 1)  # type: ignore[arg-type]
+    assert len(pids) >= 4
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_a_kill_during_the_algorithm_is_followed_by_the_same_ask(
+    store: Store, host: AskHost, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "0.7"}).uid
+    asking = asyncio.create_task(host.ask(AskJob(uid, 0, 2, 0, 0)))
+    await until(started.exists)
+    assert host.pid is not None
+    os.kill(host.pid, signal.SIGKILL)
+    answer = await asking
+    assert [assignment.parameters for assignment in answer.assignments] == [{"n": 0}, {"n": 1}]
+    assert len(set(started.read_text().split())) == 2
+
+
+async def test_an_idle_child_ends_and_the_next_ask_starts_another(store: Store, database_url: str) -> None:
+    host = AskHost(store, database_url, idle_s=0.3)
+    ours, control = (Drive(store, new_experiment(store, "random")) for _ in range(2))
+    await ours.step(host.ask)
+    first = host.pid
+    assert first is not None
+    await until(lambda: not alive(first))
+    await ours.step(host.ask)
+    assert host.pid not in (None, first)
+    for _ in range(2):
+        await control.step(cold(store))
+    assert ours.parameters() == control.parameters()
+    await host.close()
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize("code", ["0", "3"])
+async def test_an_ask_that_kills_its_process_three_times_fails_with_its_last_words(
+    store: Store, host: AskHost, code: str
+) -> None:
+    uid = create(store, algorithm="deadly", settings={"code": code}).uid
+    words = "the ask process died 3 times on request 0: the library tore its process down"
+    with pytest.raises(AlgorithmError, match=words):
+        await host.ask(AskJob(uid, 0, 1, 0, 0))
+    drive = Drive(store, new_experiment(store, "random"))
+    assert (await drive.step(host.ask)).assignments, "the next experiment is asked as if nothing had been"
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_a_library_that_prints_does_no_harm(store: Store, host: AskHost) -> None:
+    uid = create(store, algorithm="loud", settings={}).uid
+    for number in range(3):
+        answer = await host.ask(AskJob(uid, number, 1, number, 0))
+        assert answer.assignments[0].parameters == {"n": number}
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_an_answer_that_is_not_json_is_the_algorithms_failure(store: Store, host: AskHost) -> None:
+    uid = create(store, algorithm="unwritable", settings={}).uid
+    with pytest.raises(AlgorithmError, match="request 0 cannot be written as JSON: Object of type set"):
+        await host.ask(AskJob(uid, 0, 1, 0, 0))
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_a_cancelled_ask_leaves_nothing_for_the_next_to_read(store: Store, host: AskHost, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    slow = create(store, algorithm="slow", settings={"file": str(started), "seconds": "30"}).uid
+    asking = asyncio.create_task(host.ask(AskJob(slow, 0, 1, 41, 0)))
+    await until(started.exists)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    drive = Drive(store, new_experiment(store, "random"))
+    answer = await drive.step(host.ask)
+    assert "lr" in answer.assignments[0].parameters
+    assert not alive(int(started.read_text()))
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_close_ends_an_ask_under_way_and_leaves_no_process(
+    store: Store, database_url: str, tmp_path: Path
+) -> None:
+    host = AskHost(store, database_url)
+    started = tmp_path / "started"
+    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "30"}).uid
+    asking = asyncio.create_task(host.ask(AskJob(uid, 0, 1, 0, 0)))
+    await until(started.exists)
+    await host.close()
+    with pytest.raises(UnavailableError, match="shutting down"):
+        await asking
+    assert not alive(int(started.read_text()))
+    assert host.pid is None
+    await host.close()
+
+
+async def test_a_database_that_is_away_is_asked_again_later(store: Store, host: AskHost, tmp_path: Path) -> None:
+    drive = Drive(store, new_experiment(store, "random"))
+    job = drive.open(1)
+    store.experiment_by_uid(drive.uid)
+    database, away = tmp_path / "evertune.db", tmp_path / "away.db"
+    await host._algorithm(drive.uid)  # known to this worker: only the child meets the hole
+    database.rename(away)
+    with pytest.raises(UnavailableError) as caught:
+        await host.ask(job)
+    assert caught.value.retryable
+    assert "evertune.db" in caught.value.message
+    assert not database.exists(), "an empty database in its place would hide the loss"
+    away.rename(database)
+    assert len((await host.ask(job)).assignments) == 1
+
+
+async def test_asks_at_the_same_time_wait_for_each_other(store: Store, host: AskHost) -> None:
+    drives = [Drive(store, new_experiment(store, "random", seed=seed)) for seed in range(4)]
+    controls = [Drive(store, new_experiment(store, "random", seed=seed)) for seed in range(4)]
+    await asyncio.gather(*(drive.step(host.ask, 2) for drive in drives))
+    for drive, control in zip(drives, controls, strict=True):
+        await control.step(cold(store), 2)
+        assert drive.parameters() == control.parameters()
+
+
+async def test_grid_needs_no_child(store: Store, host: AskHost) -> None:
+    drive = Drive(store, new_experiment(store, "grid"))
+    answer = await drive.step(host.ask, 30)
+    assert len(answer.assignments) == 24
+    assert (await drive.step(host.ask, 1)).exhausted
+    assert host.pid is None
+
+
+def test_the_child_ends_with_its_parent(store: Store, database_url: str) -> None:
+    drive = Drive(store, new_experiment(store, "random"))
+    job = drive.open(1)
+    program = f"""
+        import asyncio, time
+        from activities.asking import AskHost, AskJob
+        from evertune.store import open_store
+
+        async def main():
+            host = AskHost(open_store({database_url!r}), {database_url!r})
+            await host.ask(AskJob({job.uid!r}, 0, 1, 0, 0))
+            print(host.pid, flush=True)
+            time.sleep(60)
+
+        asyncio.run(main())
+    """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], env=child_environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    with parent, parent.stdout:
+        child = int(parent.stdout.readline())
+        assert alive(child)
+        parent.kill()
+    end = time.monotonic() + 10
+    while alive(child):
+        assert time.monotonic() < end, "it outlived its parent"
+        time.sleep(0.02)

@@ -1,0 +1,86 @@
+"""`verify_replay` finds nothing where nothing is wrong, and the first row that somebody changed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from activities.replay import verify_replay
+from evertune.errors import NotFoundError
+from evertune.store import Store
+from tests.unit.asking.driving import Drive, cold, new_experiment, warm
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe", "multivariate-tpe", "grid"])
+async def test_an_untouched_experiment_is_identical(store: Store, algorithm: str) -> None:
+    drive = Drive(store, new_experiment(store, algorithm))
+    await drive.run(warm(store), 16, 4)
+    replay = verify_replay(store, drive.uid)
+    assert replay.identical, str(replay.divergence)
+    assert (replay.requests, replay.trials) == (drive.requests, 16)
+
+
+async def test_an_open_request_is_not_compared(store: Store) -> None:
+    drive = Drive(store, new_experiment(store, "tpe"))
+    await drive.run(cold(store), 6, 2)
+    drive.open(2)
+    assert verify_replay(store, drive.uid).trials == 6
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe", "multivariate-tpe", "grid"])
+async def test_a_changed_parameter_is_found(store: Store, tmp_path: Path, algorithm: str) -> None:
+    drive = Drive(store, new_experiment(store, algorithm))
+    await drive.run(warm(store), 12, 3)
+    layers = store.trial(drive.uid, 9).parameters["layers"]
+    change(tmp_path, drive.uid, 9, layers=8.5)
+    divergence = verify_replay(store, drive.uid).divergence
+    assert divergence is not None
+    assert (divergence.trial, divergence.parameter) == (9, "layers")
+    assert (divergence.stored, divergence.recomputed) == (8.5, layers)
+    assert str(divergence).endswith(f"the parameter layers: stored 8.5, recomputed {layers}")
+
+
+async def test_a_changed_objective_shows_in_the_trials_that_it_led_to(store: Store, tmp_path: Path) -> None:
+    drive = Drive(store, new_experiment(store, "tpe"))
+    await drive.run(warm(store), 20, 1)
+    assert verify_replay(store, drive.uid).identical
+    with sqlite3.connect(tmp_path / "evertune.db") as database:
+        # The best becomes the worst.
+        database.execute("update evertune_trials set objective_value = 1e6 where number = 4")
+    divergence = verify_replay(store, drive.uid).divergence
+    assert divergence is not None
+    assert divergence.trial is not None
+    assert divergence.trial > 4
+
+
+async def test_a_lost_trial_and_a_lost_parameter_are_found(store: Store, tmp_path: Path) -> None:
+    drive = Drive(store, new_experiment(store, "random"))
+    await drive.run(warm(store), 8, 2)
+    change(tmp_path, drive.uid, 5, colour="red")
+    divergence = verify_replay(store, drive.uid).divergence
+    assert divergence is not None
+    assert (divergence.trial, divergence.parameter) == (5, None)
+    assert "colour" in str(divergence)
+    with sqlite3.connect(tmp_path / "evertune.db") as database:
+        database.execute("delete from evertune_trials where number = 3")
+    divergence = verify_replay(store, drive.uid).divergence
+    assert divergence is not None
+    assert (divergence.trial, divergence.parameter) == (None, None)
+    assert str(divergence) == f"request {divergence.request_no}: 0 trials are stored, 1 were recomputed"
+
+
+def test_an_unknown_experiment_is_refused(store: Store) -> None:
+    with pytest.raises(NotFoundError):
+        verify_replay(store, "0" * 32)
+
+
+def change(home: Path, uid: str, number: int, **values: object) -> None:
+    """Behind the store's back."""
+    with sqlite3.connect(home / "evertune.db") as database:
+        where = "number = ? and experiment_id = (select id from evertune_experiments where uid = ?)"
+        (text,) = database.execute(f"select parameters from evertune_trials where {where}", (number, uid)).fetchone()
+        parameters = json.dumps({**json.loads(text), **values})
+        database.execute(f"update evertune_trials set parameters = ? where {where}", (parameters, number, uid))
