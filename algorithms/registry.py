@@ -74,12 +74,18 @@ def create(name: str, problem: SearchProblem) -> Algorithm:
 
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
-    """Everything wrong with the name, the settings and the space for this algorithm."""
+    """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
+    path = "spec.algorithm.algorithmName"
     if runs(name):
-        return get(name).check(problem)
+        try:
+            return get(name).check(problem)
+        except AlgorithmError as error:
+            return [Problem(path=path, type="Invalid", message=error.message)]
+        except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
+            message = f"{name} cannot check this experiment: {type(error).__name__}: {error}"
+            return [Problem(path=path, type="Invalid", message=message)]
     if name in later.CHECKS:
         return later.check(name, problem)
-    path = "spec.algorithm.algorithmName"
     known = f"known: {', '.join(names())}"
     close = difflib.get_close_matches(name, names(), 1, 0.6)
     hint = f'did you mean "{close[0]}"? {known}' if close else known

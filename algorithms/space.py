@@ -5,7 +5,7 @@ library's own user would write them. Everything else is encoded so that no value
 
     kind     raw value                              parameters
     real     the value itself                       double, uniform
-    log      the value itself, on a log scale       logUniform; int bounds widened by one half, then rounded
+    log      the value itself, on a log scale       logUniform; int or stepped: half a step wider, then rounded
     unit     u in (0, 1)                            normal, logNormal: truncated at mu ± 3 sigma, Katib's min and max
     index    0 … n-1                                int, and double with a step: ordered, equal mass, anchored at min
     choice   0 … n-1, unordered                     categorical, discrete
@@ -106,9 +106,11 @@ def _dimension(parameter: Parameter) -> Dimension:
     if parameter.distribution in (Distribution.NORMAL, Distribution.LOG_NORMAL):
         return Dimension(parameter, Kind.UNIT)
     if parameter.distribution is Distribution.LOG_UNIFORM:
+        if not snaps:
+            return Dimension(parameter, Kind.LOG, parameter.low, parameter.high)
         # Half a step on either side, else the end points would get half the mass of their neighbours.
-        half = 0.5 if parameter.type is ParameterType.INT else 0.0
-        return Dimension(parameter, Kind.LOG, max(parameter.low - half, parameter.low / 2), parameter.high + half)
+        half, last = float(_step(parameter)) / 2, float(grid_value(parameter, count - 1))
+        return Dimension(parameter, Kind.LOG, max(parameter.low - half, parameter.low / 2), last + half)
     if snaps:
         return Dimension(parameter, Kind.INDEX, 0.0, float(count - 1), count)
     return Dimension(parameter, Kind.REAL, parameter.low, parameter.high)

@@ -101,7 +101,10 @@ def allows(parameter: Parameter, value: Value) -> bool:
     if not parameter.low <= value <= parameter.high:
         return False
     step = parameter.step or (1 if parameter.type is ParameterType.INT else None)
-    return step is None or (Decimal(repr(value)) - Decimal(repr(parameter.low))) % Decimal(repr(step)) == 0
+    if step is None:
+        return True
+    low, each = Decimal(repr(parameter.low)), Decimal(repr(step))
+    return float(low + round((Decimal(repr(value)) - low) / each) * each) == value
 
 
 # -------------------------------------------------------------------------------------------------- driving

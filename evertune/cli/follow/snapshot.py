@@ -6,7 +6,6 @@ experiment, the trials that ended since the last one, and the running ones; neve
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from evertune.store import Store
 
 EVENTS = 8
-RECENT = 20  # trial ends that the estimate looks back on
+RECENT = 20  # trial ends that the estimate looks back on, or three waves
+MOST_ENDS = 3000
 BATCH = 5000
 
 
@@ -72,7 +72,7 @@ class Follower:
     _best: TrialRecord | None = None
     _curve: list[float] = field(default_factory=list)
     _events: deque[Ended] = field(default_factory=lambda: deque(maxlen=EVENTS))
-    _ends: deque[datetime] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _ends: deque[datetime] = field(default_factory=lambda: deque(maxlen=MOST_ENDS))
     _busy_s: float = 0.0
     _audit: list[AuditRecord] = field(default_factory=list)
     _audited: ExperimentState | None = None
@@ -128,11 +128,12 @@ class Follower:
     def _eta(self, record: ExperimentRecord, now: datetime) -> float | None:
         """Seconds to the end of the budget at the recent pace; None when nobody can say."""
         limit, done = record.budget.max_trials, record.counts.finished
-        if limit is None or record.state is not ExperimentState.RUNNING or len(self._ends) < 2:
+        if limit is None or record.state is not ExperimentState.RUNNING or not self._ends or record.started is None:
             return None
-        ends = sorted(self._ends)
-        pace = (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
-        overdue = (now - ends[-1]).total_seconds()
-        if overdue > 10 * max(pace, 1.0):  # it went faster once; a mean that includes the wait is more honest
-            pace = statistics.fmean([pace, overdue])
+        ends = sorted(self._ends)[-max(RECENT, 3 * record.budget.parallel) :]
+        # Trials that start together end together: measured from the first end, a first wave would take no time at all.
+        since, count = (record.started, len(ends)) if len(ends) == self._told else (ends[0], len(ends) - 1)
+        waited = (now - since).total_seconds() / (count + record.budget.parallel)  # it went faster once
+        pace = max((ends[-1] - since).total_seconds() / max(count, 1), waited)
+        overdue = max((now - ends[-1]).total_seconds(), 0.0)
         return max((limit - done) * pace - min(overdue, pace), 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,13 +48,11 @@ async def test_a_changed_objective_shows_in_the_trials_that_it_led_to(store: Sto
     drive = Drive(store, new_experiment(store, "tpe"))
     await drive.run(warm(store), 20, 1)
     assert verify_replay(store, drive.uid).identical
-    with sqlite3.connect(tmp_path / "evertune.db") as database:
-        # The best becomes the worst.
-        database.execute("update evertune_trials set objective_value = 1e6 where number = 4")
+    execute(tmp_path, "update evertune_trials set objective_value = 1 - objective_value")
     divergence = verify_replay(store, drive.uid).divergence
     assert divergence is not None
     assert divergence.trial is not None
-    assert divergence.trial > 4
+    assert divergence.trial >= 4, "the first four are random"
 
 
 async def test_a_lost_trial_and_a_lost_parameter_are_found(store: Store, tmp_path: Path) -> None:
@@ -64,8 +63,7 @@ async def test_a_lost_trial_and_a_lost_parameter_are_found(store: Store, tmp_pat
     assert divergence is not None
     assert (divergence.trial, divergence.parameter) == (5, None)
     assert "colour" in str(divergence)
-    with sqlite3.connect(tmp_path / "evertune.db") as database:
-        database.execute("delete from evertune_trials where number = 3")
+    execute(tmp_path, "delete from evertune_trials where number = 3")
     divergence = verify_replay(store, drive.uid).divergence
     assert divergence is not None
     assert (divergence.trial, divergence.parameter) == (None, None)
@@ -78,9 +76,13 @@ def test_an_unknown_experiment_is_refused(store: Store) -> None:
 
 
 def change(home: Path, uid: str, number: int, **values: object) -> None:
+    where = "number = ? and experiment_id = (select id from evertune_experiments where uid = ?)"
+    ((text,),) = execute(home, f"select parameters from evertune_trials where {where}", number, uid)
+    parameters = json.dumps({**json.loads(text), **values})
+    execute(home, f"update evertune_trials set parameters = ? where {where}", parameters, number, uid)
+
+
+def execute(home: Path, statement: str, *values: object) -> list[tuple[str, ...]]:
     """Behind the store's back."""
-    with sqlite3.connect(home / "evertune.db") as database:
-        where = "number = ? and experiment_id = (select id from evertune_experiments where uid = ?)"
-        (text,) = database.execute(f"select parameters from evertune_trials where {where}", (number, uid)).fetchone()
-        parameters = json.dumps({**json.loads(text), **values})
-        database.execute(f"update evertune_trials set parameters = ? where {where}", (parameters, number, uid))
+    with closing(sqlite3.connect(home / "evertune.db")) as database, database:
+        return database.execute(statement, values).fetchall()

@@ -160,7 +160,7 @@ async def test_the_exception_of_a_traceback_is_the_reason(runner: LocalRunner) -
 
 
 async def test_a_missing_script_is_refused_before_the_start(runner: LocalRunner) -> None:
-    with pytest.raises(LaunchError, match="no/such.py does not exist"):
+    with pytest.raises(LaunchError, match=r"no/such\.py does not exist"):
         await runner.create(launch(sys.executable, "no/such.py"))
 
 

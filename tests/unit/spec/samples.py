@@ -90,10 +90,15 @@ def put(data: Any, steps: Sequence[str | int], value: Any) -> None:
 
 
 class SomeAlgorithms:
-    """A catalog with the names of this version; `picky` refuses every setting, to see problems come through."""
+    """A catalog of five that run and one that does not; `picky` refuses every setting, to see problems come through."""
+
+    RUNNING = ("random", "grid", "tpe", "multivariate-tpe", "picky")
 
     def names(self) -> Sequence[str]:
-        return ("random", "grid", "tpe", "multivariate-tpe", "picky")
+        return (*self.RUNNING, "cmaes")
+
+    def runs(self, name: str) -> bool:
+        return name in self.RUNNING
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
         if name != "picky":

@@ -6,44 +6,38 @@ from pathlib import Path
 
 import pytest
 
+from algorithms.registry import Registry
 from evertune.domain.space import Value
-from evertune.spec import check, parse_documents, render_trial, to_space, unsupported_here
-from tests.unit.spec.samples import EXAMPLES, SomeAlgorithms
+from evertune.spec import check, check_all, parse_documents, render_trial, to_space, unsupported_here
+from tests.unit.spec.samples import EXAMPLES
 
-LATER = [("Invalid", "spec.algorithm.algorithmName")]  # known to Katib, not available in this version
 ALGORITHM = "spec.algorithm.algorithmName"
+COLLECTOR = "spec.metricsCollectorSpec.collector.kind"
+KIND = "spec.trialTemplate.trialSpec.kind"
 
-# file -> problems of structure (Katib's verdict), what this version's catalog adds, paths that local trials refuse
-VERDICTS: dict[str, tuple[list[tuple[str, str]], bool, list[str]]] = {
-    "early-stopping/median-stop": ([], True, []),
-    "hp-tuning/bayesian-optimization": ([], False, []),
-    "hp-tuning/cma-es": ([], False, []),
-    "hp-tuning/grid": ([], True, []),
-    "hp-tuning/hyperband": ([], False, []),
-    "hp-tuning/multivariate-tpe": ([], True, []),
-    "hp-tuning/optuna-distribution": ([], True, []),
-    "hp-tuning/random": ([], True, []),
-    "hp-tuning/simple-pbt": ([("Invalid", "spec.maxFailedTrialCount")], False, []),
-    "hp-tuning/sobol": ([], False, []),
-    "hp-tuning/tpe": ([], True, []),
-    "kubeflow-training-operator/pytorchjob-mnist": ([], True, ["spec.trialTemplate.trialSpec.kind"]),
-    "kubeflow-training-operator/tfjob-mnist-with-summaries": (
-        [],
-        True,
-        ["spec.metricsCollectorSpec.collector.kind", "spec.trialTemplate.trialSpec.kind"],
-    ),
-    "metrics-collector/custom-metrics-collector": ([], True, ["spec.metricsCollectorSpec.collector.kind"]),
-    "metrics-collector/file-metrics-collector": ([], True, ["spec.metricsCollectorSpec.collector.kind"]),
-    "metrics-collector/file-metrics-collector-with-json-format": (
-        [],
-        True,
-        ["spec.metricsCollectorSpec.collector.kind"],
-    ),
-    "nas/darts-cpu": ([], False, ["spec.nasConfig"]),
-    "nas/darts-gpu": ([], False, ["spec.nasConfig"]),
-    "nas/enas-cpu": ([], False, ["spec.nasConfig"]),
-    "resume-experiment/long-running-resume": ([], True, []),
-    "trial-template/trial-configmap-source": ([], False, ["spec.trialTemplate.configMap"]),
+# file -> Katib's verdict: the problems; and, of a valid one, the paths that keep it from running here as local trials
+VERDICTS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
+    "early-stopping/median-stop": ([], []),
+    "hp-tuning/bayesian-optimization": ([], [ALGORITHM]),
+    "hp-tuning/cma-es": ([], [ALGORITHM]),
+    "hp-tuning/grid": ([], []),
+    "hp-tuning/hyperband": ([], [ALGORITHM]),
+    "hp-tuning/multivariate-tpe": ([], []),
+    "hp-tuning/optuna-distribution": ([], []),
+    "hp-tuning/random": ([], []),
+    "hp-tuning/simple-pbt": ([("Invalid", "spec.maxFailedTrialCount")], []),
+    "hp-tuning/sobol": ([], [ALGORITHM]),
+    "hp-tuning/tpe": ([], []),
+    "kubeflow-training-operator/pytorchjob-mnist": ([], [KIND]),
+    "kubeflow-training-operator/tfjob-mnist-with-summaries": ([], [COLLECTOR, KIND]),
+    "metrics-collector/custom-metrics-collector": ([], [COLLECTOR]),
+    "metrics-collector/file-metrics-collector": ([], [COLLECTOR]),
+    "metrics-collector/file-metrics-collector-with-json-format": ([], [COLLECTOR]),
+    "nas/darts-cpu": ([], [ALGORITHM]),
+    "nas/darts-gpu": ([], [ALGORITHM]),
+    "nas/enas-cpu": ([], [ALGORITHM]),
+    "resume-experiment/long-running-resume": ([], []),
+    "trial-template/trial-configmap-source": ([("Invalid", "spec.trialTemplate")], []),
 }
 
 # The ConfigMap that Katib ships: its placeholders are not those of the example, so Katib refuses the example.
@@ -74,20 +68,18 @@ def test_the_table_names_every_example() -> None:
 
 @pytest.mark.parametrize("name", VERDICTS)
 def test_an_example_gets_katibs_verdict(name: str) -> None:
-    structure, available, refused_here = VERDICTS[name]
+    problems, refused_here = VERDICTS[name]
     (document,) = parse_documents(_read(name), name)
-    verdict = check(document)
-    assert [(problem.type, problem.path) for problem in verdict.problems] == structure
-    judged = check(document, SomeAlgorithms())
-    later = [] if available else LATER
-    assert sorted((problem.type, problem.path) for problem in judged.problems) == sorted(structure + later)
-    assert all(problem.line is not None for problem in judged.problems)
+    verdict = check(document, Registry())
+    assert [(problem.type, problem.path) for problem in verdict.problems] == problems
+    assert all(problem.line is not None for problem in (*verdict.problems, *verdict.warnings))
     if verdict.experiment is not None:
-        assert [problem.path for problem in unsupported_here(verdict.experiment, "local")] == refused_here
+        unsupported = unsupported_here(verdict.experiment, "local", Registry())
+        assert [(problem.type, problem.path) for problem in unsupported] == [("Forbidden", at) for at in refused_here]
+        assert (ALGORITHM in refused_here) == (ALGORITHM in {warning.path for warning in verdict.warnings})
 
 
-IN_A_CLUSTER = "trial-template/trial-configmap-source"  # its template is in a ConfigMap
-VALID = [name for name, (structure, _, _) in VERDICTS.items() if not structure and name != IN_A_CLUSTER]
+VALID = [name for name, (problems, _) in VERDICTS.items() if not problems]
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -108,11 +100,31 @@ def test_a_trial_of_an_example_renders(name: str) -> None:
     assert "trialParameters" not in str(manifest)
 
 
-def test_an_unavailable_algorithm_is_said_to_be_known_but_not_here() -> None:
+def test_an_algorithm_that_does_not_run_is_valid_with_a_warning_that_names_those_that_do() -> None:
     (document,) = parse_documents(_read("hp-tuning/cma-es"), "cma-es.yaml")
-    (problem,) = check(document, SomeAlgorithms()).problems
-    assert problem.message == '"cmaes" is not available in this version'
-    assert problem.hint == "known: random grid tpe multivariate-tpe picky"
+    verdict = check(document, Registry())
+    assert verdict.valid
+    (warning,) = verdict.warnings
+    assert warning.path == ALGORITHM
+    assert warning.message == (
+        '"cmaes" is checked, but does not run in this version; it runs: random, tpe, multivariate-tpe, grid'
+    )
+
+
+def test_a_template_in_a_configmap_must_be_at_hand_and_the_mend_is_told() -> None:
+    text = _read("trial-template/trial-configmap-source")
+    (verdict,) = check_all(parse_documents(text, "x"), Registry())
+    (problem,) = verdict.problems
+    assert (problem.type, problem.path) == ("Invalid", "spec.trialTemplate")
+    assert "there is no ConfigMap kubeflow/trial-templates" in problem.message
+    assert "into the same file" in (problem.hint or "")
+
+
+def test_a_configmap_without_the_wanted_key_is_another_mistake() -> None:
+    (document,) = parse_documents(_read("trial-template/trial-configmap-source"), "x")
+    (problem,) = check(document, templates={("kubeflow", "trial-templates", "default.yaml"): "kind: Job"}).problems
+    assert problem.message == 'the ConfigMap kubeflow/trial-templates has no key "defaultTrialTemplate.yaml"'
+    assert problem.hint == 'did you mean "default.yaml"?; keys: default.yaml'
 
 
 def test_the_shipped_configmap_does_not_fit_its_example_and_that_is_said() -> None:

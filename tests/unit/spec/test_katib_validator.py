@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from evertune.spec import Verdict
-from tests.unit.spec.samples import REMOVED, base, found, judge
+from tests.unit.spec.samples import REMOVED, base, found
 
 T = "spec.trialTemplate"
 C = "spec.metricsCollectorSpec"
@@ -316,7 +315,7 @@ def test_a_template_that_is_not_readable_after_substitution_is_refused() -> None
     assert found(data, templates={("ns", "templates", "job.yaml"): good}) == []
 
 
-def test_without_the_configmap_at_hand_there_is_a_warning_instead() -> None:
+def test_a_configmap_that_is_not_at_hand_is_refused() -> None:
     data = base(
         **{
             JOB: REMOVED,
@@ -327,9 +326,7 @@ def test_without_the_configmap_at_hand_there_is_a_warning_instead() -> None:
             },
         }
     )
-    verdict: Verdict = judge(data)
-    assert verdict.valid
-    assert [problem.path for problem in verdict.warnings] == [T]
+    assert found(data) == [("Invalid", T)]
 
 
 def test_without_a_catalog_the_algorithm_is_not_judged() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from algorithms.registry import Registry
 from tests.unit.spec.samples import REMOVED, base, found, judge
 
 LR = "spec.parameters[0].feasibleSpace"
@@ -170,6 +171,13 @@ def test_problems_of_the_algorithm_come_through_and_those_of_a_broken_space_do_n
     setting = ("Invalid", "spec.algorithm.algorithmSettings[0].name")
     assert found(base(**changes)) == [setting, ("Invalid", "spec.parameters[0]")]
     assert found(base(**changes, **{f"{SPACE}__min": "9"})) == [setting, ("Invalid", LR)]
+
+
+def test_a_parameter_with_another_mistake_can_still_be_named_by_a_setting() -> None:
+    settings = [{"name": "r_l", "value": "3"}, {"name": "resource_name", "value": "layers"}]
+    algorithm = {"algorithmName": "hyperband", "algorithmSettings": settings}
+    data = base(spec__algorithm=algorithm, **{f"{SPACE}__min": "9"})
+    assert found(data, catalog=Registry()) == [("Invalid", LR)]
 
 
 def test_all_problems_are_told_at_once() -> None:

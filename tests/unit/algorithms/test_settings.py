@@ -1,0 +1,256 @@
+"""Every rule about an algorithm's settings and space, as Katib states it: one good and one bad value for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from algorithms import later, registry, settings
+from evertune.domain.metrics import ObjectiveType
+from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
+from evertune.errors import AlgorithmError, Problem
+
+PATH = "spec.algorithm.algorithmSettings"
+LR = Parameter(name="lr", type=ParameterType.DOUBLE, low=0.0, high=1.0, step=0.1)
+LAYERS = Parameter(name="layers", type=ParameterType.INT, low=1, high=5)
+OPTIMIZER = Parameter(name="opt", type=ParameterType.CATEGORICAL, values=("sgd", "adam"))
+NAS: dict[str, Any] = {
+    "graphConfig": {"numLayers": 1, "inputSizes": [32, 32, 3], "outputSizes": [10]},
+    "operations": [
+        {
+            "operationType": "convolution",
+            "parameters": [{"name": "size", "parameterType": "categorical", "feasibleSpace": {"list": ["3"]}}],
+        }
+    ],
+}
+REQUIRED = {
+    "hyperband": {"r_l": "3", "resource_name": "layers"},
+    "pbt": {"suggestion_trial_dir": "/checkpoints", "n_population": "5", "truncation_threshold": "0.2"},
+}
+
+# algorithm, setting, good values, bad values
+TABLE: list[tuple[str, str, list[str], list[str]]] = [
+    *((name, "random_state", ["0", "2147483647"], ["-1", "1.5", "x", ""]) for name in ("random", "tpe", "grid")),
+    ("tpe", "gamma", ["0.1", "0.99"], ["0", "1", "1.5", "nan", "x"]),
+    ("tpe", "prior_weight", ["0.1", "2"], ["0", "-1", "aaa", "inf"]),
+    ("tpe", "n_EI_candidates", ["1"], ["0", "1.5"]),
+    ("tpe", "n_startup_jobs", ["0"], ["-1"]),
+    ("multivariate-tpe", "random_state", ["3"], ["-1"]),
+    ("multivariate-tpe", "n_startup_trials", ["0"], ["-1"]),
+    ("multivariate-tpe", "n_ei_candidates", ["1"], ["0"]),
+    ("bayesianoptimization", "base_estimator", ["GP", "RF", "ET", "GBRT"], ["gp", "SVM"]),
+    ("bayesianoptimization", "n_initial_points", ["0", "10"], ["-1", "1.5"]),
+    ("bayesianoptimization", "acq_func", ["gp_hedge", "LCB", "EI", "PI", "EIps", "PIps"], ["UCB", ""]),
+    ("bayesianoptimization", "acq_optimizer", ["auto", "sampling", "lbfgs"], ["adam"]),
+    ("bayesianoptimization", "random_state", ["10"], ["-1", "ten"]),
+    ("cmaes", "random_state", ["0", "-4"], ["1.5", "--1", "x"]),
+    ("cmaes", "sigma", ["0.1", "-1"], ["nan", "wide"]),
+    ("cmaes", "restart_strategy", ["none", "ipop", "bipop"], ["None", "restart"]),
+    ("hyperband", "r_l", ["0.5", "3"], ["0", "-1", "much"]),
+    ("hyperband", "resource_name", ["layers", "opt"], ["epochs", ""]),
+    ("hyperband", "eta", ["2", "2.5", "0", "-1"], ["1", "1.9", "x", "inf"]),
+    ("pbt", "suggestion_trial_dir", ["/var/log"], [""]),
+    ("pbt", "n_population", ["5", "40"], ["4", "5.5"]),
+    ("pbt", "truncation_threshold", ["0", "0.5", "1"], ["-0.1", "1.1", "x"]),
+    ("pbt", "resample_probability", ["0", "0.5", "1"], ["-0.1", "1.1", "x"]),
+    *(
+        ("enas", f"controller_{key}", ["1", "64"], ["0", "1.5", "None"])
+        for key in ("hidden_size", "train_steps", "log_every_steps")
+    ),
+    *(
+        ("enas", f"controller_{key}", ["0.1", "5", "None"], ["0", "-1", "none"])
+        for key in ("temperature", "tanh_const", "entropy_weight", "skip_weight")
+    ),
+    *(
+        ("enas", f"controller_{key}", ["0.1", "1"], ["0", "1.1", "None"])
+        for key in ("baseline_decay", "learning_rate", "skip_target")
+    ),
+    *(
+        ("darts", key, ["1", "50"], ["0", "1.5", "None"])
+        for key in ("num_epochs", "init_channels", "print_step", "num_nodes", "stem_multiplier")
+    ),
+    *(
+        ("darts", key, ["0", "0.1"], ["-0.1", "x", "None"])
+        for key in ("w_lr", "w_lr_min", "alpha_lr", "w_momentum", "w_grad_clip", "w_weight_decay", "alpha_weight_decay")
+    ),
+    ("darts", "batch_size", ["1", "128", "None"], ["0", "1.5", "none"]),
+    ("darts", "num_workers", ["0", "4"], ["-1", "x"]),
+]
+
+LETS_OTHERS_PASS = {"cmaes", "sobol", "hyperband", "pbt", "darts"}
+
+
+def _found(
+    name: str,
+    given: dict[str, str] | None = None,
+    *space: Parameter,
+    nas: dict[str, Any] | None = None,
+    parallel: int = 3,
+    complete: bool = True,
+) -> list[Problem]:
+    architectures = name in ("enas", "darts")
+    problem = SearchProblem(
+        space=SearchSpace(() if architectures else space or (LR, LAYERS, OPTIMIZER)),
+        direction=ObjectiveType.MAXIMIZE,
+        seed=0,
+        settings={**(REQUIRED.get(name, {}) if complete else {}), **(given or {})},
+        parallel=parallel,
+        nas=(NAS if nas is None else nas) if architectures else None,
+    )
+    return list(registry.check(name, problem))
+
+
+def _places(problems: list[Problem]) -> list[tuple[str, str]]:
+    return [(problem.type, problem.path) for problem in problems]
+
+
+def test_the_table_names_every_setting_of_every_algorithm() -> None:
+    tables = {**settings.SETTINGS, **{name: rules for name, (rules, _) in later.TABLES.items()}}
+    known = {(name, key) for name, rules in tables.items() for key in rules}
+    assert {(name, key) for name, key, _, _ in TABLE} == known
+    assert set(tables) == set(registry.names())
+
+
+@pytest.mark.parametrize(("name", "key", "good", "bad"), TABLE)
+def test_a_setting_takes_what_katib_takes_and_nothing_else(
+    name: str, key: str, good: list[str], bad: list[str]
+) -> None:
+    for value in good:
+        assert _found(name, {key: value}) == []
+    for value in bad:
+        given = {**REQUIRED.get(name, {}), key: value}
+        (problem,) = _found(name, given)
+        assert (problem.type, problem.path) == ("Invalid", f"{PATH}[{list(given).index(key)}].value")
+        assert key in problem.message
+        assert f'"{value}"' in problem.message
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_unknown_settings_are_refused_unless_the_service_lets_them_pass(name: str) -> None:
+    given = {**REQUIRED.get(name, {}), "no_such_setting": "1"}
+    index = len(given) - 1
+    expected = [] if name in LETS_OTHERS_PASS else [("Invalid", f"{PATH}[{index}].name")]
+    assert _places(_found(name, given)) == expected
+
+
+def test_a_misspelled_setting_is_told_its_name() -> None:
+    (problem,) = _found("enas", {"controller_temprature": "1"})
+    assert problem.hint == 'did you mean "controller_temperature"?'
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_settings_that_must_be_given_are_asked_for_by_name(name: str) -> None:
+    problems = _found(name, complete=False)
+    assert _places(problems) == [("Required", PATH)] * len(REQUIRED[name])
+    assert [problem.message.split(": ")[0].split()[-1] for problem in problems] == list(REQUIRED[name])
+
+
+@pytest.mark.parametrize(
+    ("r_l", "eta", "first"),
+    [
+        ("9", "3", 9),
+        ("27", "3", 27),
+        ("81", "3", 81),
+        ("243", "3", 81),  # floating point, as in Katib
+        ("1000", "10", 100),
+        ("2", "2", 2),
+        ("9", "3.9", 9),
+        ("9", "0", 9),
+        ("0.5", "3", 1),
+    ],
+)
+def test_hyperband_wants_its_first_rung_at_a_time(r_l: str, eta: str, first: int) -> None:
+    given = {"r_l": r_l, "eta": eta}
+    assert _found("hyperband", given, parallel=first) == []
+    if first > 1:
+        (problem,) = _found("hyperband", given, parallel=first - 1)
+        assert (problem.type, problem.path) == ("Invalid", "spec.parallelTrialCount")
+        assert str(first) in problem.message
+
+
+def test_cmaes_wants_two_numbers() -> None:
+    assert _found("cmaes", None, LR, LAYERS) == []
+    assert _places(_found("cmaes", None, LR, OPTIMIZER)) == [("Invalid", "spec.parameters")]
+
+
+@pytest.mark.parametrize("name", ["pbt", "grid"])
+def test_a_double_without_step_cannot_be_enumerated(name: str) -> None:
+    continuous = Parameter(name="lr", type=ParameterType.DOUBLE, low=0.0, high=1.0)
+    place = ("Required", "spec.parameters[1].feasibleSpace.step")
+    assert _places(_found(name, None, LAYERS, continuous)) == [place]
+
+
+def _operation(kind: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+    return {**NAS, "operations": [{"operationType": kind, "parameters": list(parameters)}]}
+
+
+CONTINUOUS = {"name": "p", "parameterType": "double", "feasibleSpace": {"min": "0", "max": "1"}}
+STEPPED = {"name": "p", "parameterType": "double", "feasibleSpace": {"min": "0", "max": "1", "step": "0.5"}}
+GRAPH = "spec.nasConfig.graphConfig"
+OPERATION = "spec.nasConfig.operations[0].parameters"
+
+
+@pytest.mark.parametrize(
+    ("nas", "enas", "darts"),
+    [
+        (NAS, [], []),
+        (_operation("dropout", STEPPED), [], []),
+        (
+            _operation("dropout", CONTINUOUS),
+            [("Required", f"{OPERATION}[0].feasibleSpace.step")],
+            [("Required", f"{OPERATION}[0].feasibleSpace.step")],
+        ),
+        (_operation("skip_connection"), [("Required", OPERATION)], []),
+        (_operation("convolution"), [("Required", OPERATION)], [("Required", OPERATION)]),
+        (
+            {**NAS, "operations": []},
+            [("Required", "spec.nasConfig.operations")],
+            [("Required", "spec.nasConfig.operations")],
+        ),
+        (
+            {"operations": NAS["operations"]},
+            [("Required", f"{GRAPH}.{key}") for key in ("inputSizes", "outputSizes", "numLayers")],
+            [],
+        ),
+        (
+            {**NAS, "graphConfig": {**NAS["graphConfig"], "numLayers": 0}},
+            [("Required", f"{GRAPH}.numLayers")],
+            [],
+        ),
+        (
+            {**NAS, "graphConfig": {**NAS["graphConfig"], "numLayers": -1}},
+            [("Invalid", f"{GRAPH}.numLayers")],
+            [],
+        ),
+    ],
+)
+def test_architectures_are_judged_as_their_service_does(
+    nas: dict[str, Any], enas: list[tuple[str, str]], darts: list[tuple[str, str]]
+) -> None:
+    assert _places(_found("enas", nas=nas)) == enas
+    assert _places(_found("darts", nas=nas)) == darts
+
+
+@pytest.mark.parametrize("name", ["enas", "darts"])
+def test_a_search_for_architectures_needs_a_nas_config(name: str) -> None:
+    problem = SearchProblem(space=SearchSpace((LR,)), direction=ObjectiveType.MAXIMIZE, seed=0)
+    assert _places(list(registry.check(name, problem))) == [("Required", "spec.nasConfig")]
+
+
+def test_the_registry_knows_what_runs_and_what_is_only_judged() -> None:
+    running = [name for name in registry.names() if registry.runs(name)]
+    assert running == ["random", "tpe", "multivariate-tpe", "grid"]
+    assert set(registry.names()) - set(running) == set(later.TABLES)
+    assert not registry.runs("tpee")
+
+
+def test_an_unknown_name_gets_the_closest_of_all_names() -> None:
+    (problem,) = _found("cmae")
+    assert (problem.type, problem.path) == ("Invalid", "spec.algorithm.algorithmName")
+    assert (problem.hint or "").startswith('did you mean "cmaes"?')
+
+
+def test_what_does_not_run_cannot_be_created() -> None:
+    with pytest.raises(AlgorithmError, match="cmaes does not run in this version; it runs: random, tpe"):
+        registry.get("cmaes")
