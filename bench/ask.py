@@ -157,7 +157,7 @@ async def ours_ms(folder: Path, algorithm: str, points: list[dict[str, Value]]) 
     """The fastest of warm asks, and the first ask in a process that knows nothing of the experiment."""
     url = f"sqlite:///{folder / f'{algorithm}-{len(points)}.db'}"
     with open_store(url) as store:
-        host = AskHost(url)
+        host = AskHost(store, url)
         record = create(store, algorithm=algorithm, settings={}, space=SPACE, seed=SEED)
         experiment = Experiment(store, host, record.uid)
         try:
