@@ -83,7 +83,9 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str, hint: str) -> No
 
 
 def test_getting_an_unknown_name_says_which_are_known() -> None:
-    with pytest.raises(AlgorithmError, match="nothing is not an algorithm; it runs: random, tpe, multivariate-tpe, grid"):
+    with pytest.raises(
+        AlgorithmError, match="nothing is not an algorithm; it runs: random, tpe, multivariate-tpe, grid"
+    ):
         registry.get("nothing")
 
 
