@@ -25,7 +25,7 @@ from evertune.domain.space import Value
 from evertune.store import Store
 
 LABEL_LENGTH = 60  # characters: Temporal's timeline shows about as many, and it travels in the workflow state
-HEARTBEAT_EVERY_S = 3.0
+HEARTBEAT_EVERY_S = 1.5  # of the 5 s after which the worker counts as dead
 
 
 @dataclass

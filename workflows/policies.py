@@ -38,8 +38,9 @@ class Policy:
 # One database transaction each. Longer means that the worker died: the next attempt must not wait for it.
 SHORT = Policy(start_to_close=timedelta(seconds=30))
 
-# A Gaussian process over 400 trials takes minutes; the heartbeat tells a dead worker from a thinking one.
-SUGGEST = Policy(start_to_close=timedelta(minutes=30), heartbeat=timedelta(seconds=10))
+# A Gaussian process over 400 trials takes minutes; the heartbeat tells a dead worker from a thinking one. It is as
+# short as that of local trials: a new worker's first ask is slow, so a kill soon after another one often meets it.
+SUGGEST = Policy(start_to_close=timedelta(minutes=30), heartbeat=timedelta(seconds=5))
 
 # Stopping waits for the grace period between SIGTERM and SIGKILL of the slowest trial.
 STOP = Policy(start_to_close=timedelta(minutes=10), heartbeat=timedelta(seconds=10))

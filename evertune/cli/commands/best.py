@@ -15,6 +15,7 @@ from evertune.cli.output.forms import json_text, yaml_text
 from evertune.cli.output.numbers import typed_parameters
 from evertune.cli.session import session
 from evertune.cli.views.details import best_lines
+from evertune.cli.views.sentences import addressed
 from evertune.cli.views.summary import next_lines
 from evertune.domain.space import Value, value_text
 from evertune.errors import NotFoundError
@@ -44,19 +45,18 @@ def best_(
     if best is None:
         raise NotFoundError(
             f"{record.name} has no best trial yet: none has reported {record.objective.metric}",
-            hint=f"evertune explain {record.name}",
+            hint=f"evertune explain {addressed(record)}",
         )
     typed = typed_parameters(record.space, best.parameters)
     match output:
         case BestForm.TABLE:
             now.out.lines(best_lines(record, best, now.out.marks))
-            suffix = f" -n {record.namespace}" if record.namespace != "default" else ""
             now.say(
                 "",
                 *next_lines(
                     [
-                        (f"evertune best {record.name}{suffix} -o flags", "as flags for your script"),
-                        (f"evertune logs {record.name}{suffix} --trial {best.number}", "what it printed"),
+                        (f"evertune best {addressed(record)} -o flags", "as flags for your script"),
+                        (f"evertune logs {addressed(record)} --trial {best.number}", "what it printed"),
                     ]
                 ),
             )

@@ -8,7 +8,7 @@ import typer
 
 from evertune.cli import options
 from evertune.cli.session import Session, session
-from evertune.cli.views.sentences import next_commands, trials_done
+from evertune.cli.views.sentences import addressed, next_commands, trials_done
 from evertune.cli.views.summary import next_lines
 from evertune.domain.records import ExperimentRecord
 from evertune.errors import ConflictError, UsageError
@@ -71,7 +71,7 @@ def edit_(
     record = now.find(namespace, name)
     if record.state.terminal:
         raise ConflictError(
-            f"{record.name} has ended: {record.state}", hint=f"evertune extend {record.name} +{_more(record)}"
+            f"{record.name} has ended: {record.state}", hint=f"evertune extend {addressed(record)} +{_more(record)}"
         )
     _edit(now, record, parallel, max_trials, max_failed, goal)
     _say(now, record.uid)
@@ -127,7 +127,7 @@ def _change(name: str, namespace: str | None, verb: str, *, now: bool = False, r
     record = current.find(namespace, name)
     if record.state.terminal:
         raise ConflictError(
-            f"{record.name} has ended: {record.state}", hint=f"evertune extend {record.name} +{_more(record)}"
+            f"{record.name} has ended: {record.state}", hint=f"evertune extend {addressed(record)} +{_more(record)}"
         )
     send(current, record.namespace, record.name, verb, at_once=now, reason=reason)
     _say(current, record.uid)
@@ -204,12 +204,14 @@ def _total(record: ExperimentRecord, trials: str | None) -> int | None:
         return None
     text = trials.removeprefix("+")
     if not text.isdigit() or not int(text):
-        hint = f"evertune extend {record.name} +{_more(record)}"
+        hint = f"evertune extend {addressed(record)} +{_more(record)}"
         raise UsageError(f'"{trials}" is not a number of trials', hint=hint)
     if not trials.startswith("+"):
         return int(text)
     if record.budget.max_trials is None:
-        raise UsageError(f"{record.name} has no maxTrialCount to add to", hint=f"evertune extend {record.name} {text}")
+        raise UsageError(
+            f"{record.name} has no maxTrialCount to add to", hint=f"evertune extend {addressed(record)} {text}"
+        )
     return max(record.budget.max_trials, record.counts.finished) + int(text)
 
 

@@ -11,6 +11,7 @@ import typer
 from evertune.cli import options
 from evertune.cli.output.numbers import plural
 from evertune.cli.session import Session, session
+from evertune.cli.views.sentences import addressed
 from evertune.domain.records import ExperimentRecord
 from evertune.errors import ConflictError, UsageError
 
@@ -29,7 +30,7 @@ def delete_(
     record = now.find(namespace, name)
     if not record.state.terminal and not force:
         raise ConflictError(
-            f"{record.name} is {record.state}", hint=f"evertune cancel {record.name} first, or delete --force"
+            f"{record.name} is {record.state}", hint=f"evertune cancel {addressed(record)} first, or delete --force"
         )
     if not yes:
         if not sys.stdin.isatty():

@@ -14,6 +14,7 @@ from evertune.cli import options
 from evertune.cli.output.numbers import plural
 from evertune.cli.output.printer import PipeClosedError
 from evertune.cli.session import Session, session
+from evertune.cli.views.sentences import addressed
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.states import TrialState
 from evertune.errors import NotFoundError, UsageError
@@ -52,7 +53,7 @@ def logs_(
     with now.store() as store:
         trials = _chosen(store, record, trial)
         if not trials:
-            raise NotFoundError(f"{record.name} has no such trial yet", hint=f"evertune trials {record.name}")
+            raise NotFoundError(f"{record.name} has no such trial yet", hint=f"evertune trials {addressed(record)}")
         sources = [_source(now, record, entry, attempt) for entry in trials[:MOST_TRIALS]]
         prefixed = len(sources) > 1 and not plain
         digits = max(len(str(source.trial.number)) for source in sources)
@@ -207,4 +208,4 @@ def _say(now: Session, record: ExperimentRecord, sources: list[Source], total: i
         now.say("", [(words, "dim")])
     elif total > len(sources):
         now.say("", [(f"{len(sources)} of {total} trials: name one with --trial", "dim")])
-    now.say([(f"Next: evertune explain {record.name} {sources[0].trial.number}", "dim")])
+    now.say([(f"Next: evertune explain {addressed(record)} {sources[0].trial.number}", "dim")])

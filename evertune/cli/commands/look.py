@@ -13,7 +13,7 @@ from evertune.cli.output.forms import Form, text_of
 from evertune.cli.session import Session, session
 from evertune.cli.views.details import details
 from evertune.cli.views.listing import attention, listing
-from evertune.cli.views.sentences import next_commands
+from evertune.cli.views.sentences import addressed, next_commands
 from evertune.cli.views.summary import next_lines
 from evertune.cli.views.trials import STATE_WORDS, WITH_REASONS, hidden_line, reasons_table, trials_table
 from evertune.domain.states import TrialState
@@ -138,8 +138,7 @@ def trials_(
             headers=not no_headers,
         )
     now.out.lines(rendered.lines)
-    suffix = f" -n {record.namespace}" if record.namespace != "default" else ""
-    now.say("", hidden_line(len(trials), record.counts.created, rendered.hidden, record.name + suffix))
+    now.say("", hidden_line(len(trials), record.counts.created, rendered.hidden, addressed(record)))
 
 
 def _states(text: str | None) -> list[TrialState] | None:

@@ -10,6 +10,7 @@ from evertune.cli import options
 from evertune.cli.output.forms import Form, text_of
 from evertune.cli.output.numbers import plural
 from evertune.cli.session import session
+from evertune.cli.views.sentences import addressed
 from evertune.errors import UsageError
 
 
@@ -45,5 +46,5 @@ def replay_(
         )
     else:
         now.out.lines(result.divergence.lines(now.out.marks))
-    now.say("", f"Next: evertune trials {record.name}")
+    now.say("", f"Next: evertune trials {addressed(record)}")
     return 0 if result.divergence is None else 1

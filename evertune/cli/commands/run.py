@@ -17,6 +17,7 @@ from evertune.cli.views.sentences import next_commands
 from evertune.cli.views.summary import next_lines, summary_lines
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.errors import EvertuneError
 
 if TYPE_CHECKING:
     from evertune.contracts import StartContext
@@ -62,7 +63,14 @@ def submit_(
     now = session()
     context = start_context(now, backend=backend, images=images, image_roots=image_root or [])
     manifests = load_for_start(now, file, namespace=namespace, name=name, backend=backend, several=True)
-    records = [start(now, manifest, context) for manifest in manifests]
+    records: list[ExperimentRecord] = []
+    try:
+        for manifest in manifests:
+            records.append(start(now, manifest, context))  # noqa: PERF401 - those before an error have started
+    except EvertuneError:
+        if records:
+            submitted(now, records, output)
+        raise
     return submitted(now, records, output)
 
 

@@ -67,7 +67,7 @@ def tune_(
     algorithm: AlgorithmName = "tpe",
     setting: Setting = None,
     seed: Seed = None,
-    name: options.NewName = None,
+    name: Annotated[str | None, typer.Option("--name", help="Its name; else the script's.", show_default=False)] = None,
     namespace: options.Namespace = None,
     detach: options.Detach = False,
     timeout: options.Timeout = None,
@@ -75,6 +75,7 @@ def tune_(
 ) -> int:
     """Tune a command that prints its metric as name=value. No file is needed.
 
+    \b
     evertune tune --param 'lr=loguniform(1e-5,1e-1)' --maximize accuracy -- python train.py --lr {lr}
     """
     now = session()

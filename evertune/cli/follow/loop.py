@@ -15,6 +15,7 @@ from evertune.cli.follow.snapshot import Follower, Snapshot
 from evertune.cli.output.printer import Stream, rich_text
 from evertune.cli.views.live import detached_lines, live_lines
 from evertune.cli.views.progress import ProgressLines
+from evertune.cli.views.sentences import addressed
 from evertune.domain.states import ExperimentState
 from evertune.errors import UnavailableError
 
@@ -41,6 +42,8 @@ def follow(session: Session, follower: Follower, *, timeout_s: float | None = No
 
     Raises Detached at Ctrl-C and UnavailableError after `timeout_s`. `announce` says first that it was submitted.
     """
+    if not announce and follower.store.experiment_by_uid(follower.uid).state.terminal:
+        return follower.poll()  # all of it is history: the summary says what matters
     give_up = None if timeout_s is None else time.monotonic() + timeout_s
     live = session.err.terminal and not session.quiet and in_foreground(sys.stderr.fileno())
     frames = _live_frames if live else _plain_frames
@@ -52,7 +55,7 @@ def follow(session: Session, follower: Follower, *, timeout_s: float | None = No
             if give_up is not None and time.monotonic() >= give_up:
                 raise UnavailableError(
                     f"{snapshot.record.name} is still {snapshot.record.state} after {timeout_s:g} s; it goes on",
-                    hint=f"evertune watch {snapshot.record.name}",
+                    hint=f"evertune watch {addressed(snapshot.record)}",
                 )
     except KeyboardInterrupt:
         raise Detached(snapshot) from None

@@ -59,8 +59,8 @@ class Stream:
         self.lines([line])
 
     def lines(self, lines: Iterable[Sequence[Segment] | str]) -> None:
-        rendered = (self._render(line) for line in lines)
-        self.write("".join(f"{text}\n" for text in rendered))
+        console = self.console() if self.coloured else None
+        self.write("".join(f"{_rendered(line, console)}\n" for line in lines))
 
     def write(self, text: str) -> None:
         try:
@@ -68,15 +68,6 @@ class Stream:
             self.file.flush()
         except BrokenPipeError as error:
             raise PipeClosedError from error
-
-    def _render(self, line: Sequence[Segment] | str) -> str:
-        if isinstance(line, str):
-            return line
-        if not self.coloured:
-            return plain(line).rstrip()
-        with (console := self.console()).capture() as capture:
-            console.print(rich_text(line), soft_wrap=True, end="")
-        return capture.get().rstrip()
 
     def console(self) -> Console:
         from rich.console import Console
@@ -92,6 +83,16 @@ class Stream:
         )
 
 
+def _rendered(line: Sequence[Segment] | str, console: Console | None) -> str:
+    if isinstance(line, str):
+        return line
+    if console is None:
+        return plain(line).rstrip()
+    with console.capture() as capture:
+        console.print(rich_text(line), soft_wrap=True, end="")
+    return capture.get().rstrip()
+
+
 def rich_text(line: Sequence[Segment], end: str = "") -> Text:
     from rich.text import Text
 
@@ -101,9 +102,7 @@ def rich_text(line: Sequence[Segment], end: str = "") -> Text:
     return text
 
 
-def open_streams(
-    environ: Mapping[str, str] = os.environ, *, no_color: bool = False, encoding: str | None = None
-) -> tuple[Stream, Stream]:
+def open_streams(environ: Mapping[str, str] = os.environ, *, no_color: bool = False) -> tuple[Stream, Stream]:
     """(stdout, stderr) as this process finds them."""
     streams = []
     for name, file in (("stdout", sys.stdout), ("stderr", sys.stderr)):
@@ -111,7 +110,7 @@ def open_streams(
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")  # a name in another alphabet must not end a command
         terminal = file.isatty() and environ.get("TERM") != "dumb"
-        written = (encoding or getattr(file, "encoding", None) or "ascii").lower().replace("-", "")
+        written = (getattr(file, "encoding", None) or "ascii").lower().replace("-", "")
         ascii_only = written != "utf8" or environ.get("EVERTUNE_ASCII", "") not in ("", "0")
         coloured = terminal and not no_color and not environ.get("NO_COLOR")
         streams.append(Stream(name, Marks(ascii_only), coloured, terminal))

@@ -19,6 +19,7 @@ from evertune.cli.output.numbers import (
 from evertune.cli.output.table import Column, table
 from evertune.cli.output.text import Line, clean, labelled, wrapped
 from evertune.cli.views.sentences import (
+    addressed,
     experiment_sentence,
     goal_words,
     group_failures,
@@ -65,12 +66,8 @@ def details(
             text, *more = wrapped(f"{numbers_words(numbers)}: {sentence}", None if width is None else width - 4)
             lines.append([("  ", ""), marks.shape(TrialState.FAILED), (f" {text}", "")])
             lines += [[(f"    {line}", "")] for line in more]
-            lines.append([(f"    evertune logs {record.name}{_namespace(record)} --trial {numbers[-1]}", "dim")])
+            lines.append([(f"    evertune logs {addressed(record)} --trial {numbers[-1]}", "dim")])
     return lines
-
-
-def _namespace(record: ExperimentRecord) -> str:
-    return f" -n {record.namespace}" if record.namespace != "default" else ""
 
 
 def _state(record: ExperimentRecord, now: datetime, marks: Marks) -> Line:

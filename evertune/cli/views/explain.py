@@ -9,7 +9,7 @@ from datetime import datetime
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import age, interval, plural
 from evertune.cli.output.text import Line, clean, labelled, wrapped
-from evertune.cli.views.sentences import experiment_sentence, group_failures, numbers_words, trial_sentence
+from evertune.cli.views.sentences import addressed, experiment_sentence, group_failures, numbers_words, trial_sentence
 from evertune.cli.views.summary import next_lines
 from evertune.domain.records import AttemptRecord, AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.space import Value
@@ -38,7 +38,7 @@ def explain_experiment(
     if stack:
         evidence.append(("stack", stack))
     sentence = f"{_sentence(record, audit, now, polling)}"
-    name = record.name + (f" -n {record.namespace}" if record.namespace != "default" else "")
+    name = addressed(record)
     head: Line = [(record.name, "bold"), (" is ", ""), *marks.state(record.state), (sentence, "")]
     title, commands = _moves(record, name, failed, polling)
     return _compose(head, evidence, title, commands, width)
@@ -175,7 +175,7 @@ def explain_trial(
     if trial.state.counts_as_failed and last and not log and clean(last) not in trial_sentence(trial):
         evidence.append(("message", last))
     evidence += [("log", line) for line in log]
-    name = record.name + (f" -n {record.namespace}" if record.namespace != "default" else "")
+    name = addressed(record)
     commands = [(f"evertune logs {name} --trial {trial.number}", "its whole log")]
     if not trial.state.terminal:
         commands.append((f"evertune logs {name} --trial {trial.number} -f", "follow it"))

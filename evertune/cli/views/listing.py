@@ -9,7 +9,7 @@ from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, age, clock, objective_text, utc
 from evertune.cli.output.table import Column, table
 from evertune.cli.output.text import Line, clean
-from evertune.cli.views.sentences import maximizes, trials_done
+from evertune.cli.views.sentences import addressed, maximizes, trials_done
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState
 
@@ -72,18 +72,13 @@ def _eta(record: ExperimentRecord, now: datetime, marks: Marks) -> str:
     return clock(pace * (limit - done))
 
 
-def attention(records: Sequence[ExperimentRecord], names: str = "") -> Line:
+def attention(records: Sequence[ExperimentRecord]) -> Line:
     """`2 need you. Next: evertune explain xgb-churn-nightly`, or what else makes sense."""
     needy = [record for record in records if record.state in _NEEDY]
     if needy:
-        suffix = names or _suffix(needy[-1])
-        words = f"{len(needy)} need{'s' * (len(needy) == 1)} you. Next: evertune explain {needy[-1].name}{suffix}"
+        words = f"{len(needy)} need{'s' * (len(needy) == 1)} you. Next: evertune explain {addressed(needy[-1])}"
         return [(words, "dim")]
     running = [record for record in records if not record.state.terminal]
     if running:
-        return [(f"Next: evertune watch {running[-1].name}{_suffix(running[-1])}", "dim")]
-    return [(f"Next: evertune best {records[-1].name}{_suffix(records[-1])}", "dim")] if records else []
-
-
-def _suffix(record: ExperimentRecord) -> str:
-    return f" -n {record.namespace}" if record.namespace != "default" else ""
+        return [(f"Next: evertune watch {addressed(running[-1])}", "dim")]
+    return [(f"Next: evertune best {addressed(records[-1])}", "dim")] if records else []

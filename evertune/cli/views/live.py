@@ -15,6 +15,7 @@ from evertune.cli.output.numbers import Decimals, age, clock, objective_text, pa
 from evertune.cli.output.table import Column, table
 from evertune.cli.output.text import Line, between, clean, fit, line_width, width_of
 from evertune.cli.views.sentences import (
+    addressed,
     experiment_sentence,
     goal_words,
     maximizes,
@@ -253,7 +254,7 @@ def detached_lines(snapshot: Snapshot, decimals: Decimals | None = None) -> list
     if best is not None:
         value = objective_text(best.objective_value, best.objective, decimals or _decimals(snapshot))
         words += f", best {clean(value)}"
-    name = record.name + (f" -n {record.namespace}" if record.namespace != "default" else "")
+    name = addressed(record)
     width = max(len(f"evertune watch {name}"), 20) + 5
     return [
         [(f"Detached. {record.name} goes on: {words}.", "")],

@@ -125,9 +125,14 @@ def paused_words(record: ExperimentRecord, audit: Sequence[AuditRecord], now: da
     return words
 
 
+def addressed(record: ExperimentRecord) -> str:
+    """The experiment as an argument of the next command: `digits`, or `digits -n team`."""
+    return record.name + (f" -n {record.namespace}" if record.namespace != "default" else "")
+
+
 def next_commands(record: ExperimentRecord) -> list[tuple[str, str]]:
     """What a person may want to do now: (command, what for)."""
-    name = record.name + (f" -n {record.namespace}" if record.namespace != "default" else "")
+    name = addressed(record)
     match record.state:
         case ExperimentState.FAILED:
             failed = f"evertune logs {name} --trial failed"
