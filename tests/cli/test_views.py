@@ -271,11 +271,12 @@ def test_the_list_ends_with_what_needs_a_person() -> None:
 
 def test_get_shows_state_reason_and_where_it_runs() -> None:
     lines = texts(details(experiment(), now=at(41), marks=MARKS, width=80))
-    assert lines[:6] == [
+    assert lines[:7] == [
         "Name         digits   (default)",
         "State        ◐ Running for 41s",
         "Why          4 of 4 slots busy, a trial ends every 2.7s",
-        "Best         accuracy 0.9778 at trial 11, 9s ago; goal 0.985; +0.0167 over the defaults' 0.9611",
+        "Best         accuracy 0.9778 at trial 11, 9s ago; goal 0.985; +0.0167 over the",
+        "             defaults' 0.9611",
         "Trials       15 of 24    ✔ 12  ⇥ 1  ✘ 2  ◐ 4    2 of 3 may fail",
         "Search       tpe, 4 parameters, 4 parallel, seed 20",
     ]

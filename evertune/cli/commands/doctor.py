@@ -37,7 +37,7 @@ def doctor_() -> int:
     warnings = sum(check.state == WARNING for check in checks)
     counts = f"{plural(problems, 'problem')}, {plural(warnings, 'warning')}."
     now.say("", counts if problems or warnings else "Everything is in order.")
-    now.say("Next: " + ("mend the first ✘" if problems else "evertune run examples/digits.yaml"))
+    now.say("Next: " + ("mend these, then evertune doctor" if problems else "evertune run examples/digits.yaml"))
     return 1 if problems else 0
 
 

@@ -264,13 +264,13 @@ def _ask_parameters(asking: bool, command: str) -> list[str]:
         raise UsageError("--param is missing, and there is no terminal to ask on")
     if not names:
         raise UsageError("the command has no {parameter} in it", hint="write {lr} where the value of lr goes")
-    example = "loguniform(1e-5,1e-1), uniform(0,1), int(1,8), [adam,sgd]"
+    session().err.line("Ranges are written as loguniform(1e-5,1e-1), uniform(0,1), int(1,8) or [adam,sgd].")
     from evertune.spec import parse_dimension
 
     found = []
     for name in names:
         while True:
-            text = f"{name}={typer.prompt(f'Range of {name}, as {example}', err=True)}"
+            text = f"{name}={typer.prompt(f'Range of {name}', err=True)}"
             try:
                 parse_dimension(text)
             except UsageError as error:

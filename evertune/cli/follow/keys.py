@@ -42,6 +42,7 @@ class Keys:
         self._descriptor: int | None = None
         self._saved: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
+        self._suspend = False
 
     @property
     def usable(self) -> bool:
@@ -66,13 +67,15 @@ class Keys:
 
     def wait(self, seconds: float) -> str:
         """Sleep, but not longer than until a key is pressed. Arrow keys and other sequences are no keys."""
-        if self._descriptor is None or self._saved is None:
-            select.select([], [], [], seconds)
+        watched = [self._descriptor] if self._descriptor is not None and self._saved is not None else []
+        ready, _, _ = select.select(watched, [], [], seconds)
+        if self._suspend:
+            self._suspend = False
+            self._stop_until_continued()
             return ""
-        ready, _, _ = select.select([self._descriptor], [], [], seconds)
         if not ready:
             return ""
-        pressed = os.read(self._descriptor, 64)
+        pressed = os.read(ready[0], 64)
         if not pressed:  # the terminal is gone, or Ctrl-D: no more keys, but go on
             self._restore()
             return ""
@@ -88,6 +91,9 @@ class Keys:
         raise Terminated(number)
 
     def _suspended(self, _number: int, _frame: FrameType | None) -> None:
+        self._suspend = True  # not here: the screen may be in the middle of a write
+
+    def _stop_until_continued(self) -> None:
         """Ctrl-Z: give the terminal back, stop, and take it again when continued."""
         saved = self._saved
         self._on_suspend()

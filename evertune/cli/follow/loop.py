@@ -47,7 +47,6 @@ def follow(session: Session, follower: Follower, *, timeout_s: float | None = No
     give_up = None if timeout_s is None else time.monotonic() + timeout_s
     live = session.err.terminal and not session.quiet and in_foreground(sys.stderr.fileno())
     frames = _live_frames if live else _plain_frames
-    snapshot: Snapshot | None = None
     try:
         for snapshot in frames(session, follower, announce):
             if snapshot.record.state.terminal:
@@ -58,9 +57,9 @@ def follow(session: Session, follower: Follower, *, timeout_s: float | None = No
                     hint=f"evertune watch {addressed(snapshot.record)}",
                 )
     except KeyboardInterrupt:
-        raise Detached(snapshot) from None
+        raise Detached(follower.last) from None
     except Terminated as ended:
-        raise Detached(snapshot, 128 + ended.number) from None
+        raise Detached(follower.last, 128 + ended.number) from None
     raise AssertionError("frames never end by themselves")
 
 

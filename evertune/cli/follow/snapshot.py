@@ -60,7 +60,7 @@ class Snapshot:
 
 @dataclass
 class Follower:
-    """Polls one experiment. `fresh` of each poll holds the trials that ended since the one before."""
+    """Polls one experiment. `fresh` holds the trials that ended since the poll before, `last` what it returned."""
 
     store: Store
     uid: str
@@ -68,6 +68,7 @@ class Follower:
     url: str | None = None
     you: str = ""
     fresh: list[Ended] = field(default_factory=list)
+    last: Snapshot | None = None
     _told: int = 0
     _best: TrialRecord | None = None
     _curve: list[float] = field(default_factory=list)
@@ -88,7 +89,7 @@ class Follower:
         if record.state is not self._audited:
             self._audited, self._audit = record.state, self.store.audit(self.uid)
         running = [] if record.state.terminal else self._running(record.objective)
-        return Snapshot(
+        self.last = Snapshot(
             record=record,
             at=at,
             running=running,
@@ -101,6 +102,7 @@ class Follower:
             url=self.url,
             you=self.you,
         )
+        return self.last
 
     def _take(self, trial: TrialRecord, objective: Objective) -> Ended:
         assert trial.told_seq is not None

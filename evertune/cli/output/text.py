@@ -6,6 +6,7 @@ so no meaning may hang on a style alone.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -139,3 +140,17 @@ def wrapped(text: str, width: int | None, *, indent: int = 0) -> list[str]:
             current = candidate
     lines.append(current)
     return [lines[0], *(" " * indent + line for line in lines[1:])]
+
+
+def wrapped_line(line: Sequence[Segment], width: int | None, *, indent: int = 0) -> list[Line]:
+    """A styled sentence in lines that fit, broken at blanks; continued lines are indented."""
+    if width is None or line_width(line) <= width:
+        return [list(line)]
+    lines: list[Line] = [[]]
+    for text, style in line:
+        for word in re.findall(r"\S+\s*|\s+", text):
+            full = line_width(lines[-1]) + width_of(word.rstrip()) > width
+            if full and line_width(lines[-1]) > indent and word.strip():
+                lines.append([(" " * indent, "")])
+            lines[-1].append((word, style))
+    return lines

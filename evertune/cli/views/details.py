@@ -17,7 +17,7 @@ from evertune.cli.output.numbers import (
     utc,
 )
 from evertune.cli.output.table import Column, table
-from evertune.cli.output.text import Line, clean, labelled, wrapped
+from evertune.cli.output.text import Line, clean, labelled, wrapped, wrapped_line
 from evertune.cli.views.sentences import (
     addressed,
     experiment_sentence,
@@ -57,7 +57,8 @@ def details(
         times = (("Created", record.created), ("Started", record.started), ("Ended", record.ended))
         rows += [(label, utc(at) or marks.dash) for label, at in times]
         rows.append(("Uid", record.uid))
-    lines = labelled([(label, value) for label, value in rows])
+    indent = max(len(label) for label, _ in rows) + 2
+    lines = [part for line in labelled(rows) for part in wrapped_line(line, width, indent=indent)]
     if record.best is not None:
         lines += [[], [("Best parameters", "bold")], *_parameters(record, record.best, width, marks)]
     if failed:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import age, interval, plural
-from evertune.cli.output.text import Line, clean, labelled, wrapped
+from evertune.cli.output.text import Line, clean, labelled, wrapped, wrapped_line
 from evertune.cli.views.sentences import addressed, experiment_sentence, group_failures, numbers_words, trial_sentence
 from evertune.cli.views.summary import next_lines
 from evertune.domain.records import AttemptRecord, AuditRecord, ExperimentRecord, TrialRecord
@@ -45,7 +45,7 @@ def explain_experiment(
 
 
 def _compose(head: Line, evidence: Evidence, title: str, commands: Commands, width: int | None) -> list[Line]:
-    lines: list[Line] = [head]
+    lines = wrapped_line(head, width)
     if evidence:
         column = max(len(label) for label, _ in evidence) + 2
         room = None if width is None else max(width - column - 2, 30)

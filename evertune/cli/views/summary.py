@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from evertune.cli.follow.snapshot import Snapshot
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, clock, objective_text, parameter_text, plural, typed_parameters
-from evertune.cli.output.text import Line, clean, pad, width_of, wrapped
+from evertune.cli.output.text import Line, clean, pad, width_of, wrapped, wrapped_line
 from evertune.cli.views.sentences import (
     experiment_sentence,
     group_failures,
@@ -23,7 +23,7 @@ def summary_lines(
     snapshot: Snapshot, *, marks: Marks, failed: Sequence[TrialRecord] = (), width: int | None = None
 ) -> list[Line]:
     record = snapshot.record
-    lines = [_verdict(snapshot, marks, failures_follow=bool(failed))]
+    lines = wrapped_line(_verdict(snapshot, marks, failures_follow=bool(failed)), width, indent=2)
     rows = _best_rows(record, marks)
     if record.state is ExperimentState.FAILED:
         lines += [[], *_failures(failed, width)] if failed else []
