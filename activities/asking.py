@@ -133,8 +133,9 @@ class AskHost:
         await self._ended()
         self._errors.clear()
         self._child = await asyncio.create_subprocess_exec(
-            *module_command("activities.asking_process", self.database_url, str(self.idle_s)),
-            env=child_environment(),
+            *module_command("activities.asking_process", str(self.idle_s)),
+            # A command line is for everybody on this machine to read, and the URL may hold a password.
+            env={**child_environment(), "EVERTUNE_DATABASE_URL": self.database_url},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -42,7 +42,7 @@ def serve(database_url: str, idle_s: float, requests: TextIO, replies: TextIO) -
 
 def _reply(asks: Asks, job: AskJob) -> str:
     try:
-        return json.dumps(_as_json(asks.answer(job)))
+        return json.dumps(_as_json(asks.answer(job)), allow_nan=False)
     except (UnavailableError, EnvironmentProblem):
         raise
     except EvertuneError as error:
@@ -70,7 +70,7 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 
 def main() -> None:
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    database_url, idle_s = sys.argv[1], float(sys.argv[2])
+    database_url, idle_s = os.environ["EVERTUNE_DATABASE_URL"], float(sys.argv[1])
     # Libraries that print must not be read as answers: stdout goes to stderr, replies to the real one.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

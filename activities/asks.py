@@ -65,6 +65,15 @@ class Asks:
     def answer_from(self, job: AskJob, state: JsonDict | None) -> Answer:
         """The answer, given the algorithm's state instead of reading it. Not for two threads at once."""
         algorithm = self._algorithm(job)
+        answer = self._asked(job, algorithm, state)
+        given = len(answer.assignments)
+        if given > job.k:
+            raise AlgorithmError(f"{algorithm.name} gave {given} assignments where {job.k} were asked")
+        if not given and not answer.wait and not answer.exhausted:  # it would be asked again at once, and for ever
+            raise AlgorithmError(f"{algorithm.name} gave nothing for trial {job.first_number} and does not say why")
+        return answer
+
+    def _asked(self, job: AskJob, algorithm: Algorithm, state: JsonDict | None) -> Answer:
         try:
             if isinstance(algorithm, SessionAlgorithm):
                 return self._from_session(job, algorithm, state)

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 from algorithms.space import Codec
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem, SearchSpace
+from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.protocols import Answer, JsonDict
 
@@ -65,9 +66,10 @@ class SessionAlgorithm:
 def loss_of(trial: HistoryTrial, direction: ObjectiveType) -> float | None:
     """The value to be minimised, None when the trial has none to tell: running, failed, or not a finite number.
 
-    Early-stopped and killed trials tell their last value, as Katib's services do.
+    As in Katib a trial that was stopped early tells its last value, and one that was killed does not: somebody
+    stopped it for a reason that is not the search's.
     """
-    if not trial.state.terminal or trial.state.counts_as_failed:
+    if trial.state not in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED):
         return None
     if trial.value is None or not math.isfinite(trial.value):
         return None

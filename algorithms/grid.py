@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from algorithms import limits
 from algorithms.settings import grid_problems, problems_of
 from algorithms.space import Codec, Dimension, Kind, grid_count, grid_value
 from evertune.domain.space import ParameterType, SearchProblem, Value
@@ -39,7 +40,8 @@ class Grid:
             parameter.type is ParameterType.DOUBLE and parameter.step is None and parameter.low != parameter.high
             for parameter in problem.space
         )
-        return [*problems_of(cls.name, problem), *grid_problems(problem, None if continuous else cls(problem)._total)]
+        countless = continuous or bool(limits.problems_of(problem.space))
+        return [*problems_of(cls.name, problem), *grid_problems(problem, None if countless else cls(problem)._total)]
 
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         numbers = range(first_number, min(first_number + k, self._total))

@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from algorithms import limits
 from evertune.domain.space import ParameterType, SearchProblem
 from evertune.errors import Problem
 
 MAX_SEED = 2**31 - 1
+MAX_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class Rule:
 
 def is_int(low: int, high: int = 2**63) -> Callable[[str], bool]:
     def allows(text: str) -> bool:
-        return text.isascii() and text.isdigit() and low <= int(text) <= high
+        # Python refuses to read numbers of thousands of digits with an error of its own.
+        return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and low <= int(text) <= high
 
     return allows
 
@@ -40,7 +43,7 @@ def is_float(allowed: Callable[[float], bool]) -> Callable[[str], bool]:
             value = float(text)
         except ValueError:
             return False
-        return math.isfinite(value) and allowed(value)
+        return "_" not in text and text.isascii() and math.isfinite(value) and allowed(value)
 
     return allows
 
@@ -75,8 +78,8 @@ SETTINGS: Mapping[str, Mapping[str, Rule]] = {
 
 
 def problems_of(name: str, problem: SearchProblem) -> list[Problem]:
-    """Unknown settings and bad values, with Katib's paths."""
-    return settings_problems(name, problem, SETTINGS[name])
+    """Unknown settings and bad values, with Katib's paths, and bounds that no library could search."""
+    return [*settings_problems(name, problem, SETTINGS[name]), *limits.problems_of(problem.space)]
 
 
 def settings_problems(
@@ -88,7 +91,8 @@ def settings_problems(
         path = f"spec.algorithm.algorithmSettings[{index}]"
         if key in rules:
             if not rules[key].allows(text):
-                message = f'{key} must be {rules[key].must_be}; got "{text}"'
+                shown = text if len(text) <= 60 else f"{text[:58]}…"
+                message = f'{key} must be {rules[key].must_be}; got "{shown}"'
                 found.append(Problem(path=f"{path}.value", type="Invalid", message=message))
         elif not others:
             close = difflib.get_close_matches(key, rules, 1, 0.6)

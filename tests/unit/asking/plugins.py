@@ -56,6 +56,21 @@ class Slow(Plugin):
         return super().ask(history, k, first_number, state)
 
 
+class Greedy(Plugin):
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        return super().ask(history, k + 1, first_number, state)
+
+
+class Silent(Plugin):
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        return Answer()
+
+
+class Undefined(Plugin):
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        return Answer(assignments=(Assignment({"n": float("nan")}),))
+
+
 class Unwritable(Plugin):
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         return Answer(assignments=(Assignment({"n": 1}),), state={"a set": {1, 2}})

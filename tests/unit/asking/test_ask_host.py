@@ -41,7 +41,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info.mkdir(parents=True)
     (place / "bad_plugins.py").write_text(PLUGINS.read_text())
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-plugins\nVersion: 1.0\n")
-    names = ("Loud", "Deadly", "Slow", "Unwritable")
+    names = ("Loud", "Deadly", "Slow", "Greedy", "Silent", "Undefined", "Unwritable")
     lines = [f"{name.lower()} = bad_plugins:{name}\n" for name in names]
     (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINT_GROUP}]\n{''.join(lines)}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH", "")])))
@@ -93,7 +93,7 @@ async def test_a_kill_during_the_algorithm_is_followed_by_the_same_ask(
     started = tmp_path / "started"
     uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "0.7"}).uid
     asking = asyncio.create_task(host.ask(AskJob(uid, 0, 2, 0, 0)))
-    await until(started.exists)
+    await until(lambda: started.exists() and started.read_text())
     assert host.pid is not None
     os.kill(host.pid, signal.SIGKILL)
     answer = await asking
@@ -144,12 +144,37 @@ async def test_an_answer_that_is_not_json_is_the_algorithms_failure(store: Store
         await host.ask(AskJob(uid, 0, 1, 0, 0))
 
 
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        ("greedy", "plugin gave 3 assignments where 2 were asked"),
+        ("silent", "plugin gave nothing for trial 0 and does not say why"),
+        ("undefined", "cannot be written as JSON"),
+    ],
+)
+@pytest.mark.usefixtures("plugins")
+async def test_an_answer_that_breaks_the_contract_fails_the_experiment(
+    store: Store, host: AskHost, plugin: str, words: str
+) -> None:
+    drive = Drive(store, new_experiment(store, plugin))
+    with pytest.raises(AlgorithmError, match=words):
+        await host.ask(drive.open(2))
+
+
+async def test_the_databases_url_is_not_on_the_command_line(store: Store, database_url: str, host: AskHost) -> None:
+    drive = Drive(store, new_experiment(store, "random"))
+    await drive.step(host.ask, 1)
+    command = Path(f"/proc/{host.pid}/cmdline").read_bytes().decode()
+    assert "activities.asking_process" in command
+    assert database_url.removeprefix("sqlite:///") not in command
+
+
 @pytest.mark.usefixtures("plugins")
 async def test_a_cancelled_ask_leaves_nothing_for_the_next_to_read(store: Store, host: AskHost, tmp_path: Path) -> None:
     started = tmp_path / "started"
     slow = create(store, algorithm="slow", settings={"file": str(started), "seconds": "30"}).uid
     asking = asyncio.create_task(host.ask(AskJob(slow, 0, 1, 41, 0)))
-    await until(started.exists)
+    await until(lambda: started.exists() and started.read_text())
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -167,7 +192,7 @@ async def test_close_ends_an_ask_under_way_and_leaves_no_process(
     started = tmp_path / "started"
     uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "30"}).uid
     asking = asyncio.create_task(host.ask(AskJob(uid, 0, 1, 0, 0)))
-    await until(started.exists)
+    await until(lambda: started.exists() and started.read_text())
     await host.close()
     with pytest.raises(UnavailableError, match="shutting down"):
         await asking
