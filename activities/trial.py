@@ -157,20 +157,18 @@ class TrialActivities:
     @activity.defn(name=c.ACTIVITY_STOP_TRIAL)
     @translated
     async def stop_trial(self, request: c.StopTrialRequest) -> None:
-        """Stop the running attempts of these trials. Their `run_trial` sees them end and returns."""
+        """Stop these attempts. Their `run_trial` sees them end and returns."""
         check_database(self.store, request.database_id)
-        running = await asyncio.to_thread(self.store.running_attempts, request.uid, self.home_id)
-        wanted = set(request.numbers)
+        # Also attempts that nobody has begun: their `run_trial` may be on its way while this stop overtakes it.
         stops = [
             asyncio.ensure_future(
                 self.runner.stop(
-                    await asyncio.to_thread(self.plans.ref, request.uid, record.number, record.attempt),
+                    await asyncio.to_thread(self.plans.ref, request.uid, number, attempt),
                     reason=request.reason,
                     grace_s=request.grace_s,
                 )
             )
-            for _, record in running
-            if record.number in wanted
+            for number, attempt in request.attempts.items()
         ]
         while stops:
             done, pending = await asyncio.wait(stops, timeout=1.0)

@@ -6,9 +6,9 @@ grow by fields with defaults only: histories recorded by an older evertune must 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
 
@@ -53,6 +53,11 @@ SEARCH_ATTRIBUTES = {  # name -> Temporal's type name
     "EvertuneBest": "Double",
     "EvertuneFinished": "Int",
 }
+
+
+# What a person, or a stranger's client, may write; it travels through histories and states, where space is dear.
+Words = Annotated[str, AfterValidator(lambda text: text[:500])]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]  # every database's integer
 
 
 class Payload(BaseModel):
@@ -203,9 +208,11 @@ class TrialOutcome(Payload):
 
 
 class StopTrialRequest(Payload):
+    """`attempts`: the attempt of each trial, by its number. One that has not begun yet then never will."""
+
     uid: str
     database_id: str
-    numbers: list[int]
+    attempts: dict[int, int]
     reason: str
     grace_s: float = 10.0
 
@@ -241,9 +248,9 @@ class Observation(Payload):
     attempt: int = 0
     seq: int
     step: int | None = None
-    value: str | None = None
+    value: Words | None = None
     final: bool = False
-    stop: str = ""
+    stop: Words = ""
 
 
 class ObserveSignal(Payload):
@@ -256,28 +263,28 @@ class EditRequest(Payload):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     parallel: int | None = Field(default=None, ge=1, le=1000)
-    max_trials: int | None = Field(default=None, ge=1)
-    max_failed: int | None = Field(default=None, ge=0)
-    goal: float | None = None
-    actor: str = ""
+    max_trials: Count | None = Field(default=None, ge=1)
+    max_failed: Count | None = None
+    goal: float | None = Field(default=None, allow_inf_nan=False)
+    actor: Words = ""
 
 
 class PauseRequest(Payload):
     now: bool = False  # stop running trials too, uncharged; resume re-runs them as new attempts
-    actor: str = ""
+    actor: Words = ""
 
 
 class VerbRequest(Payload):
     """resume, stop (drain) and cancel (now)."""
 
-    reason: str = ""
-    actor: str = ""
+    reason: Words = ""
+    actor: Words = ""
 
 
 class StopTrialUpdate(Payload):
     number: int
-    reason: str = "stopped by a person"
-    actor: str = ""
+    reason: Words = "stopped by a person"
+    actor: Words = ""
 
 
 class TrialStatus(Payload):

@@ -8,7 +8,7 @@
     ├── ConflictError                2   the experiment is not in a state that allows this
     ├── AlgorithmError               1   an algorithm broke its contract; the experiment fails with this reason
     ├── LaunchError                  1   an attempt cannot be started as written; counts as a configuration error
-    ├── EnvironmentProblem           1   home, disk, port or file that evertune itself needs is unusable
+    ├── EnvironmentProblem           1   home, disk, port or file that evertune itself needs is unusable; retried
     ├── SchemaTooNewError            2   the database was written by a newer evertune
     └── UnavailableError             4   a server cannot be reached; retried, nothing is lost
         └── WrongDatabaseError       4   this worker has another database than the experiment's
@@ -114,7 +114,7 @@ class LaunchError(EvertuneError):
 
 
 class EnvironmentProblem(EvertuneError):
-    pass
+    retryable = True  # a full disk must cost an experiment time, not its trials
 
 
 class SchemaTooNewError(EvertuneError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 from temporalio.workflow import ActivityCancellationType
 
 import evertune.contracts as c
@@ -15,6 +15,8 @@ from workflows.policies import Policy
 from workflows.state import RunState
 
 T = TypeVar("T")
+
+SUMMARY_BYTES = 200  # above 400 the server refuses the whole workflow task, for ever
 
 
 async def _execute(
@@ -28,7 +30,7 @@ async def _execute(
         start_to_close_timeout=policy.start_to_close,
         heartbeat_timeout=policy.heartbeat,
         retry_policy=policy.retry,
-        summary=summary,
+        summary=summary.encode()[:SUMMARY_BYTES].decode(errors="ignore"),
         **options,
     )
     return answer
@@ -41,6 +43,8 @@ async def admit(request: c.AdmitRequest) -> c.Admitted:
             c.ACTIVITY_ADMIT, request, c.Admitted, policies.SHORT, queue=c.QUEUE, summary="read, check and claim"
         )
     except ActivityError as error:
+        if is_cancelled_exception(error):  # nothing was begun; the reconciler closes a row that was claimed
+            raise
         cause = error.cause
         kind = cause.type if isinstance(cause, ApplicationError) else None
         details = cause.details if isinstance(cause, ApplicationError) else ()
@@ -83,9 +87,10 @@ async def run_trial(state: RunState, entry: c.InFlight) -> c.TrialOutcome:
     )
 
 
-async def stop_trials(state: RunState, numbers: list[int], reason: str) -> None:
-    request = c.StopTrialRequest(uid=state.uid, database_id=state.database_id, numbers=numbers, reason=reason)
-    shown = f"trial {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} trials"
+async def stop_trials(state: RunState, attempts: dict[int, int], reason: str) -> None:
+    """`attempts`: the current one of each trial, by its number."""
+    request = c.StopTrialRequest(uid=state.uid, database_id=state.database_id, attempts=attempts, reason=reason)
+    shown = f"trial {next(iter(attempts))}" if len(attempts) == 1 else f"{len(attempts)} trials"
     await _execute(
         c.ACTIVITY_STOP_TRIAL, request, None, policies.STOP, queue=state.queue, summary=f"stop {shown}: {reason}"
     )

@@ -10,7 +10,7 @@ It is a dynamic workflow because a typed `run` would hang for ever on no input, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -34,8 +34,11 @@ class ExperimentWorkflow:
         self._draining = False  # continue-as-new is near: no new updates
         self._closing = False  # a verdict is there: no new attempts
         self._asking: asyncio.Task[None] | None = None
-        self._trials: dict[int, asyncio.Task[None]] = {}
+        self._asked = 0  # trials that the ask under way may bring
+        self._tasks: set[asyncio.Task[None]] = set()  # kept, so that none is collected while it waits
         self._side: set[asyncio.Task[None]] = set()  # stops in progress
+        self._defect: BaseException | None = None  # of a task that nobody awaits
+        self._recording = asyncio.Lock()
         self._milestone: tuple[object, ...] = ()
         self._recorded: ExperimentState | None = None
         self._signals = 0
@@ -51,36 +54,64 @@ class ExperimentWorkflow:
                 type="UsageError",
                 non_retryable=True,
             )
+        cancelled = False
         carried = carried_state(args)
         self._state = state = carried or RunState.of(await calls.admit(admit_request(args)))
         if carried:
             self._recorded = state.state
         state.runs += 1
-        for number in state.in_flight:
-            self._start(number)
-        try:
-            verdict = await self._until_verdict(state)
-        except asyncio.CancelledError:  # the Temporal UI's own Cancel button
-            state.cancel_reason = "cancelled through Temporal"
-            await self._finish(state, rules.cancelled(state))
-            raise
-        await self._finish(state, verdict)
+        for entry in list(state.in_flight.values()):
+            self._start(entry.number, attach=True)
+            if entry.stop:  # decided by an earlier run, which may not have seen it done
+                self._stop_aside(state, [entry.number], entry.stop)
+        # A task of its own, so that Temporal's Cancel interrupts none of its activities: it is our `cancel`.
+        life = asyncio.create_task(self._live(state))
+        while not life.done():
+            try:
+                await workflow.wait_condition(life.done)
+            except asyncio.CancelledError:
+                state.cancel_reason = state.cancel_reason or "cancelled through Temporal"
+                cancelled = self._wake = True
+        verdict = life.result()
+        if cancelled and verdict.state is ExperimentState.CANCELLED:
+            raise asyncio.CancelledError
         if verdict.state is ExperimentState.FAILED:
             raise ApplicationError(verdict.message, type=verdict.reason, non_retryable=True)
         return state.status().model_dump(mode="json", exclude_none=True)
 
-    async def _until_verdict(self, state: RunState) -> rules.Verdict:
+    async def _live(self, state: RunState) -> rules.Verdict:
         while True:
             self._wake = False
             if verdict := rules.decide(state, now=workflow.now().timestamp()):
+                await self._finish(state, verdict)
                 return verdict
             await self._publish(state, self._live_state(state))
             if self._should_continue_as_new():
-                await self._continue_as_new(state)
-            if self._asking is None and (k := rules.wanted(state)) > 0:
-                self._asking = asyncio.create_task(self._ask(state, k))
+                if self._asking is None:  # its answer is awaited outside: an ask may take minutes
+                    await self._continue_as_new(state)
+            elif self._asking is None and (k := rules.wanted(state)) > 0:
+                self._asked = k
+                self._asking = self._spawn(self._ask(state, k))
             if not self._wake:  # publishing awaited; an event may have come meanwhile
                 await self._sleep_until_event(state)
+            self._raise_defect()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose defect ends the workflow task instead of vanishing."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._defect = error
+            self._wake = True
+
+    def _raise_defect(self) -> None:
+        if self._defect is not None:
+            raise self._defect
 
     async def _sleep_until_event(self, state: RunState) -> None:
         deadline = state.limits.deadline
@@ -106,36 +137,49 @@ class ExperimentWorkflow:
     async def _continue_as_new(self, state: RunState) -> None:
         """Running trials are not awaited: the next run issues `run_trial` again, which attaches."""
         self._draining = True
-        if self._asking is not None:
-            await self._asking
-        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and not self._side)
-        workflow.continue_as_new(args=[state])
+        await workflow.wait_condition(lambda: bool(state.cancel_reason) or self._quiet())
+        if not state.cancel_reason:
+            workflow.continue_as_new(args=[state])
+        self._draining = False  # Temporal's Cancel came in between: the next run would not know of it
+
+    def _quiet(self) -> bool:
+        return workflow.all_handlers_finished() and not self._side
 
     async def _finish(self, state: RunState, verdict: rules.Verdict) -> None:
         self._closing = True
-        self._wake = True
+        drain = verdict.drain
+        await self._publish(state, ExperimentState.STOPPING if state.in_flight or self._asking else state.state)
+        if not drain:
+            await self._stop_running(state, sorted(state.in_flight), verdict.reason)
         if self._asking is not None:
             await self._asking
-        await self._publish(state, ExperimentState.STOPPING if state.in_flight else state.state)
-        if not verdict.drain:
-            await self._stop_running(state, sorted(state.in_flight), verdict.reason)
         # Interleaving is wanted here: a person may still cancel a drain, and every trial reports its own end.
         while state.in_flight:
-            if verdict.drain and state.cancel_reason:
-                await self._stop_running(state, sorted(state.in_flight), "ExperimentCancelled")
-                verdict = rules.Verdict(verdict.state, verdict.reason, verdict.message)
+            self._raise_defect()
             self._wake = False
-            await workflow.wait_condition(lambda: self._wake)
-        await workflow.wait_condition(lambda: not self._side)
+            if drain and state.cancel_reason:
+                drain = False
+                await self._stop_running(state, sorted(state.in_flight), "ExperimentCancelled")
+            elif drain and self._should_continue_as_new():  # a drain may take days of signals; the verdict stays
+                await self._continue_as_new(state)
+            else:
+                await workflow.wait_condition(lambda: self._wake)
+        # The last word on the experiment's state comes after every other.
+        await workflow.wait_condition(self._quiet)
         state.reason = verdict.reason
         await self._publish(state, verdict.state, message=verdict.message)
         await workflow.wait_condition(workflow.all_handlers_finished)
 
+    async def _record(self, state: RunState, **what: Any) -> None:
+        """One at a time: a record that is tried again must not undo a later one."""
+        async with self._recording:
+            await calls.record(state, **what)
+
     async def _publish(self, state: RunState, now: ExperimentState, *, message: str = "") -> None:
         state.state = now
         if now is not self._recorded:
+            await self._record(state, reason=state.reason, message=message)
             self._recorded = now
-            await calls.record(state, reason=state.reason, message=message)
         workflow.set_current_details(page.details(state))
         if state.search_attributes and (milestone := page.milestone(state)) != self._milestone:
             self._milestone = milestone
@@ -145,6 +189,7 @@ class ExperimentWorkflow:
 
     async def _ask(self, state: RunState, k: int) -> None:
         """Ask for k more trials and start them. Never raises: a permanent error becomes the experiment's failure."""
+        finished = state.finished
         try:
             answer = await calls.suggest(state, state.request_no + 1, k)
         except ActivityError as error:
@@ -152,52 +197,73 @@ class ExperimentWorkflow:
             return
         finally:
             self._asking = None
+            self._asked = 0
             self._wake = True
         state.request_no += 1
         state.created += len(answer.trials)
         state.exhausted = answer.reason or "the search space is exhausted" if answer.exhausted else ""
-        state.waiting = answer.wait and not answer.trials
+        # A trial that ended meanwhile may be what the algorithm waits for.
+        state.waiting = answer.wait and not answer.trials and state.finished == finished
         for trial in answer.trials:
-            state.in_flight[trial.number] = c.InFlight(number=trial.number, label=trial.label)
+            # Paused or stopped since it was asked for: it starts, or ends, with what becomes of that.
+            held = state.paused or bool(state.stop_reason)
+            state.in_flight[trial.number] = c.InFlight(number=trial.number, label=trial.label, parked=held)
             self._start(trial.number)
 
-    def _start(self, number: int) -> None:
-        self._trials[number] = asyncio.create_task(self._run_trial(number))
+    def _start(self, number: int, *, attach: bool = False) -> None:
+        self._spawn(self._run_trial(number, attach=attach))
 
-    async def _run_trial(self, number: int) -> None:
-        """Run one trial to its end, over as many attempts as its faults are forgiven."""
+    async def _run_trial(self, number: int, *, attach: bool) -> None:
+        """Run one trial to its end, over as many attempts as its faults are forgiven.
+
+        `attach`: its attempt may run already, so that only `run_trial` can tell how it ends.
+        """
         state = self._must_state()
         while True:
-            entry = state.in_flight[number]
-            if entry.parked:
-                await workflow.wait_condition(
-                    lambda: not state.paused or self._closing or bool(self._entry(number).stop)
-                )
-                entry = self._entry(number).model_copy(update={"parked": False})
-                state.in_flight[number] = entry
-            if self._closing or entry.stop:  # nothing runs: only the record is left to be closed
-                outcome = await calls.close_trial(state, entry, reason=entry.stop or "ExperimentCompleted")
+            if self._entry(number).parked:
+                attach = False
+                await self._until_unparked(state, number)
+            entry = self._entry(number)
+            if (self._closing or entry.stop) and not attach:  # nothing runs: only the record is left to be closed
+                outcome = await self._close(state, entry, reason=entry.stop or "ExperimentCompleted")
                 break
+            attach = False
             try:
                 outcome = await calls.run_trial(state, entry)
             except ActivityError as error:
-                outcome = await calls.close_trial(
+                outcome = await self._close(
                     state, entry, reason="InternalError", message=calls.sentence(error), failed=True
                 )
                 break
             if not outcome.again:
                 break
-            state.in_flight[number] = entry = rules.next_attempt(self._entry(number), outcome)
+            state.in_flight[number] = entry = rules.next_attempt(self._entry(number), outcome, paused=state.paused)
             self._wake = True
             if (pause := policies.backoff(entry.infrastructure_retries)).total_seconds():
-                await self._interruptible(pause)
-        del self._trials[number]
+                await self._interruptible(number, pause)
         rules.record_outcome(state, outcome)
         self._wake = True
 
-    async def _interruptible(self, pause: timedelta) -> None:
+    async def _until_unparked(self, state: RunState, number: int) -> None:
+        await workflow.wait_condition(
+            lambda: not state.paused or self._closing or bool(state.stop_reason) or bool(self._entry(number).stop)
+        )
+        entry = self._entry(number)
+        # A drain lets running trials finish; this one does not run.
+        stop = entry.stop or ("ExperimentStopped" if state.stop_reason else "")
+        state.in_flight[number] = entry.model_copy(update={"parked": False, "stop": stop})
+
+    async def _close(self, state: RunState, entry: c.InFlight, **why: Any) -> c.TrialOutcome:
+        """Never raises: what cannot be closed fails the experiment, which would wait for it for ever."""
         try:
-            await workflow.wait_condition(lambda: self._closing, timeout=pause)
+            return await calls.close_trial(state, entry, **why)
+        except ActivityError as error:
+            state.failure = state.failure or calls.sentence(error)
+            return rules.unclosed(entry, state.failure)
+
+    async def _interruptible(self, number: int, pause: timedelta) -> None:
+        try:
+            await workflow.wait_condition(lambda: self._closing or bool(self._entry(number).stop), timeout=pause)
         except TimeoutError:
             return
 
@@ -206,15 +272,18 @@ class ExperimentWorkflow:
 
     async def _stop_running(self, state: RunState, numbers: list[int], reason: str) -> None:
         """Mark and stop. A trial that ends by itself meanwhile keeps its own end."""
+        attempts = {}
         for number in numbers:
-            if number in state.in_flight:
-                state.in_flight[number] = state.in_flight[number].model_copy(update={"stop": reason})
+            if (entry := state.in_flight.get(number)) is not None:
+                state.in_flight[number] = entry.model_copy(update={"stop": entry.stop or reason})
+                if not entry.parked:
+                    attempts[number] = entry.attempt
         self._wake = True
-        if numbers:
-            await calls.stop_trials(state, numbers, reason)
+        if attempts:
+            await calls.stop_trials(state, attempts, reason)
 
     def _stop_aside(self, state: RunState, numbers: list[int], reason: str) -> None:
-        task = asyncio.create_task(self._stop_running(state, numbers, reason))
+        task = self._spawn(self._stop_running(state, numbers, reason))
         self._side.add(task)
         task.add_done_callback(self._side.discard)
 
@@ -272,7 +341,7 @@ class ExperimentWorkflow:
         }
         state.limits = state.limits.model_copy(update={**change, "revision": state.limits.revision})
         self._wake = True
-        await calls.record(state, actor=request.actor, action="edit", detail=change, limits=state.limits)
+        await self._record(state, actor=request.actor, action="edit", detail=change, limits=state.limits)
         return state.status()
 
     @edit.validator
@@ -289,9 +358,10 @@ class ExperimentWorkflow:
             )
         limits = state.limits
         max_trials = request.max_trials if request.max_trials is not None else limits.max_trials
-        if request.max_trials is not None and request.max_trials < state.created:
+        created = state.created + self._asked
+        if request.max_trials is not None and request.max_trials < created:
             raise ApplicationError(
-                f"maxTrialCount must be at least {state.created}, the trials created so far; got {request.max_trials}",
+                f"maxTrialCount must be at least {created}, the trials created so far; got {request.max_trials}",
                 type="UsageError",
             )
         for field, name in (("parallel", "parallelTrialCount"), ("max_failed", "maxFailedTrialCount")):
@@ -308,19 +378,26 @@ class ExperimentWorkflow:
         state.paused = True
         self._wake = True
         detail = {"now": request.now}
-        await calls.record(state, actor=request.actor, action="pause", detail=detail)
+        await self._record(state, actor=request.actor, action="pause", detail=detail)
         if request.now:
             await self._stop_running_for_pause(state)
         return state.status()
 
     async def _stop_running_for_pause(self, state: RunState) -> None:
         # Not _stop_running: these trials are not marked as stopped, they get another attempt on resume.
-        if numbers := [number for number, entry in state.in_flight.items() if not entry.parked and not entry.stop]:
-            await calls.stop_trials(state, numbers, "Paused")
+        attempts = {
+            number: entry.attempt for number, entry in state.in_flight.items() if not entry.parked and not entry.stop
+        }
+        if attempts:
+            await calls.stop_trials(state, attempts, "Paused")
 
     @pause.validator
     def _check_pause(self, request: c.PauseRequest) -> None:
         state = self._guard()
+        if state.stop_reason:
+            raise ApplicationError(
+                f"experiment {state.name} is stopping: resume it first, or cancel it", type="ConflictError"
+            )
         if state.paused and not request.now:
             raise ApplicationError(f"experiment {state.name} is paused already", type="ConflictError")
 
@@ -331,7 +408,7 @@ class ExperimentWorkflow:
         state.paused = False
         state.stop_reason = ""
         self._wake = True
-        await calls.record(state, actor=request.actor, action="resume")
+        await self._record(state, actor=request.actor, action="resume")
         return state.status()
 
     @resume.validator
@@ -345,11 +422,9 @@ class ExperimentWorkflow:
         state = self._must_state()
         self._updates += 1
         state.stop_reason = request.reason or "stopped by a person; running trials finished"
-        state.paused = False  # parked trials must end for the experiment to end
-        for number in [number for number, entry in state.in_flight.items() if entry.parked]:
-            state.in_flight[number] = state.in_flight[number].model_copy(update={"stop": "ExperimentStopped"})
+        state.paused = False
         self._wake = True
-        await calls.record(state, actor=request.actor, action="stop")
+        await self._record(state, actor=request.actor, action="stop")
         return state.status()
 
     @stop.validator
@@ -362,7 +437,7 @@ class ExperimentWorkflow:
         self._updates += 1
         state.cancel_reason = request.reason or "cancelled by a person"
         self._wake = True
-        await calls.record(state, actor=request.actor, action="cancel")
+        await self._record(state, actor=request.actor, action="cancel")
         return state.status()
 
     @cancel.validator
@@ -378,7 +453,7 @@ class ExperimentWorkflow:
         state = self._must_state()
         self._updates += 1
         detail = {"trial": request.number, "reason": request.reason}
-        await calls.record(state, actor=request.actor, action="stop-trial", detail=detail)
+        await self._record(state, actor=request.actor, action="stop-trial", detail=detail)
         await self._stop_running(state, [request.number], "StoppedByUser: " + request.reason)
         await workflow.wait_condition(lambda: request.number not in state.in_flight)
         return state.status()

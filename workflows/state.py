@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from evertune.contracts import Admitted, Best, InFlight, Limits, Observation, Status, TrialOutcome, TrialStatus
-from evertune.domain.states import ExperimentState, FailureClass, TrialState
+from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
 from workflows.policies import EQUAL_CONFIGURATION_FAILURES
 
 
@@ -215,8 +215,20 @@ def observe(state: RunState, observation: Observation) -> bool:
     return True
 
 
-def next_attempt(entry: InFlight, outcome: TrialOutcome) -> InFlight:
-    """The entry for the attempt after `outcome`, which asked for another one."""
+def unclosed(entry: InFlight, message: str) -> TrialOutcome:
+    """The end of a trial whose record could not be closed."""
+    return TrialOutcome(
+        number=entry.number,
+        attempt=entry.attempt,
+        state=AttemptState.LOST,
+        trial_state=TrialState.FAILED,
+        reason="InternalError",
+        message=message,
+    )
+
+
+def next_attempt(entry: InFlight, outcome: TrialOutcome, *, paused: bool) -> InFlight:
+    """The entry for the attempt after `outcome`, which asked for another one. Nothing new starts in a pause."""
     signal = outcome.failure is FailureClass.SIGNAL
     infrastructure = outcome.failure is FailureClass.INFRASTRUCTURE
     return entry.model_copy(
@@ -227,6 +239,6 @@ def next_attempt(entry: InFlight, outcome: TrialOutcome) -> InFlight:
             "seq": -1,
             "step": None,
             "value": None,
-            "parked": outcome.reason == "Paused",
+            "parked": paused or outcome.reason == "Paused",
         }
     )
