@@ -115,7 +115,7 @@ def run_with_kills(tmp_path: Path, document: dict[str, Any], seed: int) -> tuple
     return store, uid, kills, recoveries
 
 
-@pytest.mark.parametrize(("algorithm", "parallel"), [("random", 8), ("grid", 8), ("tpe", 1)])
+@pytest.mark.parametrize(("algorithm", "parallel"), [("random", 4), ("grid", 4), ("tpe", 1)])
 def test_twenty_kills_lose_nothing_and_run_nothing_twice(tmp_path: Path, algorithm: str, parallel: int) -> None:
     trials = TRIALS if parallel > 1 else 60  # one at a time is slow enough to be killed as often
     step = {"step": "0.001"} if algorithm == "grid" else {}
