@@ -66,7 +66,7 @@ class Reconciler:
                 continue
             if (datetime.now(UTC) - record.created).total_seconds() < self.settle_s:
                 continue
-            if reason := await self._closed(record):
+            if (reason := await self._closed(record)) and await self._still_unfinished(record):
                 await self._end(record, reason)
                 ended += 1
         await self._stop_leftovers()
@@ -92,6 +92,14 @@ class Reconciler:
         if status in (None, WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
             return None
         return f"its workflow was closed: {status.name.lower()}"
+
+    async def _still_unfinished(self, record: ExperimentRecord) -> bool:
+        """Read after the workflow was seen closed: one that ended properly had written its end by then."""
+        try:
+            now = await asyncio.to_thread(self.store.experiment_by_uid, record.uid)
+        except NotFoundError:
+            return False
+        return not now.state.terminal and now.first_run_id == record.first_run_id
 
     async def _end(self, record: ExperimentRecord, reason: str) -> None:
         log.warning(
