@@ -66,11 +66,17 @@ class Reconciler:
                 continue
             if (datetime.now(UTC) - record.created).total_seconds() < self.settle_s:
                 continue
-            if (reason := await self._closed(record)) and await self._still_unfinished(record):
-                await self._end(record, reason)
-                ended += 1
+            ended += await self.consider(record)
         await self._stop_leftovers()
         return ended
+
+    async def consider(self, record: ExperimentRecord) -> bool:
+        """End the experiment if its workflow was closed; whether it was."""
+        reason = await self._closed(record)
+        if reason is None or not await self._still_unfinished(record):
+            return False
+        await self._end(record, reason)
+        return True
 
     async def _stop_leftovers(self) -> None:
         """Attempts of this host that outlived their experiment, because another host ended it."""
