@@ -21,6 +21,7 @@ from temporalio import activity
 import evertune.contracts as c
 import evertune.spec as spec
 from activities.errors import translated
+from activities.record import check_database
 from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord
@@ -50,6 +51,8 @@ class AdmitActivities:
         if set(document) == {"reopen"}:
             return self._reopen(document["reopen"], request)
         context = _context(request.context)
+        if context.database_id is not None:
+            check_database(self.store, context.database_id)
         catalog = Registry()
         experiment = spec.load_experiment(document, catalog=catalog)
         backend = spec.backend_of(experiment) or context.backend or self.default_backend
@@ -93,37 +96,32 @@ class AdmitActivities:
             command = c.ReopenCommand.model_validate(command_data)
         except ValidationError as error:
             raise UsageError(f"the reopen command must be {{uid, command}}: {error.errors()[0]['msg']}") from error
+        if command.database_id is not None:
+            check_database(self.store, command.database_id)
         record = self.store.experiment_by_uid(command.uid)
         if record.workflow_id != request.workflow_id:
             raise ConflictError(
                 f"experiment {record.name} belongs to workflow {record.workflow_id}; reopen it under that id"
             )
-        key = f"reopen-{request.first_run_id}"
-        if not record.state.terminal:
-            if record.first_run_id != request.first_run_id:
+        if record.first_run_id != request.first_run_id:  # else it was reopened by an earlier try, or by what was reset
+            if not record.state.terminal:
                 raise ConflictError(
                     f"experiment {record.name} is {record.state}; only a finished one can be reopened",
                     hint=f"evertune get {record.name}",
                 )
-            return self._answer(record, spec.load_experiment(dict(record.manifest)))
-        budget = _reopened_budget(record, command)
-        self.store.reopen(
-            record.uid,
-            key=key,
-            first_run_id=request.first_run_id,
-            budget=budget,
-            goal=command.goal,
-            actor=command.actor,
-            action=command.command,
-            at=datetime.now(UTC),
-        )
-        record = self.store.experiment_by_uid(record.uid)
+            self.store.reopen(
+                record.uid,
+                key=f"reopen-{request.first_run_id}",
+                first_run_id=request.first_run_id,
+                budget=_reopened_budget(record, command),
+                goal=command.goal,
+                actor=command.actor,
+                action=command.command,
+                at=datetime.now(UTC),
+            )
+            record = self.store.experiment_by_uid(record.uid)
         answer = self._answer(record, spec.load_experiment(dict(record.manifest)))
-        best = answer.best
-        if command.goal is None and best and best.value is not None and record.objective.reached(best.value):
-            # Who goes on after the goal wants better than the goal; it would end the new run at once.
-            answer = answer.model_copy(update={"limits": answer.limits.model_copy(update={"goal": None})})
-        return answer
+        return answer.model_copy(update={"limits": _reopened_limits(answer, record, command)})
 
     def _answer(self, record: ExperimentRecord, experiment: spec.Experiment) -> c.Admitted:
         """Rebuilt from the rows, so that a reset or reopened run goes on where the database is."""
@@ -208,6 +206,17 @@ def _counts(record: ExperimentRecord) -> dict[str, int]:
         TrialState.METRICS_UNAVAILABLE: counts.metrics_unavailable,
     }
     return {state.value: count for state, count in by_state.items() if count}
+
+
+def _reopened_limits(answer: c.Admitted, record: ExperimentRecord, command: c.ReopenCommand) -> c.Limits:
+    """Without the limits that would end the new run at once: who goes on after the goal wants better than the goal."""
+    limits, best = answer.limits, answer.best
+    over: dict[str, None] = {}
+    if command.goal is None and best and best.value is not None and record.objective.reached(best.value):
+        over["goal"] = None
+    if limits.deadline is not None and datetime.now(UTC).timestamp() >= limits.deadline:
+        over["deadline"] = None
+    return limits.model_copy(update=over)
 
 
 def _reopened_budget(record: ExperimentRecord, command: c.ReopenCommand) -> Budget:

@@ -84,6 +84,7 @@ class Client:
             raise errors.SpecError.of([problem])
         await self._refuse_taken(str(namespace), name)
         workflow_id = c.workflow_id(str(namespace), name)
+        here = (context or c.StartContext()).model_copy(update={"database_id": self.store.database_id})
         try:
             handle = await self.temporal.start_workflow(
                 c.WORKFLOW_TYPE,
@@ -91,7 +92,7 @@ class Client:
                 id=workflow_id,
                 task_queue=c.QUEUE,
                 task_timeout=WORKFLOW_TASK_TIMEOUT,
-                memo={c.MEMO_CONTEXT: (context or c.StartContext()).model_dump(mode="json")},
+                memo={c.MEMO_CONTEXT: here.model_dump(mode="json")},
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 static_summary=f"{namespace}/{name}",
@@ -123,6 +124,7 @@ class Client:
                 f"experiment {record.name} is {record.state}; only a finished one can be reopened",
                 hint=f"evertune edit {record.name} --max-trials N",
             )
+        command = command.model_copy(update={"database_id": self.store.database_id})
         try:
             handle = await self.temporal.start_workflow(
                 c.WORKFLOW_TYPE,

@@ -73,6 +73,7 @@ class StartContext(Payload):
     home_id: str | None = None  # whose host runs the trials; None: the home of the worker that admits
     backend: Literal["local", "kubernetes"] | None = None
     actor: str = ""
+    database_id: str | None = None  # the submitter's: a worker with another database refuses
 
 
 class Limits(Payload):
@@ -143,6 +144,7 @@ class ReopenCommand(Payload):
     goal: float | None = None
     actor: str = ""
     force: bool = False
+    database_id: str | None = None  # the sender's: a worker with another database refuses
 
 
 class RawInput(Payload):

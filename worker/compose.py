@@ -29,6 +29,7 @@ from activities.suggest import SuggestActivities
 from activities.trial import TrialActivities
 from evertune.settings import Settings
 from evertune.store import Store
+from worker.neighbours import identity, warn_of_other_databases
 from workflows.experiment import ExperimentWorkflow
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ class Parts:
 
 async def compose(settings: Settings, client: Client, store: Store) -> Parts:
     """Everything a worker needs, around a connected client and an open store."""
+    await warn_of_other_databases(client, store.database_id)
     return Parts(
         settings=settings,
         client=client,
@@ -97,6 +99,7 @@ def _worker(parts: Parts, queue: str, activities: list[Callable[..., Any]], *, w
     return Worker(
         parts.client,
         task_queue=queue,
+        identity=identity(parts.store.database_id),
         workflows=[ExperimentWorkflow] if workflows else [],
         activities=activities,
         workflow_runner=workflow_runner(),

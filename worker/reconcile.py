@@ -66,11 +66,17 @@ class Reconciler:
                 continue
             if (datetime.now(UTC) - record.created).total_seconds() < self.settle_s:
                 continue
-            if reason := await self._closed(record):
-                await self._end(record, reason)
-                ended += 1
+            ended += await self.consider(record)
         await self._stop_leftovers()
         return ended
+
+    async def consider(self, record: ExperimentRecord) -> bool:
+        """End the experiment if its workflow was closed; whether it was."""
+        reason = await self._closed(record)
+        if reason is None or not await self._still_unfinished(record):
+            return False
+        await self._end(record, reason)
+        return True
 
     async def _stop_leftovers(self) -> None:
         """Attempts of this host that outlived their experiment, because another host ended it."""
@@ -92,6 +98,14 @@ class Reconciler:
         if status in (None, WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
             return None
         return f"its workflow was closed: {status.name.lower()}"
+
+    async def _still_unfinished(self, record: ExperimentRecord) -> bool:
+        """Read after the workflow was seen closed: one that ended properly had written its end by then."""
+        try:
+            now = await asyncio.to_thread(self.store.experiment_by_uid, record.uid)
+        except NotFoundError:
+            return False
+        return not now.state.terminal and now.first_run_id == record.first_run_id
 
     async def _end(self, record: ExperimentRecord, reason: str) -> None:
         log.warning(
