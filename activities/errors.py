@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from evertune.errors import EvertuneError, SpecError
+from evertune.errors import EvertuneError, SpecError, WrongDatabaseError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_PROBLEMS = 100  # in a failure's details: a manifest of 10,000 mistakes must not break Temporal's 2 MiB
+
+
+# Not mended by waiting, but by the right worker taking the next try: no back-off.
+ELSEWHERE = timedelta(seconds=0.5)
 
 
 def application_error(error: EvertuneError) -> ApplicationError:
@@ -24,7 +29,12 @@ def application_error(error: EvertuneError) -> ApplicationError:
     # A user's mistake is an answer, not an incident: BENIGN keeps its traceback out of the worker's log.
     category = ApplicationErrorCategory.UNSPECIFIED if error.retryable else ApplicationErrorCategory.BENIGN
     return ApplicationError(
-        message[:8000], *details, type=type(error).__name__, non_retryable=not error.retryable, category=category
+        message[:8000],
+        *details,
+        type=type(error).__name__,
+        non_retryable=not error.retryable,
+        next_retry_delay=ELSEWHERE if isinstance(error, WrongDatabaseError) else None,
+        category=category,
     )
 
 

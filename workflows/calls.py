@@ -16,7 +16,7 @@ from workflows.state import RunState
 
 T = TypeVar("T")
 
-SUMMARY_BYTES = 200  # above 400 the server refuses the whole workflow task, for ever
+SUMMARY_BYTES = 200  # one line of the timeline; Temporal's own limit is 400
 
 
 async def _execute(

@@ -264,3 +264,9 @@ async def test_a_flood_of_signals_and_updates_ends_like_any_other(impatient_hous
     record = await house.ended(handle)
     assert record.counts.succeeded == 12
     assert len(house.store.audit(record.uid)) >= 1
+
+
+async def test_a_name_longer_than_temporal_takes_is_not_called_an_outage(house: House) -> None:
+    with pytest.raises(errors.EvertuneError) as caught:
+        await house.submit(manifest("n" * 3000))
+    assert caught.value.exit_code == 2, caught.value

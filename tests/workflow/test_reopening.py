@@ -1,0 +1,140 @@
+"""Going on after the end: extended twice, after a goal, a failure, a deadline, a cancel; tried again and reset."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import pytest
+
+import evertune.contracts as c
+import evertune.errors as errors
+from activities.admit import AdmitActivities
+from evertune.domain.states import ExperimentState
+from tests.workflow.harness import House, manifest, until
+
+
+async def test_an_experiment_is_extended_again_and_again(house: House) -> None:
+    handle = await house.submit(manifest("more", "echo $EVERTUNE_TRIAL >> starts; echo objective=$X", maxTrialCount=2))
+    record = await house.ended(handle)
+    for budget in (4, 7):
+        again = await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=budget))
+        assert (await house.ended(again)).counts.succeeded == budget
+    starts = (house.workdir / "starts").read_text().split()
+    assert len(starts) == len(set(starts)) == 7
+    assert [row.action for row in house.store.audit(record.uid)] == ["extend", "extend"]
+
+
+async def test_two_who_extend_at_once_extend_once(house: House) -> None:
+    handle = await house.submit(manifest("both", "sleep 0.5; echo objective=$X", maxTrialCount=2))
+    record = await house.ended(handle)
+    commands = (c.ReopenCommand(uid=record.uid, max_trials=4), c.ReopenCommand(uid=record.uid, max_trials=4))
+    answers = await asyncio.gather(*(house.client.reopen(command) for command in commands), return_exceptions=True)
+    assert sorted(isinstance(answer, errors.ConflictError) for answer in answers) == [False, True], answers
+    assert (await house.ended(handle)).counts.succeeded == 4
+    assert [row.action for row in house.store.audit(record.uid)] == ["extend"]
+
+
+async def test_one_that_runs_is_not_reopened_whoever_asks(house: House) -> None:
+    handle = await house.submit(manifest("runs", "sleep 1; echo objective=1", maxTrialCount=2))
+    with pytest.raises(errors.ConflictError, match="only a finished one"):
+        await house.client.reopen(c.ReopenCommand(uid=handle.uid, max_trials=9))
+    assert (await house.ended(handle)).counts.succeeded == 2
+
+
+async def test_a_cancelled_one_goes_on_with_what_is_left_of_its_budget(house: House) -> None:
+    handle = await house.submit(manifest("undo", "[ -e go ] || exec sleep 60; echo objective=1", maxTrialCount=5))
+    await until(lambda: house.store.counts(handle.uid).running == 2)
+    await handle.cancel()
+    record = await house.ended(handle)
+    (house.workdir / "go").touch()
+    again = await house.client.reopen(c.ReopenCommand(uid=record.uid, command="resume"))
+    record = await house.ended(again)
+    assert (record.state, record.counts.killed, record.counts.succeeded) == (ExperimentState.SUCCEEDED, 2, 3)
+
+
+async def test_one_that_failed_needs_room_for_more_failures(house: House) -> None:
+    handle = await house.submit(
+        manifest("unlucky", "[ -e go ] || exit 3; echo objective=1", maxTrialCount=6, maxFailedTrialCount=2)
+    )
+    record = await house.ended(handle)
+    assert record.state is ExperimentState.FAILED
+    with pytest.raises(errors.UsageError, match="maxFailedTrialCount must be above 2"):
+        await house.client.reopen(c.ReopenCommand(uid=record.uid, command="resume"))
+    (house.workdir / "go").touch()
+    again = await house.client.reopen(c.ReopenCommand(uid=record.uid, command="resume", max_failed=5))
+    record = await house.ended(again)
+    assert (record.state, record.counts.created) == (ExperimentState.SUCCEEDED, 6)
+
+
+async def test_a_written_never_asks_for_force(house: House) -> None:
+    record = await house.ended(await house.submit(manifest("never", maxTrialCount=2, resumePolicy="Never")))
+    with pytest.raises(errors.ConflictError, match="resumePolicy: Never"):
+        await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=3))
+    again = await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=3, force=True))
+    assert (await house.ended(again)).counts.succeeded == 3
+
+
+async def test_after_its_goal_or_its_deadline_it_goes_on_without_them(house: House) -> None:
+    objective = {"type": "maximize", "goal": 0.5, "objectiveMetricName": "objective"}
+    handle = await house.submit(
+        manifest("beyond", "echo objective=0.9", maxTrialCount=9, parallelTrialCount=1, objective=objective)
+    )
+    record = await house.ended(handle)
+    assert record.reason == "ExperimentGoalReached"
+    again = await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=3))
+    record = await house.ended(again)
+    assert (record.reason, record.counts.succeeded) == ("ExperimentMaxTrialsReached", 3)
+
+    late = await house.submit(
+        manifest("late", "[ -e go ] || exec sleep 60; echo objective=1", deadline=1, maxTrialCount=4)
+    )
+    record = await house.ended(late)
+    assert record.reason == "ExperimentDeadlineExceeded"
+    (house.workdir / "go").touch()
+    again = await house.client.reopen(c.ReopenCommand(uid=record.uid, command="resume"))
+    assert (await house.ended(again)).reason == "ExperimentMaxTrialsReached"
+
+
+async def test_a_reopening_that_is_tried_again_gives_the_same_answer(house: House) -> None:
+    objective = {"type": "maximize", "goal": 0.5, "objectiveMetricName": "objective"}
+    handle = await house.submit(manifest("twice", "echo objective=0.9", parallelTrialCount=1, objective=objective))
+    record = await house.ended(handle)
+    assert house.parts is not None
+    admit = AdmitActivities(house.store, house.settings.home_id, "local", False, house.parts.temporal_id)
+    command = json.dumps({"reopen": {"uid": record.uid, "max_trials": 8}})
+    request = c.AdmitRequest(
+        inputs=[c.RawInput(encoding="json/plain", data=base64.b64encode(command.encode()).decode())],
+        workflow_id=record.workflow_id,
+        run_id="a-run",
+        first_run_id="a-run",
+    )
+    first, second = await admit.admit(request), await admit.admit(request)
+    assert first == second
+    assert first.limits.goal is None
+    assert [row.action for row in house.store.audit(record.uid)] == ["extend"]
+
+
+async def test_a_finished_one_that_is_reset_runs_nothing_again(house: House, binary: str) -> None:
+    command = "echo $EVERTUNE_TRIAL >> starts; echo objective=1"
+    handle = await house.submit(manifest("again", command, maxTrialCount=3))
+    before = await house.ended(handle)
+    again = await house.client.reopen(c.ReopenCommand(uid=before.uid, max_trials=5))
+    await house.ended(again)
+    words = [
+        "workflow",
+        "reset",
+        "-w",
+        handle.workflow_id,
+        "--type",
+        "FirstWorkflowTask",
+        "--reason",
+        "test",
+    ]
+    done = await house.temporal_cli(binary, *words)
+    assert done.returncode == 0, done.stderr
+    answer = await asyncio.wait_for(house.temporal.get_workflow_handle(handle.workflow_id).result(), 20)
+    assert (answer["state"], answer["counts"]) == ("Succeeded", {"Succeeded": 5})
+    starts = (house.workdir / "starts").read_text().split()
+    assert len(starts) == len(set(starts)) == 5
