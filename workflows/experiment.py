@@ -307,6 +307,8 @@ class ExperimentWorkflow:
     def on_signal(self, name: str, args: Sequence[RawValue]) -> None:
         """`observe`, decoded by hand: a signal that cannot be read is counted, never fatal."""
         self._signals += 1
+        if self._should_continue_as_new():  # hours of signals may pass before a trial ends and wakes the run
+            self._wake = True
         state = self._state
         if state is None:
             return
