@@ -224,6 +224,7 @@ async def test_a_reason_of_any_length_stops_a_trial(house: House) -> None:
     assert (await house.ended(handle)).state is ExperimentState.CANCELLED
 
 
+@pytest.mark.slow
 async def test_updates_that_nobody_can_read_are_refused_and_nothing_happens(house: House, binary: str) -> None:
     handle = await house.submit(manifest("junk", "sleep 2; echo objective=1", maxTrialCount=2))
     update = ["workflow", "update", "execute", "-w", handle.workflow_id]
@@ -242,6 +243,7 @@ async def test_updates_that_nobody_can_read_are_refused_and_nothing_happens(hous
     assert (record.counts.succeeded, house.store.audit(record.uid)) == (2, [])
 
 
+@pytest.mark.slow
 async def test_a_flood_of_signals_and_updates_ends_like_any_other(impatient_house: House) -> None:
     house = impatient_house
     handle = await house.submit(manifest("flood", "sleep 0.3; echo objective=$X", maxTrialCount=12))
@@ -273,6 +275,7 @@ async def test_a_name_longer_than_temporal_takes_is_not_called_an_outage(house: 
     assert caught.value.exit_code == 2, caught.value
 
 
+@pytest.mark.slow
 async def test_an_admission_that_cannot_succeed_yet_says_what_the_worker_says(house: House, tmp_path: Path) -> None:
     async with a_house(house.address, tmp_path / "other") as other:
         await other.stop_worker()  # only a worker with another database is left
