@@ -102,6 +102,8 @@ class Client:
                 f"experiment {name} is running already", hint=f"evertune watch {name}"
             ) from error
         except RPCError as error:
+            if error.status is RPCStatusCode.INVALID_ARGUMENT:  # a name or a manifest beyond its limits
+                raise errors.UsageError(f"Temporal does not take experiment {name[:60]}: {error}") from error
             raise unavailable(self.address, error) from error
         return await self._admitted(handle, workflow_id, timeout_s)
 
@@ -170,14 +172,26 @@ class Client:
                     raise error_of(failure) from failure
                 answer = result.result()
                 return ExperimentHandle(client=self, uid=answer["uid"], workflow_id=workflow_id)
+            why = await self._admission_trouble(run)
             raise errors.UnavailableError(
-                f"the experiment was started, but no worker has read it within {timeout_s:.0f} s",
-                hint="evertune doctor; it will be read as soon as a worker runs",
+                f"the experiment was started, but no worker has read it within {timeout_s:.0f} s{why}",
+                hint="evertune doctor; it will be read as soon as a worker can",
             )
         finally:
             for task in (result, status):
                 task.cancel()
             await asyncio.gather(result, status, return_exceptions=True)
+
+    @staticmethod
+    async def _admission_trouble(run: WorkflowHandle[Any, Any]) -> str:
+        """What the worker says that tries again and again: a full disk, a database that is away."""
+        try:
+            description = await run.describe()
+        except RPCError:
+            return ""
+        waiting = description.raw_description.pending_activities
+        failures = [activity.last_failure.message for activity in waiting if activity.HasField("last_failure")]
+        return f": {failures[0]}" if failures else ""
 
     @staticmethod
     async def _until_status(run: WorkflowHandle[Any, Any]) -> c.Status:

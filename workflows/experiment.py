@@ -20,7 +20,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 import evertune.contracts as c
 from evertune.domain.states import ExperimentState
-from workflows import calls, page, policies
+from workflows import calls, checks, page, policies
 from workflows import state as rules
 from workflows.inputs import admit_request, carried_state
 from workflows.state import RunState
@@ -307,6 +307,8 @@ class ExperimentWorkflow:
     def on_signal(self, name: str, args: Sequence[RawValue]) -> None:
         """`observe`, decoded by hand: a signal that cannot be read is counted, never fatal."""
         self._signals += 1
+        if self._should_continue_as_new():  # hours of signals may pass before a trial ends and wakes the run
+            self._wake = True
         state = self._state
         if state is None:
             return
@@ -346,30 +348,7 @@ class ExperimentWorkflow:
 
     @edit.validator
     def _check_edit(self, request: c.EditRequest) -> None:
-        state = self._guard()
-        if (
-            request.parallel is None
-            and request.max_trials is None
-            and request.max_failed is None
-            and request.goal is None
-        ):
-            raise ApplicationError(
-                "nothing to change: give parallel, max_trials, max_failed or goal", type="UsageError"
-            )
-        limits = state.limits
-        max_trials = request.max_trials if request.max_trials is not None else limits.max_trials
-        created = state.created + self._asked
-        if request.max_trials is not None and request.max_trials < created:
-            raise ApplicationError(
-                f"maxTrialCount must be at least {created}, the trials created so far; got {request.max_trials}",
-                type="UsageError",
-            )
-        for field, name in (("parallel", "parallelTrialCount"), ("max_failed", "maxFailedTrialCount")):
-            value = getattr(request, field)
-            if value is not None and max_trials is not None and value > max_trials:
-                raise ApplicationError(
-                    f"{name} must be at most maxTrialCount {max_trials}; got {value}", type="UsageError"
-                )
+        checks.edit(self._guard(), request, asked=self._asked)
 
     @workflow.update(name=c.UPDATE_PAUSE)
     async def pause(self, request: c.PauseRequest) -> c.Status:
@@ -393,13 +372,7 @@ class ExperimentWorkflow:
 
     @pause.validator
     def _check_pause(self, request: c.PauseRequest) -> None:
-        state = self._guard()
-        if state.stop_reason:
-            raise ApplicationError(
-                f"experiment {state.name} is stopping: resume it first, or cancel it", type="ConflictError"
-            )
-        if state.paused and not request.now:
-            raise ApplicationError(f"experiment {state.name} is paused already", type="ConflictError")
+        checks.pause(self._guard(), request)
 
     @workflow.update(name=c.UPDATE_RESUME)
     async def resume(self, request: c.VerbRequest) -> c.Status:
@@ -413,9 +386,7 @@ class ExperimentWorkflow:
 
     @resume.validator
     def _check_resume(self, request: c.VerbRequest) -> None:
-        state = self._guard()
-        if not state.paused and not state.stop_reason:
-            raise ApplicationError(f"experiment {state.name} is not paused", type="ConflictError")
+        checks.resume(self._guard())
 
     @workflow.update(name=c.UPDATE_STOP)
     async def stop(self, request: c.VerbRequest) -> c.Status:
@@ -460,6 +431,4 @@ class ExperimentWorkflow:
 
     @stop_trial.validator
     def _check_stop_trial(self, request: c.StopTrialUpdate) -> None:
-        state = self._guard()
-        if request.number not in state.in_flight:
-            raise ApplicationError(f"trial {request.number} is not running", type="ConflictError")
+        checks.stop_trial(self._guard(), request)

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus
@@ -16,7 +17,7 @@ import evertune.contracts as c
 import evertune.errors as errors
 from evertune.client import ExperimentHandle
 from evertune.domain.states import ExperimentState, TrialState
-from tests.workflow.harness import House, manifest, until
+from tests.workflow.harness import House, a_house, manifest, until
 from worker.compose import Parts, compose, workers
 from worker.reconcile import reconciler_of
 
@@ -223,6 +224,7 @@ async def test_a_reason_of_any_length_stops_a_trial(house: House) -> None:
     assert (await house.ended(handle)).state is ExperimentState.CANCELLED
 
 
+@pytest.mark.slow
 async def test_updates_that_nobody_can_read_are_refused_and_nothing_happens(house: House, binary: str) -> None:
     handle = await house.submit(manifest("junk", "sleep 2; echo objective=1", maxTrialCount=2))
     update = ["workflow", "update", "execute", "-w", handle.workflow_id]
@@ -241,6 +243,7 @@ async def test_updates_that_nobody_can_read_are_refused_and_nothing_happens(hous
     assert (record.counts.succeeded, house.store.audit(record.uid)) == (2, [])
 
 
+@pytest.mark.slow
 async def test_a_flood_of_signals_and_updates_ends_like_any_other(impatient_house: House) -> None:
     house = impatient_house
     handle = await house.submit(manifest("flood", "sleep 0.3; echo objective=$X", maxTrialCount=12))
@@ -270,3 +273,12 @@ async def test_a_name_longer_than_temporal_takes_is_not_called_an_outage(house: 
     with pytest.raises(errors.EvertuneError) as caught:
         await house.submit(manifest("n" * 3000))
     assert caught.value.exit_code == 2, caught.value
+
+
+@pytest.mark.slow
+async def test_an_admission_that_cannot_succeed_yet_says_what_the_worker_says(house: House, tmp_path: Path) -> None:
+    async with a_house(house.address, tmp_path / "other") as other:
+        await other.stop_worker()  # only a worker with another database is left
+        with pytest.raises(errors.UnavailableError, match="this worker has database"):
+            await other.client.submit(manifest("orphan"), timeout_s=2)
+        await other.temporal.get_workflow_handle("experiment/default/orphan").terminate()

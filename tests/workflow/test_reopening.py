@@ -43,6 +43,7 @@ async def test_one_that_runs_is_not_reopened_whoever_asks(house: House) -> None:
     assert (await house.ended(handle)).counts.succeeded == 2
 
 
+@pytest.mark.slow
 async def test_a_cancelled_one_goes_on_with_what_is_left_of_its_budget(house: House) -> None:
     handle = await house.submit(manifest("undo", "[ -e go ] || exec sleep 60; echo objective=1", maxTrialCount=5))
     await until(lambda: house.store.counts(handle.uid).running == 2)
@@ -76,6 +77,7 @@ async def test_a_written_never_asks_for_force(house: House) -> None:
     assert (await house.ended(again)).counts.succeeded == 3
 
 
+@pytest.mark.slow
 async def test_after_its_goal_or_its_deadline_it_goes_on_without_them(house: House) -> None:
     objective = {"type": "maximize", "goal": 0.5, "objectiveMetricName": "objective"}
     handle = await house.submit(
