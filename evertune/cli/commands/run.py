@@ -12,6 +12,7 @@ from evertune.cli.follow.snapshot import Follower, Snapshot
 from evertune.cli.loading import load_for_start, start_context
 from evertune.cli.output.documents import experiment_document
 from evertune.cli.output.forms import Form, text_of
+from evertune.cli.output.text import Line
 from evertune.cli.session import Session, session
 from evertune.cli.views.sentences import next_commands
 from evertune.cli.views.summary import next_lines, summary_lines
@@ -139,7 +140,9 @@ def stay(
     if output.for_people:
         lines = summary_lines(last, marks=now.out.marks, failed=failed, width=now.out.width)
         now.out.lines(lines)
-        now.say("", *next_lines(next_commands(last.record)))
+        # The page stands on a line of its own: addresses are long, and would push the columns apart.
+        page: list[Line] = [[(f"  {follower.url}", "dim")]] if follower.url else []
+        now.say("", *next_lines(next_commands(last.record)), *page)
     else:
         now.out.write(text_of(output, experiment_document(last.record)))
     return exit_code(last)
