@@ -6,7 +6,7 @@ Experiments are cached by (uid, revision): a manifest is parsed once per worker,
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +16,7 @@ import evertune.spec as spec
 from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.trial import AttemptRef
-from evertune.protocols import Collector, Launch
+from evertune.protocols import Collector, Launch, Sources
 from evertune.store import Store
 
 CACHED_EXPERIMENTS = 64
@@ -27,7 +27,11 @@ class Plan:
     experiment: str  # namespace/name, for logs
     launch: Launch
     objective: Objective
-    collector: Callable[[Path], Collector | None]
+    wanted: CollectorSpec
+
+    def collector(self, sources: Sources) -> Collector | None:
+        """None for kinds that inject nothing: their metrics come by push."""
+        return None if self.wanted.kind in ("None", "Push") else collectors.create(self.wanted, sources)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class LaunchPlans:
             experiment=f"{record.namespace}/{record.name}",
             launch=launch,
             objective=record.objective,
-            collector=functools.partial(_collector, prepared.collector),
+            wanted=prepared.collector,
         )
 
     def ref(self, uid: str, number: int, attempt: int) -> AttemptRef:
@@ -108,8 +112,3 @@ def shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
         mounts = container.get("volumeMounts") or ()
         paths += [mount["mountPath"] for mount in mounts if mount.get("name") in volumes and mount.get("mountPath")]
     return tuple(dict.fromkeys(path for path in paths if path != "/"))
-
-
-def _collector(wanted: CollectorSpec, log: Path) -> Collector | None:
-    """None for kinds that inject nothing: their metrics come by push."""
-    return None if wanted.kind in ("None", "Push") else collectors.create(wanted, log)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 from temporalio import activity
@@ -69,7 +68,7 @@ class TrialActivities:
             return await asyncio.to_thread(
                 record_end, self.store, ref, plan.objective, end, summaries=summaries, again=False
             )
-        collector = plan.collector(self.runner.log_path(ref))
+        collector = plan.collector(self.runner.sources(plan.launch, plan.wanted.path))
         try:
             end = await self._follow(request, ref, plan.objective, collector, summaries)
         except asyncio.CancelledError:
@@ -104,8 +103,6 @@ class TrialActivities:
         """Wait for the end; meanwhile heartbeat and move points from the log to the database."""
         waiting = asyncio.ensure_future(self.runner.wait(ref))
         steps = 0
-        size = 0
-        path = self.runner.log_path(ref)
         self._following += 1
         try:
             while True:
@@ -114,9 +111,8 @@ class TrialActivities:
                 if done:
                     return waiting.result()
                 activity.heartbeat()
-                if collector is None or (grown := _size(path)) == size:
+                if collector is None or not collector.has_more():
                     continue
-                size = grown
                 points = await asyncio.to_thread(collector.read)
                 if not points:
                     continue
@@ -176,13 +172,6 @@ class TrialActivities:
             for task in done:
                 task.result()
             stops = list(pending)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _observation(ref: AttemptRef, point: Point, step: int) -> c.Observation:

@@ -5,23 +5,21 @@ Imports only the standard library, the RE2 binding and evertune's plain values, 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from collectors.stdout import StdOutCollector
 from evertune.errors import LaunchError
-from evertune.protocols import Collector, CollectorSpec
+from evertune.protocols import Collector, CollectorSpec, Sources
 
 __all__ = ["create"]
 
 
-def create(spec: CollectorSpec, log: Path) -> Collector:
-    """The collector for `spec`, reading `log`. LaunchError for a kind or a filter that cannot be collected here."""
+def create(spec: CollectorSpec, sources: Sources) -> Collector:
+    """The collector for `spec`, reading `sources`. LaunchError for a kind or a filter that cannot be collected here."""
     if spec.kind != "StdOut":
         raise LaunchError(
             f"metrics of collector kind {spec.kind} cannot be collected here",
             "let the program print its metrics and use kind StdOut",
         )
     try:
-        return StdOutCollector(spec, log)
+        return StdOutCollector(spec, sources.log)
     except ValueError as error:
         raise LaunchError(f"spec.metricsCollectorSpec.source.filter.metricsFormat: {error}") from None

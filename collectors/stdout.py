@@ -35,6 +35,13 @@ class StdOutCollector:
         self._consumed = 0  # bytes of this file that are points, or lines without any
         self._pending = bytearray()  # the start of a line whose end is not there yet
 
+    def has_more(self) -> bool:
+        try:
+            status = self._log.stat()
+        except FileNotFoundError:
+            return False
+        return status.st_size != self._consumed + len(self._pending) or self._inode not in (None, status.st_ino)
+
     def read(self) -> list[Point]:
         points: list[Point] = []
         try:

@@ -111,8 +111,23 @@ class TrialRunner(Protocol):
 
     def log_path(self, ref: AttemptRef) -> Path: ...
 
+    def sources(self, launch: Launch, path: str | None) -> Sources:
+        """Where the worker reads what the attempt reports. `path` is the spec's `fileSystemPath`, None without one."""
+        ...
+
 
 # ---------------------------------------------------------------------------------------------- collectors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """An attempt's places that a collector reads. Files may not be there yet, or never come."""
+
+    log: Path  # standard output and error
+    notes: Path  # a directory for the collector's own notes: what was truncated, what was scraped
+    path: Path | None = None  # the spec's `fileSystemPath`, where this attempt has it
+    reports: Path | None = None  # what `evertune.report` appends to
+    host: str = "127.0.0.1"  # where the running trial can be scraped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +135,17 @@ class Findings:
     """What a finished collector knows when the objective is missing."""
 
     last_lines: tuple[str, ...] = ()  # at most 20
-    names_seen: tuple[str, ...] = ()  # metric names that the filters matched, wanted or not
+    names_seen: tuple[str, ...] = ()  # metric names that the filters matched, wanted or not; at most 50
+    suggested_filter: str = ""  # a filter that would have found the objective in what was read
+    warnings: tuple[str, ...] = ()  # what was left out and why, a sentence each
 
 
 class Collector(Protocol):
     """Turns a growing source into points. `seq` derives from the source, so reading it again gives the same points."""
+
+    def has_more(self) -> bool:
+        """Whether `read` may find something: as cheap as a stat, so that it can be asked in an event loop."""
+        ...
 
     def read(self) -> Sequence[Point]:
         """Points that arrived since the last call. Never raises for content; I/O errors propagate as OSError."""

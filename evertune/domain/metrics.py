@@ -7,7 +7,8 @@ with a total order: points are taken by (timestamp, seq), so equal timestamps ke
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -23,17 +24,38 @@ class Strategy(StrEnum):
     LATEST = "latest"
 
 
+OFFSET_BITS = 42  # of a `seq`: 4 TiB of one source; the 21 bits above say which of an attempt's sources it is
+SOURCE = 0  # what the experiment's collector reads: the log, the file, the scraped samples
+PUSHED = 1  # what `evertune.report` wrote
+FIRST_EVENT_FILE = 2  # event files of a directory, by their relative path: see `event_source`
+_SOURCES = 1 << 21
+
+
+def place(source: int, offset: int) -> int:
+    """The `seq` of what stands at `offset` bytes of an attempt's `source`: the same whoever reads it, and how often."""
+    return (source % _SOURCES) << OFFSET_BITS | offset
+
+
+def event_source(relative_path: str) -> int:
+    """The source number of an event file. Two files of one attempt share one with a chance of 1 in 2,000,000."""
+    return FIRST_EVENT_FILE + zlib.crc32(relative_path.encode("utf-8", "surrogateescape")) % (
+        _SOURCES - FIRST_EVENT_FILE
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One reported value. `seq` orders points of one attempt and derives from the source (byte offset of the text).
+    """One reported value. `seq` orders points of one attempt and derives from where it was reported (see `place`).
 
-    `timestamp` is UTC seconds since the epoch, None when the line has none; `value` is the text as reported.
+    `timestamp` is UTC seconds since the epoch, None when the source has none; `value` is the text as reported; `step`
+    is the program's own count, None where the source knows none.
     """
 
     metric: str
     value: str
     seq: int
     timestamp: float | None = None
+    step: int | None = None
 
     @property
     def number(self) -> float | None:
@@ -133,6 +155,28 @@ class _Running:
             self.high = (number, point.value)
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Points of one attempt on their way into the store. `final`: its collector will send nothing more."""
+
+    experiment_uid: str
+    number: int
+    attempt: int
+    points: Sequence[Point] = ()
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrape:
+    """Where a running trial shows its metrics in Prometheus' text format: an HTTPGetAction of Kubernetes."""
+
+    port: int
+    path: str = "/metrics"
+    host: str | None = None  # None: the trial's own
+    scheme: str = "HTTP"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectorSpec:
     """What to look for: metric names (objective first) and RE2 filters with two groups; empty = Katib's default."""
@@ -140,8 +184,10 @@ class CollectorSpec:
     kind: str
     metrics: tuple[str, ...]
     filters: tuple[str, ...] = ()
-    path: str | None = None
-    format: str | None = None
+    path: str | None = None  # as the spec says; `protocols.Sources.path` is where that is for an attempt
+    path_kind: str | None = None  # File | Directory
+    format: str | None = None  # TEXT | JSON
+    scrape: Scrape | None = None
 
 
 def summarize(points: Iterable[Point]) -> dict[str, MetricSummary]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import re
 
-from evertune.domain.metrics import CollectorSpec, Objective, ObjectiveType, Strategy
+from evertune.domain.metrics import CollectorSpec, Objective, ObjectiveType, Scrape, Strategy
 from evertune.domain.records import Budget
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
-from evertune.spec.model import Experiment, ExperimentSpec, JsonDict, ObjectiveSpec, ParameterSpec
+from evertune.spec.model import Experiment, ExperimentSpec, HttpGet, JsonDict, ObjectiveSpec, ParameterSpec
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+\Z")
@@ -125,13 +125,34 @@ def collector_spec(experiment: Experiment) -> CollectorSpec:
     source = collecting.source if collecting else None
     place = source.file_system_path if source else None
     filters = source.filter.metrics_format if source and source.filter else None
+    kind = (collecting and collecting.collector and collecting.collector.kind) or "StdOut"
     return CollectorSpec(
-        kind=(collecting and collecting.collector and collecting.collector.kind) or "StdOut",
+        kind=kind,
         metrics=to_objective(experiment).metrics,
         filters=tuple(filters or ()),
         path=place.path if place else None,
+        path_kind=place.kind if place else None,
         format=place.format if place else None,
+        scrape=_scrape(source.http_get) if kind == "PrometheusMetric" and source and source.http_get else None,
     )
+
+
+def _scrape(get: HttpGet) -> Scrape:
+    headers = tuple((header.name or "", header.value or "") for header in get.http_headers or ())
+    return Scrape(
+        port=int(get.port or 0),
+        path=get.path or "/metrics",
+        host=get.host,
+        scheme=(get.scheme or "HTTP").upper(),
+        headers=headers,
+    )
+
+
+def custom_collector(experiment: Experiment) -> JsonDict | None:
+    """The user's own collector container, for kind Custom."""
+    collecting = _spec(experiment).metrics_collector_spec
+    collector = collecting.collector if collecting else None
+    return collector.custom_collector if collector and collector.kind == "Custom" else None
 
 
 def parse_duration(value: str | float) -> float:

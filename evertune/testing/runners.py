@@ -18,7 +18,7 @@ import pytest
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import ConflictError, LaunchError
-from evertune.protocols import Launch, TrialRunner
+from evertune.protocols import Launch, Sources, TrialRunner
 
 SOON_S = 10.0
 
@@ -116,6 +116,11 @@ class FakeRunner:
 
     def log_path(self, ref: AttemptRef) -> Path:
         return self._root / ref.experiment_uid / str(ref.number) / str(ref.attempt) / "log"
+
+    def sources(self, launch: Launch, path: str | None) -> Sources:
+        log = self.log_path(launch.ref)
+        private = None if path is None else log.parent / path.lstrip("/")
+        return Sources(log=log, notes=log.parent, path=private, reports=log.parent / "reports")
 
     def lose(self, ref: AttemptRef) -> None:
         """The host, or what supervised the attempt there, is gone."""

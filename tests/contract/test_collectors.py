@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import collectors
-from evertune.protocols import Collector, CollectorSpec
+from evertune.protocols import Collector, CollectorSpec, Sources
 from evertune.testing.collectors import CollectorContract
 
 
@@ -19,7 +19,9 @@ class TestStdOut(CollectorContract):
     ).encode() + b"\xff\xfe loss=0.25 \xe2\x82 loss=0.2\naccuracy = nan\nseen=1\nloss=0.1"
 
     def make_collector(self, source: Path) -> Collector:
-        return collectors.create(CollectorSpec(kind="StdOut", metrics=("loss", "accuracy")), source)
+        return collectors.create(
+            CollectorSpec(kind="StdOut", metrics=("loss", "accuracy")), Sources(log=source, notes=source.parent)
+        )
 
     def test_the_sample_holds_what_a_reader_would_find(self, tmp_path: Path) -> None:
         points = self.all_points(tmp_path / "source")

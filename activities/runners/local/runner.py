@@ -33,7 +33,7 @@ from activities.runners.local.oom import oom_kills
 from activities.runners.local.watch import ProcessWatch
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import ConflictError, EnvironmentProblem, LaunchError
-from evertune.protocols import Launch
+from evertune.protocols import Launch, Sources
 
 DEADLINE_GRACE_S = 10
 SUPERVISOR_WAIT_S = 5.0  # after SIGKILL of the trial, before the supervisor itself counts as stuck
@@ -152,6 +152,11 @@ class LocalRunner:
 
     def log_path(self, ref: AttemptRef) -> Path:
         return Attempt.of(self._root, ref).log
+
+    def sources(self, launch: Launch, path: str | None) -> Sources:
+        attempt = Attempt.of(self._root, launch.ref)
+        private = None if path is None else Path(paths.rewrite_text(path, launch.shared_paths, attempt.files))
+        return Sources(log=attempt.log, notes=attempt.directory, path=private, reports=attempt.directory / "reports")
 
     # ------------------------------------------------------------------------------- what only local has
 

@@ -13,7 +13,7 @@ import collectors
 from collectors import stdout
 from evertune.domain.metrics import Point
 from evertune.errors import LaunchError
-from evertune.protocols import Collector, CollectorSpec
+from evertune.protocols import Collector, CollectorSpec, Sources
 
 SPEC = CollectorSpec(kind="StdOut", metrics=("loss", "accuracy"), filters=())
 
@@ -24,7 +24,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def collector(log: Path) -> Collector:
-    return collectors.create(SPEC, log)
+    return collectors.create(SPEC, Sources(log=log, notes=log.parent))
 
 
 def values(points: list[Point]) -> list[str]:
@@ -153,12 +153,14 @@ def test_findings_name_what_was_there_instead(log: Path) -> None:
 
 def test_another_kind_is_refused_in_a_sentence(log: Path) -> None:
     with pytest.raises(LaunchError, match="collector kind TensorFlowEvent cannot be collected here"):
-        collectors.create(CollectorSpec(kind="TensorFlowEvent", metrics=("loss",)), log)
+        collectors.create(CollectorSpec(kind="TensorFlowEvent", metrics=("loss",)), Sources(log=log, notes=log.parent))
 
 
 def test_an_unusable_filter_is_refused_in_a_sentence(log: Path) -> None:
     with pytest.raises(LaunchError, match=r"metricsFormat: '\(x' is not a regular expression of RE2"):
-        collectors.create(CollectorSpec(kind="StdOut", metrics=("loss",), filters=("(x",)), log)
+        collectors.create(
+            CollectorSpec(kind="StdOut", metrics=("loss",), filters=("(x",)), Sources(log=log, notes=log.parent)
+        )
 
 
 def test_lines_without_a_wanted_name_cost_next_to_nothing(log: Path) -> None:

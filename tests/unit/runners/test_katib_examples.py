@@ -88,11 +88,12 @@ async def test_the_objective_of_a_katib_example_is_found(
     document.data["spec"]["maxFailedTrialCount"] = 1
     document.data["spec"]["maxTrialCount"] = 12
     experiment = spec.load_experiment(document.data)
-    await runner.create(launch_of(experiment, ref(), parameters, shared=("/var/log/katib",)))
+    launch = launch_of(experiment, ref(), parameters, shared=("/var/log/katib",))
+    await runner.create(launch)
     end = await asyncio.wait_for(runner.wait(ref()), 20)
     assert end.state is AttemptState.SUCCEEDED, end
     wanted = spec.collector_spec(experiment)
-    collector = collectors.create(wanted, runner.log_path(ref()))
+    collector = collectors.create(wanted, runner.sources(launch, wanted.path))
     summaries = summarize([*collector.read(), *collector.finish()])
     assert summaries[wanted.metrics[0]].latest, collector.findings()
 
