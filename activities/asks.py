@@ -88,8 +88,10 @@ class Asks:
 
     def _from_session(self, job: AskJob, algorithm: SessionAlgorithm, state: JsonDict | None) -> Answer:
         kept = self._sessions.pop(job.uid, None)  # put back only after success: a failed session is not to be trusted
+        revised = self._store.last_revision(job.uid) if algorithm.reads_history else 0
         goes_on = (
             kept is not None
+            and not kept.cut < revised <= job.cut  # a verdict that the session knows was revised
             and kept.request_no < job.request_no
             and kept.next_number == job.first_number
             and kept.cut <= job.cut

@@ -1,21 +1,25 @@
 """The end of an attempt, recorded once: by `run_trial`, or by the reconciler for trials that nobody waits for.
 
-One transaction holds the last points, the attempt's end and, unless another attempt follows, the trial's.
+One transaction holds the last points, the verdict by all points there are, the attempt's end and, unless another
+attempt follows, the trial's. So a report that comes at that very moment is either judged with the rest, or finds the
+attempt ended and has the verdict revised (`activities.revising`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 import evertune.contracts as c
-from evertune.domain.metrics import Objective, Point, Summaries, finite, objective_text
+from evertune.domain.metrics import MetricSummary, Objective, Point, finite, objective_text
+from evertune.domain.records import TrialRecord
 from evertune.domain.retry import retry_again
 from evertune.domain.states import AttemptState, FailureClass, TrialState
-from evertune.domain.trial import AttemptEnd, AttemptRef
-from evertune.protocols import Collector
+from evertune.domain.trial import AttemptEnd, AttemptRef, Ending
+from evertune.protocols import Findings
 from evertune.store import Store
 
 log = structlog.get_logger()
@@ -31,46 +35,86 @@ def record_end(
     objective: Objective,
     end: AttemptEnd,
     *,
-    summaries: Summaries,
     points: Sequence[Point] = (),
-    again: bool,
+    findings: Callable[[], Findings] | None = None,
+    retry: Callable[[AttemptEnd], bool] | None = None,
 ) -> c.TrialOutcome:
-    """`summaries` covers all points of the attempt, `points` only those that are not in the database yet."""
+    """Judge an attempt by everything it has reported, these points included, and record its end.
+
+    `findings`: what its collector saw, asked only when the objective is missing. `retry`: whether the trial gets
+    another attempt; None for one whose experiment is over.
+    """
+
+    concluded: list[Ending] = []
+
+    def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
+        final = judged(end, objective, summaries, findings)
+        again = retry is not None and retry(final)
+        concluded[:] = [ending_of(final, objective, summaries, again=again)]
+        return concluded[0]
+
+    trial, told_seq = store.end_attempt(ref.experiment_uid, ref.number, ref.attempt, conclude, points=points)
+    if not concluded:  # somebody recorded it before
+        return stored_outcome(store, ref, trial)
+    ending = concluded[0]
+    log.info(
+        "attempt ended", state=ending.end.state.value, reason=ending.end.reason, again=ending.again,
+        objective=ending.objective,
+    )  # fmt: skip
+    return c.TrialOutcome(
+        number=ref.number,
+        attempt=ref.attempt,
+        state=ending.end.state,
+        trial_state=None if ending.again else trial.state,
+        again=ending.again,
+        reason=ending.end.reason,
+        message=ending.end.message[:MAX_CARRIED],
+        failure=ending.end.failure,
+        objective=None if ending.again or trial.objective is None else trial.objective[:MAX_CARRIED],
+        value=None if ending.again else trial.objective_value,
+        told_seq=told_seq,
+    )
+
+
+def stored_outcome(store: Store, ref: AttemptRef, trial: TrialRecord) -> c.TrialOutcome:
+    """The outcome of an attempt whose end is in the database already."""
+    attempts = store.attempts(ref.experiment_uid, ref.number)
+    attempt = next((record for record in attempts if record.attempt == ref.attempt), None)
+    again = attempt is not None and attempt.again and not trial.state.terminal
+    told = attempt if attempt is not None and again else trial
+    return c.TrialOutcome(
+        number=ref.number,
+        attempt=ref.attempt,
+        state=AttemptState(told.state.value),
+        trial_state=None if again else trial.state,
+        again=again,
+        reason=told.reason,
+        message=told.message[:MAX_CARRIED],
+        failure=attempt.failure if attempt is not None else None,
+        objective=None if again or trial.objective is None else trial.objective[:MAX_CARRIED],
+        value=None if again else trial.objective_value,
+        told_seq=0 if again else trial.told_seq or 0,
+    )
+
+
+def ending_of(end: AttemptEnd, objective: Objective, summaries: Mapping[str, MetricSummary], *, again: bool) -> Ending:
+    """A judged end as what the store records of it."""
     state = None if again else _trial_state(end)
-    summary = summaries.summaries()
     metrics = {
         name: text
         for name in objective.metrics
-        if name in summary and (text := summary[name].pick(objective.strategy(name))) is not None
+        if name in summaries and (text := summaries[name].pick(objective.strategy(name))) is not None
     }
     # Katib: a failed trial never has an observation.
-    value = None if state is TrialState.FAILED else objective_text(objective, summary)
-    trial, told_seq = store.end_attempt(
-        ref.experiment_uid,
-        ref.number,
-        ref.attempt,
-        end,
-        points=points,
+    value = None if state is TrialState.FAILED else objective_text(objective, summaries)
+    return Ending(
+        end=end,
         again=again,
         charged=state is not None and state.counts_as_failed,
         trial_state=state,
         objective=value,
         objective_value=finite(value),
         metrics=metrics,
-    )
-    log.info("attempt ended", state=end.state.value, reason=end.reason, again=again, objective=value)
-    return c.TrialOutcome(
-        number=ref.number,
-        attempt=ref.attempt,
-        state=end.state,
-        trial_state=None if again else trial.state,
-        again=again,
-        reason=end.reason,
-        message=end.message[:MAX_CARRIED],
-        failure=end.failure,
-        objective=None if trial.objective is None else trial.objective[:MAX_CARRIED],
-        value=trial.objective_value,
-        told_seq=told_seq,
     )
 
 
@@ -83,23 +127,40 @@ def asks_for_another(end: AttemptEnd, request: c.RunTrialRequest) -> bool:
     )
 
 
-def judged(end: AttemptEnd, objective: Objective, summaries: Summaries, collector: Collector | None) -> AttemptEnd:
+def judged(
+    end: AttemptEnd,
+    objective: Objective,
+    summaries: Mapping[str, MetricSummary],
+    findings: Callable[[], Findings] | None,
+) -> AttemptEnd:
     """A process that succeeded without reporting the objective did not succeed: say what was seen instead."""
-    if end.state is not AttemptState.SUCCEEDED or objective_text(objective, summaries.summaries()) is not None:
+    if end.state is not AttemptState.SUCCEEDED or objective_text(objective, summaries) is not None:
         return end
-    message = f"the trial ended without {objective.metric}"
-    if collector is not None:
-        findings = collector.findings()
-        message += f"; seen: {', '.join(findings.names_seen[:20]) or 'no metric at all'}"
-        if findings.last_lines:
-            message += "; last lines:\n" + "\n".join(findings.last_lines)
     return dataclasses.replace(
         end,
         state=AttemptState.METRICS_UNAVAILABLE,
         reason="MetricsUnavailable",
-        message=message[:MAX_MESSAGE],
+        message=_explained(objective, summaries, findings() if findings else Findings())[:MAX_MESSAGE],
         failure=FailureClass.METRICS,
     )
+
+
+def _explained(objective: Objective, summaries: Mapping[str, MetricSummary], findings: Findings) -> str:
+    names = dict.fromkeys((*summaries, *findings.names_seen))
+    names.pop(objective.metric, None)
+    said = f"the trial ended without {objective.metric}"
+    if objective.metric in summaries:  # reported, but never with a value
+        said = f"the trial reported {objective.metric} without a value"
+    parts = [f"{said}; seen: {', '.join(list(names)[:20]) or 'no metric at all'}"]
+    if near := difflib.get_close_matches(objective.metric, names, n=1):
+        parts.append(f"did you mean {near[0]}?")
+    if findings.suggested_filter:
+        parts.append(f"this filter would have found it: {findings.suggested_filter}")
+    parts += findings.warnings
+    message = "; ".join(parts)
+    if findings.last_lines:
+        message += "; last lines:\n" + "\n".join(findings.last_lines)
+    return message
 
 
 def _trial_state(end: AttemptEnd) -> TrialState:

@@ -29,9 +29,8 @@ class Plan:
     objective: Objective
     wanted: CollectorSpec
 
-    def collector(self, sources: Sources) -> Collector | None:
-        """None for kinds that inject nothing: their metrics come by push."""
-        return None if self.wanted.kind in ("None", "Push") else collectors.create(self.wanted, sources)
+    def collector(self, sources: Sources) -> Collector:
+        return collectors.create(self.wanted, sources)
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,9 @@ class LaunchPlans:
             objective=record.objective,
             wanted=prepared.collector,
         )
+
+    def objective(self, uid: str) -> Objective:
+        return self._prepared(uid).record.objective
 
     def ref(self, uid: str, number: int, attempt: int) -> AttemptRef:
         return AttemptRef(uid, number, attempt, self._store.trial(uid, number).name)

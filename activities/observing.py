@@ -14,11 +14,14 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 import evertune.contracts as c
+from evertune.domain.metrics import Report
+from evertune.domain.records import Taken
 from evertune.store import Store
 
 log = structlog.get_logger()
 
 SIGNAL_EVERY_S = 1.0
+SHOWN = 40  # characters of a value that travel through Temporal
 
 
 @dataclass
@@ -28,6 +31,23 @@ class Observer:
     _pending: dict[str, dict[int, c.Observation]] = field(default_factory=dict)
     _senders: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _workflow_ids: dict[str, str] = field(default_factory=dict)
+
+    async def take(self, report: Report, taken: Taken) -> None:
+        """Tell the workflow what a stored report changed for its decisions, if anything."""
+        if taken.objective is not None and (taken.new or taken.late):
+            count, seq, text = taken.objective
+            await self.observe(
+                report.experiment_uid,
+                c.Observation(
+                    number=report.number,
+                    attempt=report.attempt,
+                    seq=seq,
+                    step=count,
+                    value=text[:SHOWN],
+                    final=report.final,
+                    late=taken.late,
+                ),
+            )
 
     async def observe(self, uid: str, observation: c.Observation) -> None:
         """Queue an observation; a later one of the same trial replaces it. Returns at once."""

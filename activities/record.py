@@ -10,7 +10,7 @@ from temporalio import activity
 
 import evertune.contracts as c
 from activities.errors import translated
-from evertune.domain.records import Budget, TrialRecord
+from evertune.domain.records import Budget
 from evertune.domain.states import AttemptState, TrialState
 from evertune.errors import WrongDatabaseError
 from evertune.store import Store
@@ -23,22 +23,6 @@ def check_database(store: Store, database_id: str) -> None:
             f"this worker has database {store.database_id[:8]}, but the experiment lives in {database_id[:8]}",
             hint="stop this worker, or give it the experiment's EVERTUNE_DATABASE_URL",
         )
-
-
-def outcome_of(trial: TrialRecord, *, attempt: int, again: bool = False) -> c.TrialOutcome:
-    """What the workflow needs of a trial that has ended."""
-    return c.TrialOutcome(
-        number=trial.number,
-        attempt=attempt,
-        state=AttemptState(trial.state.value),
-        trial_state=None if again else trial.state,
-        again=again,
-        reason=trial.reason,
-        message=trial.message[:500],
-        objective=None if trial.objective is None else trial.objective[:500],
-        value=trial.objective_value,
-        told_seq=trial.told_seq or 0,
-    )
 
 
 @dataclass
@@ -84,7 +68,17 @@ class RecordActivities:
     def _close_trial(self, request: c.CloseTrialRequest) -> c.TrialOutcome:
         self.store.close_trial(request.uid, request.number, request.state, request.reason, request.message, _now())
         trial = self.store.trial(request.uid, request.number)
-        return outcome_of(trial, attempt=max(trial.attempts - 1, 0))
+        return c.TrialOutcome(
+            number=trial.number,
+            attempt=max(trial.attempts - 1, 0),
+            state=AttemptState(trial.state.value),
+            trial_state=trial.state,
+            reason=trial.reason,
+            message=trial.message[:500],
+            objective=None if trial.objective is None else trial.objective[:500],
+            value=trial.objective_value,
+            told_seq=trial.told_seq or 0,
+        )
 
 
 def _now() -> datetime:

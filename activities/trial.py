@@ -8,6 +8,7 @@ recorded as ended -> the stored outcome; started -> attached; neither -> started
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,12 +17,12 @@ from temporalio import activity
 
 import evertune.contracts as c
 from activities.attach import stop_or_detach
-from activities.ending import asks_for_another, judged, record_end
+from activities.ending import asks_for_another, record_end, stored_outcome
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.observing import Observer
-from activities.record import check_database, outcome_of
-from evertune.domain.metrics import Objective, Point, Summaries
+from activities.record import check_database
+from evertune.domain.metrics import Objective, Report
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
@@ -30,6 +31,7 @@ from evertune.protocols import Collector, TrialRunner
 from evertune.store import Store
 
 READ_EVERY_S = 0.5  # of a running trial's log; short enough for a live view, long enough to cost nothing
+FINAL_WAIT_S = 30.0  # after the end of a trial for the last word of the collector beside it
 FOLLOWED_AT_FULL_RATE = 100  # trials; beyond, each is read less often so that the worker's CPU stays flat
 
 
@@ -54,7 +56,6 @@ class TrialActivities:
         await asyncio.to_thread(
             self.store.open_attempt, ref.experiment_uid, ref.number, ref.attempt, home_id=self.home_id, at=_now()
         )
-        summaries = Summaries()
         try:
             await self.runner.create(plan.launch)
         except LaunchError as error:
@@ -65,44 +66,34 @@ class TrialActivities:
                 failure=FailureClass.CONFIGURATION,
                 ended=_now(),
             )
-            return await asyncio.to_thread(
-                record_end, self.store, ref, plan.objective, end, summaries=summaries, again=False
-            )
+            return await asyncio.to_thread(record_end, self.store, ref, plan.objective, end)
         collector = plan.collector(self.runner.sources(plan.launch, plan.wanted.path))
         try:
-            end = await self._follow(request, ref, plan.objective, collector, summaries)
+            end = await self._follow(ref, plan.objective, None if self.runner.sidecar else collector)
+            if self.runner.sidecar:
+                await self._until_collected(ref)
         except asyncio.CancelledError:
             if await asyncio.shield(stop_or_detach()) == "stop":
                 await asyncio.shield(self.runner.stop(ref, reason="ExperimentClosed"))
             raise
-        return await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector, summaries)
+        return await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector)
 
     def _record(
-        self,
-        request: c.RunTrialRequest,
-        ref: AttemptRef,
-        objective: Objective,
-        end: AttemptEnd,
-        collector: Collector | None,
-        summaries: Summaries,
+        self, request: c.RunTrialRequest, ref: AttemptRef, objective: Objective, end: AttemptEnd, collector: Collector
     ) -> c.TrialOutcome:
-        points = collector.finish() if collector is not None else ()
-        summaries.add(points)
-        end = judged(end, objective, summaries, collector)
-        again = asks_for_another(end, request)
-        return record_end(self.store, ref, objective, end, summaries=summaries, points=points, again=again)
+        return record_end(
+            self.store,
+            ref,
+            objective,
+            end,
+            points=collector.finish(),
+            findings=collector.findings,
+            retry=lambda judged: asks_for_another(judged, request),
+        )
 
-    async def _follow(
-        self,
-        request: c.RunTrialRequest,
-        ref: AttemptRef,
-        objective: Objective,
-        collector: Collector | None,
-        summaries: Summaries,
-    ) -> AttemptEnd:
-        """Wait for the end; meanwhile heartbeat and move points from the log to the database."""
+    async def _follow(self, ref: AttemptRef, objective: Objective, collector: Collector | None) -> AttemptEnd:
+        """Wait for the end; meanwhile heartbeat and move points from the sources to the database."""
         waiting = asyncio.ensure_future(self.runner.wait(ref))
-        steps = 0
         self._following += 1
         try:
             while True:
@@ -116,36 +107,32 @@ class TrialActivities:
                 points = await asyncio.to_thread(collector.read)
                 if not points:
                     continue
-                summaries.add(points)
-                await asyncio.to_thread(self.store.add_points, ref.experiment_uid, ref.number, ref.attempt, points)
-                objectives = [point for point in points if point.metric == objective.metric]
-                steps += len(objectives)
-                if objectives:
-                    await self.observer.observe(request.uid, _observation(ref, objectives[-1], steps))
+                report = Report(ref.experiment_uid, ref.number, ref.attempt, points)
+                (taken,) = await asyncio.to_thread(self.store.add_reports, [report])
+                await self.observer.take(report, taken)
         finally:
             self._following -= 1
             waiting.cancel()
 
+    async def _until_collected(self, ref: AttemptRef) -> None:
+        """The collector beside the trial may still have something to send: until it says that this was all."""
+        give_up = time.monotonic() + FINAL_WAIT_S
+        while time.monotonic() < give_up:
+            attempt = await asyncio.to_thread(self._attempt, ref.experiment_uid, ref.number, ref.attempt)
+            if attempt is not None and attempt.collected:
+                break
+            activity.heartbeat()
+            await asyncio.sleep(READ_EVERY_S)
+        await self.runner.fetch(ref)
+
     def _stored_outcome(self, request: c.RunTrialRequest) -> c.TrialOutcome | None:
         """The outcome recorded earlier, when this attempt or the whole trial has ended."""
         trial = self.store.trial(request.uid, request.number)
-        if trial.state.terminal:
-            failure = None
-            if (attempt := self._attempt(request.uid, request.number, request.attempt)) is not None:
-                failure = attempt.failure
-            return outcome_of(trial, attempt=request.attempt).model_copy(update={"failure": failure})
         attempt = self._attempt(request.uid, request.number, request.attempt)
-        if attempt is None or not attempt.state.terminal:
+        if not trial.state.terminal and (attempt is None or not attempt.state.terminal):
             return None
-        return c.TrialOutcome(
-            number=request.number,
-            attempt=request.attempt,
-            state=attempt.state,
-            again=True,
-            reason=attempt.reason,
-            message=attempt.message[:500],
-            failure=attempt.failure,
-        )
+        ref = AttemptRef(request.uid, request.number, request.attempt, trial.name)
+        return stored_outcome(self.store, ref, trial)
 
     def _attempt(self, uid: str, number: int, attempt: int) -> AttemptRecord | None:
         return next((record for record in self.store.attempts(uid, number) if record.attempt == attempt), None)
@@ -155,6 +142,7 @@ class TrialActivities:
     async def stop_trial(self, request: c.StopTrialRequest) -> None:
         """Stop these attempts. Their `run_trial` sees them end and returns."""
         check_database(self.store, request.database_id)
+        await asyncio.to_thread(self.store.request_stop, request.uid, request.attempts, request.reason)
         # Also attempts that nobody has begun: their `run_trial` may be on its way while this stop overtakes it.
         stops = [
             asyncio.ensure_future(
@@ -172,10 +160,6 @@ class TrialActivities:
             for task in done:
                 task.result()
             stops = list(pending)
-
-
-def _observation(ref: AttemptRef, point: Point, step: int) -> c.Observation:
-    return c.Observation(number=ref.number, attempt=ref.attempt, seq=point.seq, step=step, value=point.value[:40])
 
 
 def _now() -> datetime:

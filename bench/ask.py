@@ -28,7 +28,7 @@ from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.records import Budget
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, Value
 from evertune.domain.states import AttemptState, TrialState
-from evertune.domain.trial import AttemptEnd
+from evertune.domain.trial import AttemptEnd, Ending
 from evertune.protocols import Answer
 from evertune.store import NewExperiment, Store, open_store
 from evertune.testing.algorithms import score
@@ -166,18 +166,17 @@ class Experiment:
         for trial in trials:
             value = score(trial.parameters)
             self.store.open_attempt(self.uid, trial.number, 0, home_id="bench", at=now)
-            self.store.end_attempt(
-                self.uid,
-                trial.number,
-                0,
-                AttemptEnd(AttemptState.SUCCEEDED, "Completed", ended=now),
-                again=False,
-                charged=False,
+            ending = Ending(
+                end=AttemptEnd(AttemptState.SUCCEEDED, "Completed", ended=now),
                 trial_state=TrialState.SUCCEEDED,
                 objective=repr(value),
                 objective_value=value,
-                metrics={},
             )
+
+            def told(_: object, ending: Ending = ending) -> Ending:
+                return ending
+
+            self.store.end_attempt(self.uid, trial.number, 0, told)
         return [trial.parameters for trial in trials]
 
     def grow(self, size: int) -> list[Parameters]:

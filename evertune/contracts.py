@@ -37,6 +37,7 @@ UPDATE_RESUME = "resume"
 UPDATE_STOP = "stop"
 UPDATE_CANCEL = "cancel"
 UPDATE_STOP_TRIAL = "stop_trial"
+UPDATE_REPARSE = "reparse"
 
 MEMO_CONTEXT = "evertune"  # StartContext of the submitter
 
@@ -46,6 +47,7 @@ ACTIVITY_RUN_TRIAL = "run_trial"
 ACTIVITY_STOP_TRIAL = "stop_trial"
 ACTIVITY_CLOSE_TRIAL = "close_trial"
 ACTIVITY_RECORD = "record"
+ACTIVITY_REVISE = "revise"
 
 SEARCH_ATTRIBUTES = {  # name -> Temporal's type name
     "EvertuneState": "Keyword",
@@ -230,6 +232,34 @@ class CloseTrialRequest(Payload):
     message: str = ""
 
 
+class Rereading(Payload):
+    """Read the kept logs of finished trials again, by other rules. What is None stays as the experiment has it."""
+
+    filters: list[str] | None = None
+    metric: Words | None = None  # take what is called this for the objective
+    trials: list[int] | None = None  # None: every finished one
+
+
+class ReviseRequest(Payload):
+    """Judge finished trials anew. Idempotent: a verdict that stands is left alone, and the answer is how things are."""
+
+    uid: str
+    database_id: str
+    trials: list[int] | None = None  # None: every finished one
+    rereading: Rereading | None = None  # None: judge by the points that are there
+    below: int  # only trials with a smaller number
+    without: list[int] = Field(default_factory=list)  # trials whose end the workflow does not know yet
+
+
+class Revised(Payload):
+    """`counts` and `best` after it: the counts of finished trials with a number below `below`, less `without`."""
+
+    changed: list[int] = Field(default_factory=list)  # at most 100 of them
+    total: int = 0
+    counts: dict[str, int] = Field(default_factory=dict)
+    best: Best | None = None
+
+
 class RecordRequest(Payload):
     """A change of the experiment's own state, with its audit row. Idempotent by `key`."""
 
@@ -252,6 +282,7 @@ class Observation(Payload):
     step: int | None = None
     value: Words | None = None
     final: bool = False
+    late: bool = False  # it gives an objective to a trial that ended without one: the verdict is to be revised
     stop: Words = ""
 
 
@@ -286,6 +317,11 @@ class VerbRequest(Payload):
 class StopTrialUpdate(Payload):
     number: int
     reason: Words = "stopped by a person"
+    actor: Words = ""
+
+
+class ReparseUpdate(Payload):
+    rereading: Rereading = Rereading()
     actor: Words = ""
 
 

@@ -93,6 +93,8 @@ class Launch:
 class TrialRunner(Protocol):
     """Starts, watches and stops attempts. Every method is idempotent by `ref`; an attempt is executed at most once."""
 
+    sidecar: ClassVar[bool]  # a collector beside the trial reports to the gateway; else the worker reads the sources
+
     async def create(self, launch: Launch) -> None:
         """Start the attempt, or attach to it. Raises LaunchError when it cannot start as written."""
         ...
@@ -107,6 +109,10 @@ class TrialRunner(Protocol):
 
     async def remove(self, ref: AttemptRef) -> None:
         """Delete what the attempt left behind (not its archived log). A no-op when there is nothing."""
+        ...
+
+    async def fetch(self, ref: AttemptRef) -> None:
+        """Bring what an ended attempt left behind to where `sources` says. A no-op when it is there."""
         ...
 
     def log_path(self, ref: AttemptRef) -> Path: ...

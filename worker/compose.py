@@ -24,6 +24,7 @@ from activities.asking import AskHost
 from activities.launch import LaunchPlans
 from activities.observing import Observer
 from activities.record import RecordActivities
+from activities.revising import ReviseActivities, Reviser
 from activities.runners.local import LocalRunner
 from activities.suggest import SuggestActivities
 from activities.trial import TrialActivities
@@ -87,11 +88,13 @@ def workers(parts: Parts) -> list[Worker]:
     trial = TrialActivities(
         parts.store, parts.runner, plans, Observer(parts.client, parts.store), parts.settings.home_id
     )
+    reviser = Reviser(parts.store, plans, parts.runner, parts.settings.home_id)
+    revise = ReviseActivities(reviser)
     suggest = SuggestActivities(parts.store, parts.host)
     return [
         _worker(parts, c.QUEUE, [admit.admit, record.record, record.close_trial], workflows=True),
         _worker(parts, c.SUGGEST_QUEUE, [suggest.suggest]),
-        _worker(parts, c.run_queue(parts.settings.home_id), [trial.run_trial, trial.stop_trial]),
+        _worker(parts, c.run_queue(parts.settings.home_id), [trial.run_trial, trial.stop_trial, revise.revise]),
     ]
 
 

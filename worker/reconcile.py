@@ -17,7 +17,6 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.ending import record_end
 from activities.launch import LaunchPlans
 from activities.runners.local import LocalRunner
-from evertune.domain.metrics import Summaries
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.domain.trial import AttemptEnd, AttemptRef
@@ -122,9 +121,7 @@ class Reconciler:
         await asyncio.to_thread(self._mark, record, reason)
 
     def _record(self, record: ExperimentRecord, ref: AttemptRef, end: AttemptEnd) -> None:
-        summaries = Summaries()
-        summaries.add(self.store.points(ref.experiment_uid, ref.number, attempt=ref.attempt))
-        record_end(self.store, ref, record.objective, end, summaries=summaries, again=False)
+        record_end(self.store, ref, record.objective, end)
 
     def _mark(self, record: ExperimentRecord, reason: str) -> None:
         now = datetime.now(UTC)

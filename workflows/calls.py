@@ -118,6 +118,27 @@ async def close_trial(
     )
 
 
+async def revise(state: RunState, trials: list[int] | None, rereading: c.Rereading | None) -> c.Revised:
+    """Judge finished trials anew: those whose end this workflow knows."""
+    request = c.ReviseRequest(
+        uid=state.uid,
+        database_id=state.database_id,
+        trials=trials,
+        rereading=rereading,
+        below=state.created,
+        without=sorted(state.in_flight),
+    )
+    which = f"trial {trials[0]}" if trials and len(trials) == 1 else "finished trials"
+    return await _execute(
+        c.ACTIVITY_REVISE,
+        request,
+        c.Revised,
+        policies.STOP,
+        queue=state.queue,
+        summary=f"judge {which} anew",
+    )
+
+
 async def record(
     state: RunState,
     *,

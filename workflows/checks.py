@@ -7,6 +7,8 @@ from temporalio.exceptions import ApplicationError
 import evertune.contracts as c
 from workflows.state import RunState
 
+MAX_FILTERS = 20
+
 
 def edit(state: RunState, request: c.EditRequest, *, asked: int) -> None:
     """`asked`: how many trials the ask under way may bring."""
@@ -36,6 +38,12 @@ def resume(state: RunState) -> None:
 def stop_trial(state: RunState, request: c.StopTrialUpdate) -> None:
     if request.number not in state.in_flight:
         raise _conflict(f"trial {request.number} is not running")
+
+
+def reparse(request: c.ReparseUpdate) -> None:
+    """The filters themselves are checked by whoever reads: only an activity may know their language."""
+    if len(request.rereading.filters or ()) > MAX_FILTERS:
+        raise _usage(f"at most {MAX_FILTERS} filters, not {len(request.rereading.filters or ())}")
 
 
 def _usage(message: str) -> ApplicationError:

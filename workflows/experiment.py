@@ -39,6 +39,8 @@ class ExperimentWorkflow:
         self._side: set[asyncio.Task[None]] = set()  # stops in progress
         self._defect: BaseException | None = None  # of a task that nobody awaits
         self._recording = asyncio.Lock()
+        self._revising = asyncio.Lock()
+        self._late: set[int] = set()  # finished trials whose verdict a late report changes
         self._milestone: tuple[object, ...] = ()
         self._recorded: ExperimentState | None = None
         self._signals = 0
@@ -283,9 +285,39 @@ class ExperimentWorkflow:
             await calls.stop_trials(state, attempts, reason)
 
     def _stop_aside(self, state: RunState, numbers: list[int], reason: str) -> None:
-        task = self._spawn(self._stop_running(state, numbers, reason))
+        self._aside(self._stop_running(state, numbers, reason))
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that a continue-as-new, and the end, wait for."""
+        task = self._spawn(work)
         self._side.add(task)
         task.add_done_callback(self._side.discard)
+
+    # ------------------------------------------------------------------------------------------- revisions
+
+    def _revise_late(self, state: RunState, number: int) -> None:
+        if not self._late:
+            self._aside(self._revise_all_late(state))
+        self._late.add(number)
+
+    async def _revise_all_late(self, state: RunState) -> None:
+        while self._late:
+            # An end that is on its way to us comes first: a revision is of what we have counted.
+            await workflow.wait_condition(lambda: not self._late & state.in_flight.keys())
+            late = sorted(self._late)
+            try:
+                await self._revise(state, late, None)
+            except ActivityError as error:  # the experiment goes on with the verdicts it has
+                workflow.logger.warning("verdicts of trials %s stay as they were: %s", late, calls.sentence(error))
+            self._late.difference_update(late)
+
+    async def _revise(self, state: RunState, trials: list[int] | None, rereading: c.Rereading | None) -> c.Revised:
+        async with self._revising:  # one at a time: each tells what it found by the counts it began with
+            before = dict(state.counts)
+            revised = await calls.revise(state, trials, rereading)
+            rules.apply_revision(state, revised, before)
+        self._wake = True
+        return revised
 
     # -------------------------------------------------------------------------------------------- messages
 
@@ -320,7 +352,9 @@ class ExperimentWorkflow:
             state.bad_signals += 1
             return
         for observation in signal.observations:
-            if rules.observe(state, observation) and observation.stop:
+            if observation.late:
+                self._revise_late(state, observation.number)
+            elif rules.observe(state, observation) and observation.stop:
                 self._stop_aside(state, [observation.number], f"EarlyStopped: {observation.stop}")
 
     @workflow.query(name=c.QUERY_STATUS)
@@ -432,3 +466,17 @@ class ExperimentWorkflow:
     @stop_trial.validator
     def _check_stop_trial(self, request: c.StopTrialUpdate) -> None:
         checks.stop_trial(self._guard(), request)
+
+    @workflow.update(name=c.UPDATE_REPARSE)
+    async def reparse(self, request: c.ReparseUpdate) -> c.Revised:
+        state = self._must_state()
+        self._updates += 1
+        revised = await self._revise(state, request.rereading.trials, request.rereading)
+        detail = request.rereading.model_dump(exclude_none=True) | {"changed": revised.total}
+        await self._record(state, actor=request.actor, action="reparse", detail=detail)
+        return revised
+
+    @reparse.validator
+    def _check_reparse(self, request: c.ReparseUpdate) -> None:
+        self._guard()
+        checks.reparse(request)

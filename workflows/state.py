@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from evertune.contracts import Admitted, Best, InFlight, Limits, Observation, Status, TrialOutcome, TrialStatus
+from evertune.contracts import Admitted, Best, InFlight, Limits, Observation, Revised, Status, TrialOutcome, TrialStatus
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
 from workflows.policies import EQUAL_CONFIGURATION_FAILURES
 
@@ -213,6 +213,21 @@ def observe(state: RunState, observation: Observation) -> bool:
     change: dict[str, Any] = {"seq": observation.seq, "step": observation.step, "value": observation.value}
     state.in_flight[observation.number] = entry.model_copy(update=change)
     return True
+
+
+def apply_revision(state: RunState, revised: Revised, counts_before: dict[str, int]) -> None:
+    """Take over what a revision of finished trials has made of counts and best.
+
+    `counts_before` are those when it was asked for: trials that ended since are not in the answer.
+    """
+    since = {name: count - counts_before.get(name, 0) for name, count in state.counts.items()}
+    names = {*since, *revised.counts}
+    state.counts = {
+        name: count for name in sorted(names) if (count := revised.counts.get(name, 0) + since.get(name, 0))
+    }
+    state.best = revised.best
+    state.waiting = False
+    state.equal_failures = 0
 
 
 def unclosed(entry: InFlight, message: str) -> TrialOutcome:

@@ -113,46 +113,39 @@ class Objective:
         return value <= self.goal if self.type is ObjectiveType.MINIMIZE else value >= self.goal
 
 
-class Summaries:
-    """min, max and latest per metric, kept up to date point by point: O(1) memory per metric, any arrival order."""
-
-    def __init__(self) -> None:
-        self._metrics: dict[str, _Running] = {}
-
-    def add(self, points: Iterable[Point]) -> None:
-        for point in points:
-            self._metrics.setdefault(point.metric, _Running()).add(point)
-
-    def summaries(self) -> dict[str, MetricSummary]:
-        return {
-            metric: MetricSummary(
-                metric=metric,
-                min=running.low[1] if running.low else None,
-                max=running.high[1] if running.high else None,
-                latest=running.latest[1] if running.latest else None,
-            )
-            for metric, running in self._metrics.items()
-        }
-
-
 @dataclass(slots=True)
-class _Running:
-    low: tuple[float, str] | None = None
-    high: tuple[float, str] | None = None
-    latest: tuple[tuple[float, int], str] | None = None
+class Running:
+    """What is known of one growing series, point by point: O(1) memory, the same for any order of arrival.
+
+    Of equal numbers the first by `seq` stays, so that a reader that restarts elsewhere gives the same text.
+    """
+
+    points: int = 0
+    low: tuple[float, int, str] | None = None  # number, seq, text
+    high: tuple[float, int, str] | None = None
+    latest: tuple[float, int, str] | None = None  # timestamp, seq, text
 
     def add(self, point: Point) -> None:
+        self.points += 1
         # Equal timestamps keep the order of the source; points without one come before those that have one.
-        order = (point.timestamp if point.timestamp is not None else -math.inf, point.seq)
-        if self.latest is None or order >= self.latest[0]:
-            self.latest = (order, point.value)
+        time = point.timestamp if point.timestamp is not None else -math.inf
+        if self.latest is None or (time, point.seq) >= self.latest[:2]:
+            self.latest = (time, point.seq, point.value)
         number = point.number
         if number is None:
             return
-        if self.low is None or number < self.low[0]:
-            self.low = (number, point.value)
-        if self.high is None or number > self.high[0]:
-            self.high = (number, point.value)
+        if self.low is None or (number, point.seq) < self.low[:2]:
+            self.low = (number, point.seq, point.value)
+        if self.high is None or (-number, point.seq) < (-self.high[0], self.high[1]):
+            self.high = (number, point.seq, point.value)
+
+    def summary(self, metric: str) -> MetricSummary:
+        return MetricSummary(
+            metric=metric,
+            min=self.low[2] if self.low else None,
+            max=self.high[2] if self.high else None,
+            latest=self.latest[2] if self.latest else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +185,10 @@ class CollectorSpec:
 
 def summarize(points: Iterable[Point]) -> dict[str, MetricSummary]:
     """Reduce a series to min, max and latest per metric. Numeric points only for min and max."""
-    summaries = Summaries()
-    summaries.add(points)
-    return summaries.summaries()
+    running: dict[str, Running] = {}
+    for point in points:
+        running.setdefault(point.metric, Running()).add(point)
+    return {metric: series.summary(metric) for metric, series in running.items()}
 
 
 def objective_text(objective: Objective, summaries: Mapping[str, MetricSummary]) -> str | None:

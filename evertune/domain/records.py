@@ -80,6 +80,32 @@ class AttemptRecord:
     signal: int | None = None
     started: datetime | None = None
     ended: datetime | None = None
+    collected: bool = False  # its collector has said that nothing more will come
+    stop: str = ""  # why it was asked to end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesRecord:
+    """One metric of one attempt, without its points."""
+
+    attempt: int
+    metric: str
+    points: int
+    min: float | None
+    max: float | None
+    latest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What became of a `Report`. `state` None: there is no such attempt."""
+
+    state: AttemptState | None = None
+    ended: datetime | None = None
+    new: int = 0  # points that were not there before
+    stop: str = ""  # why the attempt was asked to end, "" while it was not
+    late: bool = False  # the trial ended without an objective, and now there is one: its verdict is to be revised
+    objective: tuple[int, int, str] | None = None  # how many values it has; the last one's seq and text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

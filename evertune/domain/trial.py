@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from evertune.domain.metrics import MetricSummary
 from evertune.domain.space import Value
 from evertune.domain.states import AttemptState, FailureClass, TrialState
 
@@ -66,3 +67,20 @@ class AttemptEnd:
     signal: int | None = None
     started: datetime | None = None
     ended: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What to record of an attempt that ended, metrics considered. `again`: the trial gets another attempt."""
+
+    end: AttemptEnd
+    again: bool = False
+    charged: bool = False
+    trial_state: TrialState | None = None  # None exactly while `again`
+    objective: str | None = None  # as reported text
+    objective_value: float | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)  # per metric by its strategy, as reported text
+
+
+Conclude = Callable[[Mapping[str, MetricSummary]], Ending]
+"""How an attempt ended, given the summary of every metric that it has reported by then. Pure: it may be asked twice."""

@@ -160,8 +160,7 @@ def set_state(
     first_run_id: str | None = None,
 ) -> None:
     row = locked(tx, uid)
-    seen = select(AUDIT.c.id).where(AUDIT.c.experiment_id == row.id, AUDIT.c.key == key)
-    if tx.execute(seen).first() is not None:
+    if _noted(tx, row.id, key):
         return
     if only_from_terminal and not ExperimentState(row.state).terminal:
         raise ConflictError(f"experiment {row.name!r} is {row.state}; only a finished one can be reopened")
@@ -180,11 +179,28 @@ def set_state(
     if first_run_id is not None:
         values["first_run_id"] = first_run_id
     tx.execute(update(EXPERIMENTS).where(_E.id == row.id).values(values))
-    tx.execute(
-        insert(AUDIT).values(
-            experiment_id=row.id, key=key, at=at, actor=actor, action=action, detail=dict(detail) if detail else None
-        )
-    )
+    note(tx, row.id, key=key, actor=actor, action=action, detail=detail, at=at)
+
+
+def _noted(tx: Connection, experiment: int, key: str) -> bool:
+    seen = select(AUDIT.c.id).where(AUDIT.c.experiment_id == experiment, AUDIT.c.key == key)
+    return tx.execute(seen).first() is not None
+
+
+def note(
+    tx: Connection,
+    experiment: int,
+    *,
+    key: str,
+    actor: str,
+    action: str,
+    detail: Mapping[str, Any] | None,
+    at: datetime,
+) -> None:
+    if _noted(tx, experiment, key):
+        return
+    row = {"key": key, "at": at, "actor": actor, "action": action, "detail": dict(detail) if detail else None}
+    tx.execute(insert(AUDIT).values(experiment_id=experiment, **row))
 
 
 def audit(tx: Connection, uid: str) -> list[AuditRecord]:

@@ -5,16 +5,16 @@ Functions over one open transaction, called by `repository.Store`.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, select
 
 from evertune.domain.records import TrialRecord
 from evertune.domain.states import TrialState
 from evertune.store import records
 from evertune.store.experiments import identify
-from evertune.store.records import POINTS, TRIALS
+from evertune.store.records import SERIES, TRIALS
 
 _T = TRIALS.c
-_P = POINTS.c
+_S = SERIES.c
 
 
 def told_trials(tx: Connection, uid: str, *, after: int, limit: int) -> list[TrialRecord]:
@@ -28,10 +28,9 @@ def told_trials(tx: Connection, uid: str, *, after: int, limit: int) -> list[Tri
 
 
 def progress(tx: Connection, uid: str, metric: str) -> dict[int, tuple[int, str]]:
-    reported = (_P.trial_id == _T.id, _P.attempt == _T.attempts - 1, _P.metric == metric)
-    count = select(func.count()).where(*reported).correlate(TRIALS).scalar_subquery()
-    last = select(_P.value).where(*reported).order_by(_P.seq.desc()).limit(1).correlate(TRIALS).scalar_subquery()
-    query = select(_T.number, count, last).where(
-        _T.experiment_id == identify(tx, uid), _T.state == TrialState.RUNNING.value
+    query = (
+        select(_T.number, _S.points, _S.latest_text)
+        .join(SERIES, and_(_S.trial_id == _T.id, _S.attempt == _T.attempts - 1, _S.metric == metric))
+        .where(_T.experiment_id == identify(tx, uid), _T.state == TrialState.RUNNING.value)
     )
-    return {number: (reports, value) for number, reports, value in tx.execute(query) if reports}
+    return {number: (points, value) for number, points, value in tx.execute(query)}

@@ -188,15 +188,57 @@ class AttemptRow(Base):
     ended: Mapped[datetime | None]
     reason: Mapped[str]
     message: Mapped[str]
+    collected: Mapped[bool] = mapped_column(default=False)
+    stop: Mapped[str | None]
+
+
+class SeriesRow(Base):
+    """One metric of one attempt, summed up in the transaction that adds points: a verdict never reads the points.
+
+    `last_seq` is the highest one, so that a report that only goes on needs no look at what is there.
+    """
+
+    __tablename__ = "evertune_series"
+    __table_args__ = (UniqueConstraint("trial_id", "attempt", "metric"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trial_id: Mapped[int] = _owner("evertune_trials.id")
+    attempt: Mapped[int]
+    metric: Mapped[str] = _word(512)
+    points: Mapped[int] = mapped_column(BigInteger)
+    last_seq: Mapped[int] = mapped_column(BigInteger)
+    low: Mapped[float | None]
+    low_seq: Mapped[int | None] = mapped_column(BigInteger)
+    low_text: Mapped[str | None]
+    high: Mapped[float | None]
+    high_seq: Mapped[int | None] = mapped_column(BigInteger)
+    high_text: Mapped[str | None]
+    latest_timestamp: Mapped[float | None]
+    latest_seq: Mapped[int] = mapped_column(BigInteger)
+    latest_text: Mapped[str]
 
 
 class PointRow(Base):
-    __tablename__ = "evertune_points"
+    __tablename__ = "evertune_series_points"
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey("evertune_trials.id", ondelete="CASCADE"), primary_key=True)
-    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    metric: Mapped[str] = mapped_column(Word(512), primary_key=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("evertune_series.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     timestamp: Mapped[float | None]
     value: Mapped[str]
+    step: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class RevisionRow(Base):
+    """What a trial had told before its verdict was revised: whoever reads the history at an older cut sees this."""
+
+    __tablename__ = "evertune_revisions"
+    __table_args__ = (UniqueConstraint("trial_id", "told_seq"), Index(None, "experiment_id", "superseded"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trial_id: Mapped[int] = _owner("evertune_trials.id")
+    experiment_id: Mapped[int]  # the trial's, here for the index
+    told_seq: Mapped[int]
+    superseded: Mapped[int]  # the told_seq of what replaced it
+    state: Mapped[str] = _word(32)
+    objective_value: Mapped[float | None]

@@ -16,13 +16,25 @@ from evertune.domain.metrics import Objective, ObjectiveType, Strategy
 from evertune.domain.records import AttemptRecord, Budget, Counts, ExperimentRecord, RequestRecord, TrialRecord
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
-from evertune.store.models import AttemptRow, AuditRow, ExperimentRow, PointRow, RequestRow, TrialRow, table_of
+from evertune.store.models import (
+    AttemptRow,
+    AuditRow,
+    ExperimentRow,
+    PointRow,
+    RequestRow,
+    RevisionRow,
+    SeriesRow,
+    TrialRow,
+    table_of,
+)
 
 EXPERIMENTS = table_of(ExperimentRow)
 REQUESTS = table_of(RequestRow)
 TRIALS = table_of(TrialRow)
 ATTEMPTS = table_of(AttemptRow)
+SERIES = table_of(SeriesRow)
 POINTS = table_of(PointRow)
+REVISIONS = table_of(RevisionRow)
 AUDIT = table_of(AuditRow)
 
 REQUEST_COLUMNS = [column for column in REQUESTS.c if column.name not in ("id", "experiment_id", "state")]
@@ -129,6 +141,8 @@ def attempt(row: Any) -> AttemptRecord:
         signal=row.signal,
         started=row.started,
         ended=row.ended,
+        collected=row.collected,
+        stop=row.stop or "",
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from evertune.domain.metrics import Point
+from evertune.domain.metrics import MetricSummary, Point, Report
 from evertune.domain.records import (
     AttemptRecord,
     AuditRecord,
@@ -20,13 +20,15 @@ from evertune.domain.records import (
     Counts,
     ExperimentRecord,
     RequestRecord,
+    SeriesRecord,
+    Taken,
     TrialRecord,
 )
 from evertune.domain.states import ExperimentState, TrialState
-from evertune.domain.trial import AttemptEnd, HistoryTrial
-from evertune.errors import EnvironmentProblem
+from evertune.domain.trial import Conclude, HistoryTrial
+from evertune.errors import EnvironmentProblem, NotFoundError
 from evertune.protocols import Answer, JsonDict
-from evertune.store import experiments, following, requests, schema, trials
+from evertune.store import experiments, following, points, requests, schema, trials
 from evertune.store.engine import Database, Durability, parse_url
 from evertune.store.records import NewExperiment
 
@@ -162,6 +164,16 @@ class Store:
         """Remove the experiment and everything that belongs to it; nothing happens when it is not there."""
         self._write(lambda tx: experiments.remove(tx, uid))
 
+    def note(
+        self, uid: str, *, key: str, actor: str, action: str, detail: Mapping[str, Any] | None = None, at: datetime
+    ) -> None:
+        """An audit row for something that changes no state. A known `key` changes nothing."""
+        self._write(
+            lambda tx: experiments.note(
+                tx, experiments.locked(tx, uid).id, key=key, actor=actor, action=action, detail=detail, at=at
+            )
+        )
+
     def audit(self, uid: str) -> list[AuditRecord]:
         return self._read(lambda tx: experiments.audit(tx, uid))
 
@@ -247,50 +259,92 @@ class Store:
         """
         return self._write(lambda tx: trials.open_attempt(tx, uid, number, attempt, home_id=home_id, at=at))
 
-    def add_points(self, uid: str, number: int, attempt: int, points: Sequence[Point]) -> int:
-        """Store points that are not there yet by (metric, seq) of the attempt, and return how many were new."""
-        return self._write(lambda tx: trials.add_points(tx, uid, number, attempt, points))
+    def add_reports(self, reports: Sequence[Report]) -> list[Taken]:
+        """Store what is new of many reports, of any attempts, in one transaction; what became of each, in order.
 
-    def points(self, uid: str, number: int, *, metric: str | None = None, attempt: int | None = None) -> list[Point]:
-        """By attempt and seq."""
-        return self._read(lambda tx: trials.points(tx, uid, number, metric=metric, attempt=attempt))
+        A report for an attempt that is not there is answered by a `Taken` without a state.
+        """
+        return self._write(lambda tx: points.add_reports(tx, reports))
+
+    def add_points(self, uid: str, number: int, attempt: int, new: Sequence[Point]) -> int:
+        """One report, for callers that know its attempt: how many of its points were new. Else NotFoundError."""
+        (taken,) = self.add_reports([Report(uid, number, attempt, new)])
+        if taken.state is None:
+            raise NotFoundError(f"trial {number} has no attempt {attempt}")
+        return taken.new
+
+    def points(
+        self,
+        uid: str,
+        number: int,
+        *,
+        metric: str | None = None,
+        attempt: int | None = None,
+        newest: int | None = None,
+    ) -> list[tuple[int, Point]]:
+        """(attempt, point) by attempt and seq. `newest`: the last ones of each attempt, that many at most."""
+        return self._read(
+            lambda tx: points.points(
+                tx, trials.trial_id(tx, uid, number), metric=metric, attempt=attempt, newest=newest
+            )
+        )
+
+    def series(self, uid: str, number: int, *, attempt: int | None = None) -> list[SeriesRecord]:
+        """Which metrics the trial has reported, by attempt and name: counts and extremes without reading points."""
+        return self._read(lambda tx: points.series(tx, trials.trial_id(tx, uid, number), attempt))
+
+    def summaries(self, uid: str, number: int, attempt: int) -> dict[str, MetricSummary]:
+        """min, max and latest of every metric of an attempt."""
+        return self._read(lambda tx: points.summaries(tx, trials.trial_id(tx, uid, number), attempt))
+
+    def curve(self, uid: str, number: int, metric: str, attempt: int, *, at_most: int = 200) -> list[Point]:
+        """The shape of a series in at most that many points (and three more), however long it is."""
+        return self._read(
+            lambda tx: points.curve(tx, trials.trial_id(tx, uid, number), metric, attempt, at_most=at_most)
+        )
 
     def end_attempt(
+        self, uid: str, number: int, attempt: int, conclude: Conclude, *, points: Sequence[Point] = ()
+    ) -> tuple[TrialRecord, int]:
+        """Record how an attempt ended, free its lease and, unless it goes on `again`, end the trial.
+
+        `conclude` judges by all points that were reported, these ones included. Returns the trial and its place in
+        the told order (from 1), 0 when it gets another attempt. An attempt that has ended keeps its first end: a
+        second call stores only points that were missing and returns what is there.
+        """
+        return self._write(lambda tx: trials.end_attempt(tx, uid, number, attempt, conclude, new=points))
+
+    def request_stop(self, uid: str, attempts: Mapping[int, int], reason: str) -> None:
+        """Note for whoever reports for these attempts, by number, that they are to end. The first reason stays."""
+        self._write(lambda tx: trials.request_stop(tx, uid, attempts, reason))
+
+    def revise(
         self,
         uid: str,
         number: int,
         attempt: int,
-        end: AttemptEnd,
+        conclude: Conclude,
         *,
         points: Sequence[Point] = (),
-        again: bool,
-        charged: bool,
-        trial_state: TrialState | None,
-        objective: str | None,
-        objective_value: float | None,
-        metrics: Mapping[str, str],
-    ) -> tuple[TrialRecord, int]:
-        """Record how an attempt ended, free its lease and, unless `again`, end the trial with `trial_state`.
+        forget_below: int = 0,
+    ) -> tuple[TrialRecord, TrialRecord]:
+        """Judge the last attempt of a finished trial anew: the trial before and after.
 
-        Returns the trial and its place in the told order (from 1), 0 when it gets another attempt. An attempt that has
-        ended keeps its first end: a second call stores only points that were missing and returns what is there.
+        `points` are added first; those with a `seq` below `forget_below` are dropped before that. A verdict that
+        changes takes a new place in the told order, and whoever reads the history at an older cut sees the old one.
+        Judged twice alike, nothing changes the second time. ConflictError while the trial runs.
         """
         return self._write(
-            lambda tx: trials.end_attempt(
-                tx,
-                uid,
-                number,
-                attempt,
-                end,
-                points=points,
-                again=again,
-                charged=charged,
-                trial_state=trial_state,
-                objective=objective,
-                objective_value=objective_value,
-                metrics=metrics,
-            )
+            lambda tx: trials.revise(tx, uid, number, attempt, conclude, new=points, forget_below=forget_below)
         )
+
+    def settled(self, uid: str, *, below: int, without: Collection[int] = ()) -> dict[TrialState, int]:
+        """Finished trials by state, of those with a number below `below` that are not in `without`."""
+        return self._read(lambda tx: trials.settled(tx, uid, below, without))
+
+    def last_revision(self, uid: str) -> int:
+        """The place in the told order of the newest revised verdict, 0 without any."""
+        return self._read(lambda tx: requests.last_revision(tx, uid))
 
     def close_trial(self, uid: str, number: int, state: TrialState, reason: str, message: str, at: datetime) -> int:
         """End a trial that no attempt runs, and return its place in the told order. An ended trial keeps its end."""

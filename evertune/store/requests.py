@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, null, select, type_coerce, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, null, select, type_coerce, update
 from sqlalchemy import Text as PlainText
 
 from evertune.domain.records import RequestRecord, TrialRecord
@@ -22,13 +22,14 @@ from evertune.errors import AlgorithmError, ConflictError, NotFoundError
 from evertune.protocols import Answer, JsonDict
 from evertune.store import records
 from evertune.store.experiments import identify, locked, no_uid
-from evertune.store.records import EXPERIMENTS, REQUEST_COLUMNS, REQUESTS, TRIALS
+from evertune.store.records import EXPERIMENTS, REQUEST_COLUMNS, REQUESTS, REVISIONS, TRIALS
 
 SNAPSHOT_EVERY = 100  # algorithm states kept for replay; otherwise the last two
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words; no 0, 1, 3: nothing to misread
 _STATES = {state.value: state for state in TrialState}
 _R = REQUESTS.c
 _T = TRIALS.c
+_V = REVISIONS.c
 
 _ONE = select(_R.id, *REQUEST_COLUMNS).where(
     _R.experiment_id == bindparam("experiment"), _R.request_no == bindparam("no")
@@ -54,6 +55,14 @@ _HISTORY = select(
     type_coerce(_T.meta, PlainText).label("meta"),
 ).where(_T.experiment_id == bindparam("experiment"), _T.number < bindparam("end"))
 _WHOLE_HISTORY = _HISTORY.order_by(_T.number)
+# Trials whose verdict was revised behind a cut, as they were at it.
+_REVISED_SINCE = (
+    select(_T.number, _V.state, _V.objective_value, _V.told_seq)
+    .join(TRIALS, _T.id == _V.trial_id)
+    .where(
+        _V.experiment_id == bindparam("experiment"), _V.superseded > bindparam("cut"), _V.told_seq <= bindparam("cut")
+    )
+)
 _TOLD_SINCE = _HISTORY.where(_T.told_seq > bindparam("after"), _T.told_seq <= bindparam("cut"))
 _NEW_SINCE = _HISTORY.where(_T.number >= bindparam("first"))
 
@@ -224,23 +233,37 @@ def algorithm_state(tx: Connection, uid: str, before_request: int) -> JsonDict |
 
 
 def history(tx: Connection, uid: str, *, cut: int, first_number: int) -> list[HistoryTrial]:
-    found = tx.execute(_WHOLE_HISTORY, {"experiment": identify(tx, uid), "end": first_number})
-    return _history_trials(found.all(), cut)
+    experiment = identify(tx, uid)
+    found = tx.execute(_WHOLE_HISTORY, {"experiment": experiment, "end": first_number}).all()
+    return _history_trials(found, cut, _revised(tx, experiment, cut))
 
 
 def history_since(
     tx: Connection, uid: str, *, after: int, from_number: int, cut: int, first_number: int
 ) -> list[HistoryTrial]:
-    bounds = {"experiment": identify(tx, uid), "end": first_number}
+    experiment = identify(tx, uid)
+    bounds = {"experiment": experiment, "end": first_number}
     rows = {row.number: row for row in tx.execute(_TOLD_SINCE, {**bounds, "after": after, "cut": cut})}
     rows |= {row.number: row for row in tx.execute(_NEW_SINCE, {**bounds, "first": from_number})}
-    return _history_trials([rows[number] for number in sorted(rows)], cut)
+    return _history_trials([rows[number] for number in sorted(rows)], cut, _revised(tx, experiment, cut))
 
 
-def _history_trials(rows: Sequence[Any], cut: int) -> list[HistoryTrial]:
+def _revised(tx: Connection, experiment: int, cut: int) -> dict[int, Any]:
+    """By trial number, what a trial had told at the cut that tells something else today."""
+    return {row.number: row for row in tx.execute(_REVISED_SINCE, {"experiment": experiment, "cut": cut})}
+
+
+def last_revision(tx: Connection, uid: str) -> int:
+    query = select(func.max(_V.superseded)).where(_V.experiment_id == identify(tx, uid))
+    return tx.execute(query).scalar() or 0
+
+
+def _history_trials(rows: Sequence[Any], cut: int, revised: Mapping[int, Any]) -> list[HistoryTrial]:
     every_parameters = json.loads(f"[{','.join([row.parameters for row in rows])}]")
     trials = []
     for (number, state, value, told_seq, _, labels, meta), parameters in zip(rows, every_parameters, strict=True):
+        if told_seq is not None and told_seq > cut and number in revised:
+            _, state, value, told_seq = revised[number]
         told = told_seq is not None and told_seq <= cut
         trials.append(
             HistoryTrial(

@@ -1,4 +1,4 @@
-"""Trials, attempts and metric points: from the lease of an attempt to its end and the trial's place in the told order.
+"""Trials and attempts: from the lease of an attempt to its end and the trial's place in the told order.
 
 Functions over one open transaction, called by `repository.Store`. Every one that changes a trial locks the experiment's
 row first; so the order of told trials has no gap and no double, and the counters on that row are always exact.
@@ -11,32 +11,24 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 
 from evertune.domain.metrics import Point
 from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
-from evertune.domain.trial import AttemptEnd
+from evertune.domain.trial import AttemptEnd, Conclude, Ending
 from evertune.errors import ConflictError, NotFoundError
-from evertune.store import records
+from evertune.store import points, records
 from evertune.store.experiments import identify, locked
-from evertune.store.records import ATTEMPTS, COUNTER, EXPERIMENTS, POINTS, TRIALS
+from evertune.store.records import ATTEMPTS, COUNTER, EXPERIMENTS, REVISIONS, TRIALS
 
 _E = EXPERIMENTS.c
 _T = TRIALS.c
 _A = ATTEMPTS.c
-_P = POINTS.c
 
 _TRIAL = select(TRIALS).where(_T.experiment_id == bindparam("experiment"), _T.number == bindparam("no"))
 _ATTEMPT = select(ATTEMPTS).where(_A.trial_id == bindparam("trial"), _A.attempt == bindparam("no"))
 _OPEN_ATTEMPT = select(_A.attempt).where(_A.trial_id == bindparam("trial"), _A.state == AttemptState.RUNNING.value)
-_POINTS_AT = select(_P.metric, _P.seq).where(
-    _P.trial_id == bindparam("trial"),
-    _P.attempt == bindparam("no"),
-    _P.metric == bindparam("name"),
-    _P.seq >= bindparam("low"),
-    _P.seq <= bindparam("high"),
-)
 
 
 def _trial(tx: Connection, experiment: int, number: int) -> Row[Any]:
@@ -146,26 +138,17 @@ def open_attempt(
 
 
 def end_attempt(
-    tx: Connection,
-    uid: str,
-    number: int,
-    attempt: int,
-    end: AttemptEnd,
-    *,
-    points: Sequence[Point],
-    again: bool,
-    charged: bool,
-    trial_state: TrialState | None,
-    objective: str | None,
-    objective_value: float | None,
-    metrics: Mapping[str, str],
+    tx: Connection, uid: str, number: int, attempt: int, conclude: Conclude, *, new: Sequence[Point]
 ) -> tuple[TrialRecord, int]:
     experiment = locked(tx, uid)
     trial = _trial(tx, experiment.id, number)
-    row = _attempt(tx, trial, attempt)
-    _insert_points(tx, trial.id, attempt, points)
+    points.lock_attempt(tx, _attempt(tx, trial, attempt).id)
+    row = _attempt(tx, trial, attempt)  # again, now that nobody else changes it
+    points.add(tx, trial.id, attempt, new)
     if row.state != AttemptState.RUNNING:
         return records.trial(trial), 0 if row.again else (trial.told_seq or 0)
+    ending = conclude(points.summaries(tx, trial.id, attempt))
+    end = ending.end
     ended = end.ended or datetime.now(UTC)
     tx.execute(
         update(ATTEMPTS)
@@ -175,39 +158,28 @@ def end_attempt(
             reason=end.reason,
             message=end.message,
             failure=end.failure,
-            charged=charged,
-            again=again,
+            charged=ending.charged,
+            again=ending.again,
             exit_code=end.exit_code,
             signal=end.signal,
             started=end.started or row.started,
             ended=ended,
         )
     )
-    if again:
+    if ending.again:
         # No attempt runs it now: it waits for the next one, and says why.
         tx.execute(
             update(TRIALS)
             .where(_T.id == trial.id)
-            .values(state=TrialState.CREATED, reason=end.reason, message=end.message, metrics=dict(metrics) or None)
+            .values(
+                state=TrialState.CREATED, reason=end.reason, message=end.message, metrics=dict(ending.metrics) or None
+            )
         )
         moved = _moved(experiment, trial, TrialState.CREATED)
         tx.execute(update(EXPERIMENTS).where(_E.id == experiment.id).values(moved))
         told_seq = 0
     else:
-        assert trial_state is not None
-        assert trial_state.terminal
-        told_seq = _tell(
-            tx,
-            experiment,
-            trial,
-            trial_state,
-            reason=end.reason,
-            message=end.message,
-            at=ended,
-            objective=objective,
-            objective_value=objective_value,
-            metrics=metrics,
-        )
+        told_seq = _tell(tx, experiment, trial, ending, at=ended)
     return records.trial(_trial(tx, experiment.id, number)), told_seq
 
 
@@ -221,52 +193,84 @@ def close_trial(
     running = tx.execute(_OPEN_ATTEMPT, {"trial": trial.id}).scalar()
     if running is not None:
         raise ConflictError(f"attempt {running} of trial {number} still runs; the trial ends with it")
-    return _tell(
-        tx,
-        experiment,
-        trial,
-        state,
-        reason=reason,
-        message=message,
-        at=at,
-        objective=None,
-        objective_value=None,
-        metrics=trial.metrics or {},
+    ending = Ending(
+        end=AttemptEnd(AttemptState(state.value), reason, message), trial_state=state, metrics=trial.metrics or {}
     )
+    return _tell(tx, experiment, trial, ending, at=at)
 
 
-def _tell(
+def revise(
     tx: Connection,
-    experiment: Row[Any],
-    trial: Row[Any],
-    state: TrialState,
+    uid: str,
+    number: int,
+    attempt: int,
+    conclude: Conclude,
     *,
-    reason: str,
-    message: str,
-    at: datetime,
-    objective: str | None,
-    objective_value: float | None,
-    metrics: Mapping[str, str],
-) -> int:
+    new: Sequence[Point],
+    forget_below: int,
+) -> tuple[TrialRecord, TrialRecord]:
+    experiment = locked(tx, uid)
+    trial = _trial(tx, experiment.id, number)
+    row = _attempt(tx, trial, attempt)
+    points.lock_attempt(tx, row.id)
+    before = records.trial(trial)
+    if not before.state.terminal or attempt != trial.attempts - 1:
+        raise ConflictError(f"trial {number} still runs; its verdict can be revised once it has ended")
+    if forget_below:
+        points.forget(tx, trial.id, attempt, below=forget_below)
+    points.add(tx, trial.id, attempt, new)
+    ending = conclude(points.summaries(tx, trial.id, attempt))
+    told = (ending.trial_state, ending.objective, dict(ending.metrics))
+    if told == (before.state, before.objective, dict(before.metrics)):
+        return before, before
+    tx.execute(
+        insert(REVISIONS).values(
+            trial_id=trial.id,
+            experiment_id=experiment.id,
+            told_seq=trial.told_seq,
+            superseded=experiment.told_seq + 1,
+            state=trial.state,
+            objective_value=trial.objective_value,
+        )
+    )
+    end = ending.end
+    changed = {"state": end.state, "reason": end.reason, "message": end.message, "failure": end.failure}
+    tx.execute(update(ATTEMPTS).where(_A.id == row.id).values(**changed, charged=ending.charged))
+    _tell(tx, experiment, trial, ending, at=trial.ended)
+    # What was the best may be so no longer: the index knows who is now.
+    numeric = select(_T.number, _T.score).where(_T.experiment_id == experiment.id, _T.score.is_not(None))
+    best = tx.execute(numeric.order_by(_T.score, _T.told_seq).limit(1)).first()
+    if best is None:
+        text = select(_T.number, _T.score).where(_T.experiment_id == experiment.id, _T.objective.is_not(None))
+        best = tx.execute(text.order_by(_T.told_seq.desc()).limit(1)).first()
+    values = {"best_number": best and best.number, "best_score": best and best.score}
+    tx.execute(update(EXPERIMENTS).where(_E.id == experiment.id).values(values))
+    return before, records.trial(_trial(tx, experiment.id, number))
+
+
+def _tell(tx: Connection, experiment: Row[Any], trial: Row[Any], ending: Ending, *, at: datetime) -> int:
     """Record a trial's end: its place in the told order, the counters, and whether it is the best so far."""
-    told_seq = int(experiment.told_seq) + 1
+    state, told_seq = ending.trial_state, int(experiment.told_seq) + 1
+    assert state is not None
+    assert state.terminal
+    objective, value = ending.objective, ending.objective_value
     if state.counts_as_failed:  # Katib: a failed trial has no objective, whatever it printed before
-        objective = objective_value = None
-    if objective_value is not None and not math.isfinite(objective_value):
-        objective_value = None
-    score = None if objective_value is None else (-objective_value if experiment.maximize else objective_value)
+        objective = value = None
+    if value is not None and not math.isfinite(value):
+        value = None
+    score = None if value is None else (-value if experiment.maximize else value)
     tx.execute(
         update(TRIALS)
         .where(_T.id == trial.id)
         .values(
             state=state,
-            reason=reason,
-            message=message,
+            reason=ending.end.reason,
+            message=ending.end.message,
             told_seq=told_seq,
             objective=objective,
-            objective_value=objective_value,
+            objective_value=value,
             score=score,
-            metrics=dict(metrics) or None,
+            metrics=dict(ending.metrics) or None,
             ended=at,
         )
     )
@@ -286,47 +290,29 @@ def _moved(experiment: Row[Any], trial: Row[Any], to: TrialState) -> dict[str, A
     return {} if old == new else {old: getattr(experiment, old) - 1, new: getattr(experiment, new) + 1}
 
 
-def add_points(tx: Connection, uid: str, number: int, attempt: int, points: Sequence[Point]) -> int:
-    trial = _trial(tx, identify(tx, uid), number)
-    # The attempt's row is the lock: two readers of one log insert one after the other.
-    lock = select(_A.id).where(_A.trial_id == trial.id, _A.attempt == attempt).with_for_update()
-    if tx.execute(lock).first() is None:
-        raise NotFoundError(f"trial {number} has no attempt {attempt}")
-    return _insert_points(tx, trial.id, attempt, points)
-
-
-def _insert_points(tx: Connection, trial: int, attempt: int, points: Sequence[Point]) -> int:
-    if not points:
-        return 0
-    fresh = {(point.metric, point.seq): point for point in reversed(points)}  # of doubles the first stays
-    for name in {point.metric for point in points}:
-        seqs = [seq for metric, seq in fresh if metric == name]
-        bounds = {"trial": trial, "no": attempt, "name": name, "low": min(seqs), "high": max(seqs)}
-        for metric, seq in tx.execute(_POINTS_AT, bounds):
-            fresh.pop((metric, seq), None)
-    if fresh:
+def request_stop(tx: Connection, uid: str, attempts: Mapping[int, int], reason: str) -> None:
+    experiment = identify(tx, uid)
+    for number, attempt in attempts.items():
         tx.execute(
-            insert(POINTS),
-            [
-                {
-                    "trial_id": trial,
-                    "attempt": attempt,
-                    "metric": point.metric,
-                    "seq": point.seq,
-                    "timestamp": point.timestamp,
-                    "value": point.value,
-                }
-                for point in fresh.values()
-            ],
+            update(ATTEMPTS)
+            .where(
+                _A.trial_id == _trial(tx, experiment, number).id,
+                _A.attempt == attempt,
+                _A.state == AttemptState.RUNNING.value,
+                _A.stop.is_(None),
+            )
+            .values(stop=reason)
         )
-    return len(fresh)
 
 
-def points(tx: Connection, uid: str, number: int, *, metric: str | None, attempt: int | None) -> list[Point]:
-    query = select(_P.metric, _P.value, _P.seq, _P.timestamp)
-    query = query.where(_P.trial_id == _trial(tx, identify(tx, uid), number).id)
-    if metric is not None:
-        query = query.where(_P.metric == metric)
-    if attempt is not None:
-        query = query.where(_P.attempt == attempt)
-    return [Point(*row) for row in tx.execute(query.order_by(_P.attempt, _P.seq, _P.metric))]
+def trial_id(tx: Connection, uid: str, number: int) -> int:
+    return int(_trial(tx, identify(tx, uid), number).id)
+
+
+def settled(tx: Connection, uid: str, below: int, without: Collection[int]) -> dict[TrialState, int]:
+    experiment = identify(tx, uid)
+    ended = [state.value for state in TrialState if state.terminal]
+    query = select(_T.state, func.count()).where(
+        _T.experiment_id == experiment, _T.state.in_(ended), _T.number < below, _T.number.not_in(without)
+    )
+    return {TrialState(state): int(count) for state, count in tx.execute(query.group_by(_T.state))}

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -54,6 +55,8 @@ class _Process:
 
 class FakeRunner:
     """Runs scripts in memory. `script_of` decides what each launch does; logs are real files below `root`."""
+
+    sidecar: ClassVar = False
 
     def __init__(self, root: Path, script_of: Callable[[Launch], Script]) -> None:
         self._root = root
@@ -113,6 +116,9 @@ class FakeRunner:
         process = self._processes.get(ref.key)
         if process is not None and process.end is None:
             raise ConflictError(f"attempt {ref.attempt} of trial {ref.trial_name} still runs", "stop it first")
+
+    async def fetch(self, ref: AttemptRef) -> None:
+        """Nothing to do: all of it was written here."""
 
     def log_path(self, ref: AttemptRef) -> Path:
         return self._root / ref.experiment_uid / str(ref.number) / str(ref.attempt) / "log"

@@ -13,7 +13,7 @@ from evertune.domain.metrics import Objective, ObjectiveType, Point
 from evertune.domain.records import Budget, ExperimentRecord
 from evertune.domain.space import Parameter, ParameterType, SearchSpace, Value
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
-from evertune.domain.trial import Assignment, AttemptEnd
+from evertune.domain.trial import Assignment, AttemptEnd, Ending
 from evertune.settings import Settings
 from evertune.store import Store, open_store
 from evertune.testing.store.making import NOW, create, finish, suggest
@@ -130,18 +130,8 @@ def running(store: Store, settings: Settings) -> ExperimentRecord:
 
 def _fail(store: Store, uid: str, number: int) -> None:
     store.open_attempt(uid, number, 0, home_id="home-1", at=NOW)
-    store.end_attempt(
-        uid,
-        number,
-        0,
-        AttemptEnd(AttemptState.FAILED, "exit 1: ValueError: boom", "boom", FailureClass.PROGRAM, 1, ended=NOW),
-        again=False,
-        charged=True,
-        trial_state=TrialState.FAILED,
-        objective=None,
-        objective_value=None,
-        metrics={},
-    )
+    end = AttemptEnd(AttemptState.FAILED, "exit 1: ValueError: boom", "boom", FailureClass.PROGRAM, 1, ended=NOW)
+    store.end_attempt(uid, number, 0, lambda _: Ending(end=end, charged=True, trial_state=TrialState.FAILED))
 
 
 @pytest.fixture

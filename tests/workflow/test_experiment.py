@@ -221,7 +221,7 @@ async def test_points_of_a_running_trial_reach_the_database_and_the_workflow(hou
         return bool(status.in_flight) and status.in_flight[0].value == "0.3"
 
     await until(seen, what="the last value in the status query")
-    assert [point.value for point in house.store.points(handle.uid, 0)] == ["0.1", "0.2", "0.3"]
+    assert [point.value for _, point in house.store.points(handle.uid, 0)] == ["0.1", "0.2", "0.3"]
     record = await house.ended(handle)
     assert record.best is not None
     assert record.best.objective == "0.3"

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from activities.runners.local import paths
 from activities.runners.local.attempt import Attempt
@@ -76,6 +77,8 @@ class Tools:
 
 
 class LocalRunner:
+    sidecar: ClassVar = False
+
     def __init__(self, root: Path, *, environment: Mapping[str, str] | None = None, tools: Tools | None = None) -> None:
         """`environment` is the worker's own; a trial inherits the few variables of it that `INHERITED` names."""
         self._root = root.absolute()
@@ -149,6 +152,9 @@ class LocalRunner:
         if not attempt.over():
             raise ConflictError(f"attempt {ref.attempt} of trial {ref.trial_name} still runs", "stop it first")
         await asyncio.to_thread(attempt.remove)
+
+    async def fetch(self, ref: AttemptRef) -> None:
+        """Nothing to do: all of it was written here."""
 
     def log_path(self, ref: AttemptRef) -> Path:
         return Attempt.of(self._root, ref).log

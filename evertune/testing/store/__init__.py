@@ -13,6 +13,7 @@ import pytest
 
 from evertune.store import Store
 from evertune.testing.store.experiments import ExperimentContract
+from evertune.testing.store.reports import ReportContract
 from evertune.testing.store.suggestions import SuggestionContract
 from evertune.testing.store.trials import TrialContract
 from evertune.testing.store.values import ValueContract
@@ -20,7 +21,7 @@ from evertune.testing.store.values import ValueContract
 __all__ = ["StoreContract"]
 
 
-class StoreContract(ExperimentContract, SuggestionContract, TrialContract, ValueContract):
+class StoreContract(ExperimentContract, SuggestionContract, TrialContract, ValueContract, ReportContract):
     @pytest.fixture
     def store(self) -> Store:
         raise NotImplementedError("give the class a fixture `store`")

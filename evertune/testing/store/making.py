@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from evertune.domain.metrics import Objective, ObjectiveType, Strategy
+from evertune.domain.metrics import Objective, ObjectiveType, Point, Strategy
 from evertune.domain.records import Budget, ExperimentRecord, TrialRecord
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace
 from evertune.domain.states import AttemptState, FailureClass, TrialState
-from evertune.domain.trial import Assignment, AttemptEnd
+from evertune.domain.trial import Assignment, AttemptEnd, Ending
 from evertune.protocols import Answer
 from evertune.store import NewExperiment, Store
 
@@ -102,34 +102,24 @@ def finish(
     attempt: int = 0,
 ) -> tuple[TrialRecord, int]:
     store.open_attempt(uid, number, attempt, home_id="home-1", at=NOW)
-    return store.end_attempt(
-        uid,
-        number,
-        attempt,
-        AttemptEnd(AttemptState(state.value), "Completed", ended=LATER),
-        again=False,
+    ending = Ending(
+        end=AttemptEnd(AttemptState(state.value), "Completed", ended=LATER),
         charged=state.counts_as_failed,
         trial_state=state,
         objective=None if value is None else str(value),
         objective_value=value if isinstance(value, float) else None,
-        metrics={},
     )
+    return store.end_attempt(uid, number, attempt, lambda _: ending)
 
 
 def lose(store: Store, uid: str, number: int, attempt: int) -> tuple[TrialRecord, int]:
     """End an attempt that gets another one."""
-    return store.end_attempt(
-        uid,
-        number,
-        attempt,
-        AttemptEnd(AttemptState.LOST, "HostLost", "the host went away", FailureClass.INFRASTRUCTURE, ended=LATER),
-        again=True,
-        charged=False,
-        trial_state=None,
-        objective=None,
-        objective_value=None,
-        metrics={},
-    )
+    end = AttemptEnd(AttemptState.LOST, "HostLost", "the host went away", FailureClass.INFRASTRUCTURE, ended=LATER)
+    return store.end_attempt(uid, number, attempt, lambda _: Ending(end=end, again=True))
+
+
+def series_of(store: Store, uid: str, number: int, **which: Any) -> list[Point]:
+    return [point for _, point in store.points(uid, number, **which)]
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T | BaseException]:

@@ -9,7 +9,7 @@ import pytest
 from evertune.domain.metrics import Objective, ObjectiveType, Point
 from evertune.domain.records import Counts
 from evertune.domain.states import AttemptState, FailureClass, TrialState
-from evertune.domain.trial import AttemptEnd
+from evertune.domain.trial import AttemptEnd, Ending
 from evertune.errors import ConflictError, NotFoundError
 from evertune.store import Store
 from evertune.testing.store.making import LATER, NOW, TEXT, at_once, finish, lose, with_trials
@@ -66,19 +66,14 @@ class TrialContract:
         end = AttemptEnd(
             AttemptState.EARLY_STOPPED, "MedianStop", TEXT, FailureClass.STOPPED, 143, 15, started=NOW, ended=LATER
         )
-        recorded = store.end_attempt(
-            uid,
-            0,
-            0,
-            end,
-            points=[Point("accuracy", "0.5", 10, 1.5)],
-            again=False,
-            charged=False,
+        ending = Ending(
+            end=end,
             trial_state=TrialState.EARLY_STOPPED,
             objective="0.50",
             objective_value=0.5,
             metrics={"accuracy": "0.50", "loss": TEXT},
         )
+        recorded = store.end_attempt(uid, 0, 0, lambda _: ending, points=[Point("accuracy", "0.5", 10, 1.5)])
         trial, told_seq = recorded
         assert told_seq == 1
         assert (trial.state, trial.reason, trial.message) == (TrialState.EARLY_STOPPED, "MedianStop", TEXT)

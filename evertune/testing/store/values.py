@@ -9,11 +9,11 @@ import pytest
 
 from evertune.domain.metrics import Point
 from evertune.domain.states import AttemptState, FailureClass, TrialState
-from evertune.domain.trial import AttemptEnd
+from evertune.domain.trial import AttemptEnd, Ending
 from evertune.errors import NotFoundError
 from evertune.protocols import Answer
 from evertune.store import Store
-from evertune.testing.store.making import LATER, NOW, at_once, create, finish, lose, with_trials
+from evertune.testing.store.making import LATER, NOW, at_once, create, finish, lose, series_of, with_trials
 
 
 class ValueContract:
@@ -26,17 +26,17 @@ class ValueContract:
         more = [Point("loss", "changed", 0), Point("loss", "0.5", 7, 0.1 + 0.2), Point("loss", "twice", 7)]
         assert store.add_points(uid, 0, 0, more) == 1
         assert store.add_points(uid, 0, 0, []) == 0
-        assert store.points(uid, 0, metric="loss") == [first[0], more[1], first[2]]
-        assert store.points(uid, 0) == [first[1], first[0], more[1], first[2]]
-        assert store.points(uid, 0, metric="Loss") == []
-        assert store.points(uid, 1) == []
+        assert series_of(store, uid, 0, metric="loss") == [first[0], more[1], first[2]]
+        assert series_of(store, uid, 0) == [first[1], first[0], more[1], first[2]]
+        assert series_of(store, uid, 0, metric="Loss") == []
+        assert series_of(store, uid, 1) == []
         with pytest.raises(NotFoundError):
             store.add_points(uid, 0, 1, first)
         lose(store, uid, 0, 0)
         store.open_attempt(uid, 0, 1, home_id="home-1", at=NOW)
         assert store.add_points(uid, 0, 1, first[:1]) == 1
-        assert store.points(uid, 0, attempt=1) == first[:1]
-        assert len(store.points(uid, 0, metric="loss")) == 4
+        assert series_of(store, uid, 0, attempt=1) == first[:1]
+        assert len(series_of(store, uid, 0, metric="loss")) == 4
 
     def test_one_series_written_by_many_at_once_is_stored_once(self, store: Store) -> None:
         uid = with_trials(store, 1)
@@ -44,51 +44,32 @@ class ValueContract:
         series = [Point("loss", str(seq), seq) for seq in range(200)]
         results = at_once([lambda: store.add_points(uid, 0, 0, series) for _ in range(6)])
         assert sorted(result for result in results if isinstance(result, int)) == [0] * 5 + [200], results
-        assert store.points(uid, 0) == series
+        assert series_of(store, uid, 0) == series
 
     def test_points_that_come_with_or_after_the_end_are_kept(self, store: Store) -> None:
         uid = with_trials(store, 1)
         finish(store, uid, 0, 0.5)
         assert store.add_points(uid, 0, 0, [Point("loss", "1", 1)]) == 1
-        store.end_attempt(
-            uid,
-            0,
-            0,
-            AttemptEnd(AttemptState.SUCCEEDED, "Completed", ended=LATER),
-            points=[Point("loss", "1", 1), Point("loss", "2", 2)],
-            again=False,
-            charged=False,
-            trial_state=TrialState.SUCCEEDED,
-            objective="0.5",
-            objective_value=0.5,
-            metrics={},
+        ending = Ending(
+            end=AttemptEnd(AttemptState.SUCCEEDED, "Completed", ended=LATER), trial_state=TrialState.SUCCEEDED
         )
-        assert [point.seq for point in store.points(uid, 0)] == [1, 2]
+        store.end_attempt(uid, 0, 0, lambda _: ending, points=[Point("loss", "1", 1), Point("loss", "2", 2)])
+        assert [point.seq for point in series_of(store, uid, 0)] == [1, 2]
 
     def test_long_text_and_odd_characters_survive(self, store: Store) -> None:
         uid = with_trials(store, 1)
         store.open_attempt(uid, 0, 0, home_id="home-1", at=NOW)
         tail = "🦊漢" * 30_000  # 210 kB
-        store.end_attempt(
-            uid,
-            0,
-            0,
-            AttemptEnd(AttemptState.FAILED, "Exit1", f"{tail}\0\udcff|", FailureClass.PROGRAM, 1, ended=LATER),
-            points=[Point("genotype", "G" * 100_000, 1)],
-            again=False,
-            charged=True,
-            trial_state=TrialState.FAILED,
-            objective=None,
-            objective_value=None,
-            metrics={"genotype": tail},
-        )
+        end = AttemptEnd(AttemptState.FAILED, "Exit1", f"{tail}\0\udcff|", FailureClass.PROGRAM, 1, ended=LATER)
+        ending = Ending(end=end, charged=True, trial_state=TrialState.FAILED, metrics={"genotype": tail})
+        store.end_attempt(uid, 0, 0, lambda _: ending, points=[Point("genotype", "G" * 100_000, 1)])
         trial = store.trial(uid, 0)
         assert trial.message.startswith(tail)
         assert trial.message.endswith("|")
         assert "\0" not in trial.message
         json.dumps(trial.message, ensure_ascii=False).encode()
         assert trial.metrics == {"genotype": tail}
-        assert store.points(uid, 0)[0].value == "G" * 100_000
+        assert series_of(store, uid, 0)[0].value == "G" * 100_000
         big = {"weights": [1 / number for number in range(3, 20_000)]}
         store.open_request(uid, 1, 1, 1)
         store.commit_answer(uid, 1, Answer(state=big), NOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evertune.domain.metrics import CollectorSpec, ObjectiveType, Strategy
+from evertune.domain.metrics import CollectorSpec, ObjectiveType, Scrape, Strategy
 from evertune.domain.records import Budget
 from evertune.domain.space import Distribution, Parameter, ParameterType
 from evertune.spec import (
@@ -105,6 +105,7 @@ def test_the_collector_knows_its_metrics_and_filters() -> None:
         metrics=("accuracy",),
         filters=("(a)(b)",),
         path="/var/log/katib/metrics.log",
+        path_kind="File",
         format="TEXT",
     )
     plain = collector_spec(load_experiment(base(spec__metricsCollectorSpec=REMOVED)))
@@ -136,3 +137,19 @@ def test_our_own_fields() -> None:
     assert backend_of(experiment) == "local"
     silent = load_experiment(base())
     assert (deadline_of(silent), on_completion_of(silent), working_dir_of(silent)) == (None, "cancel", None)
+
+
+def test_a_scrape_is_known_with_everything_that_an_http_get_action_says() -> None:
+    get = {
+        "port": 9090,
+        "path": "/m",
+        "host": "10.0.0.1",
+        "scheme": "HTTPS",
+        "httpHeaders": [{"name": "X", "value": "y"}],
+    }
+    data = base(spec__metricsCollectorSpec={"collector": {"kind": "PrometheusMetric"}, "source": {"httpGet": get}})
+    assert collector_spec(load_experiment(data)).scrape == Scrape(
+        port=9090, path="/m", host="10.0.0.1", scheme="HTTPS", headers=(("X", "y"),)
+    )
+    data = base(spec__metricsCollectorSpec={"collector": {"kind": "PrometheusMetric"}})
+    assert collector_spec(load_experiment(data)).scrape == Scrape(port=8080, path="/metrics")

@@ -1,0 +1,337 @@
+"""Metric points: many reports in one transaction, a running summary per series, and reading a series back.
+
+Functions over one open transaction, called by `repository.Store`. Points are idempotent by (attempt, metric, seq). The
+attempt's row is the lock: whoever adds points, or judges an attempt by them, holds it. Refuses nothing that a report
+says; limits are the gateway's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+
+from evertune.domain.metrics import MetricSummary, Objective, Point, Report, Running, objective_text
+from evertune.domain.records import SeriesRecord, Taken
+from evertune.domain.states import AttemptState
+from evertune.store import records
+from evertune.store.columns import clean
+from evertune.store.records import ATTEMPTS, EXPERIMENTS, POINTS, SERIES, TRIALS
+
+_E = EXPERIMENTS.c
+_T = TRIALS.c
+_A = ATTEMPTS.c
+_S = SERIES.c
+_P = POINTS.c
+
+IN_ONE_INSERT = 500  # rows: one call into the driver for all of them, well below every server's limit of parameters
+_INTO = "INSERT INTO evertune_series_points (series_id, seq, timestamp, value, step) VALUES "
+
+_ATTEMPTS_OF = (
+    select(_A.id, _T.number, _A.attempt)
+    .join(TRIALS, _T.id == _A.trial_id)
+    .join(EXPERIMENTS, _E.id == _T.experiment_id)
+    .where(_E.uid == bindparam("uid"), _T.number.in_(bindparam("numbers", expanding=True)))
+)
+_LOCKED = (
+    select(_A.id, _A.trial_id, _A.attempt, _A.state, _A.ended, _A.stop, _A.collected)
+    .where(_A.id.in_(bindparam("ids", expanding=True)))
+    .order_by(_A.id)
+    .with_for_update()
+)
+_SERIES_OF = select(SERIES).where(_S.trial_id.in_(bindparam("trials", expanding=True)))
+_SERIES = select(SERIES).where(_S.trial_id == bindparam("trial"), _S.attempt == bindparam("no")).order_by(_S.metric)
+_OBJECTIVE = select(_E.objective).where(_E.uid == bindparam("uid"))
+_SEQS = select(_P.seq).where(
+    _P.series_id == bindparam("series"), _P.seq >= bindparam("low"), _P.seq <= bindparam("high")
+)
+_SUMMED = ("points", "last_seq", "low", "low_seq", "low_text", "high", "high_seq", "high_text")
+_UPDATE = (
+    update(SERIES)
+    .where(_S.id == bindparam("series"))
+    .values({name: bindparam(f"new_{name}") for name in (*_SUMMED, "latest_timestamp", "latest_seq", "latest_text")})
+)
+
+
+@dataclass(slots=True)
+class _Series:
+    trial: int
+    attempt: int
+    metric: str
+    running: Running
+    last_seq: int = -1
+    id: int | None = None  # None: it has no row yet
+
+    def columns(self) -> dict[str, Any]:
+        low, high, latest = self.running.low, self.running.high, self.running.latest
+        assert latest is not None
+        return {
+            "points": self.running.points,
+            "last_seq": self.last_seq,
+            "low": low and low[0],
+            "low_seq": low and low[1],
+            "low_text": low and low[2],
+            "high": high and high[0],
+            "high_seq": high and high[1],
+            "high_text": high and high[2],
+            "latest_timestamp": latest[0] if math.isfinite(latest[0]) else None,
+            "latest_seq": latest[1],
+            "latest_text": latest[2],
+        }
+
+
+def _running(row: Any) -> Running:
+    return Running(
+        points=row.points,
+        low=None if row.low is None else (row.low, row.low_seq, row.low_text),
+        high=None if row.high is None else (row.high, row.high_seq, row.high_text),
+        latest=(-math.inf if row.latest_timestamp is None else row.latest_timestamp, row.latest_seq, row.latest_text),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ writing
+
+
+def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
+    attempts = _lock_attempts(tx, reports)
+    by_attempt: dict[tuple[str, int, int], list[Report]] = {}
+    for report in reports:
+        by_attempt.setdefault((report.experiment_uid, report.number, report.attempt), []).append(report)
+    work = {
+        (row.trial_id, row.attempt): [point for report in by_attempt[key] for point in report.points]
+        for key, row in attempts.items()
+    }
+    new, known = _add(tx, work)
+    final = {row.id for key, row in attempts.items() if any(report.final for report in by_attempt[key])}
+    if final := {row.id for row in attempts.values() if row.id in final and not row.collected}:
+        tx.execute(update(ATTEMPTS).where(_A.id.in_(final)).values(collected=True))
+    objectives = {
+        uid: records.load_objective(tx.execute(_OBJECTIVE, {"uid": uid}).scalar_one()) for uid, _, _ in attempts
+    }
+    taken = {
+        key: _taken(tx, row, objectives[key[0]], new[row.trial_id, row.attempt], known) for key, row in attempts.items()
+    }
+    nobody = Taken()
+    return [taken.get((report.experiment_uid, report.number, report.attempt), nobody) for report in reports]
+
+
+def _lock_attempts(tx: Connection, reports: Iterable[Report]) -> dict[tuple[str, int, int], Any]:
+    """The attempts' rows, locked in the order of their ids, so that two batches never wait for each other."""
+    wanted: dict[str, set[tuple[int, int]]] = {}
+    for report in reports:
+        wanted.setdefault(report.experiment_uid, set()).add((report.number, report.attempt))
+    keys: dict[int, tuple[str, int, int]] = {}
+    for uid, places in wanted.items():
+        numbers = sorted({number for number, _ in places})
+        for start in range(0, len(numbers), IN_ONE_INSERT):
+            chunk = {"uid": uid, "numbers": numbers[start : start + IN_ONE_INSERT]}
+            for id_, number, attempt in tx.execute(_ATTEMPTS_OF, chunk):
+                if (number, attempt) in places:
+                    keys[id_] = (uid, number, attempt)
+    rows: dict[tuple[str, int, int], Any] = {}
+    ids = sorted(keys)
+    for start in range(0, len(ids), IN_ONE_INSERT):
+        for row in tx.execute(_LOCKED, {"ids": ids[start : start + IN_ONE_INSERT]}):
+            rows[keys[row.id]] = row
+    return rows
+
+
+def lock_attempt(tx: Connection, attempt_id: int) -> None:
+    tx.execute(_LOCKED, {"ids": [attempt_id]}).all()
+
+
+def add(tx: Connection, trial: int, attempt: int, points: Sequence[Point]) -> int:
+    """Add points of an attempt that is locked; returns how many were new."""
+    return _add(tx, {(trial, attempt): points})[0][trial, attempt]
+
+
+_Key = tuple[int, int, str]  # trial id, attempt, metric
+
+
+def _add(
+    tx: Connection, work: Mapping[tuple[int, int], Sequence[Point]]
+) -> tuple[dict[tuple[int, int], int], dict[_Key, _Series]]:
+    """Points by (trial id, attempt); how many were new of each, and all series of those trials."""
+    counts = dict.fromkeys(work, 0)
+    wanted = {(trial, attempt, point.metric) for (trial, attempt), points in work.items() for point in points}
+    if not wanted:
+        return counts, {}
+    known = _known_series(tx, wanted)
+    rows: list[tuple[_Series, Point]] = []
+    for (trial, attempt), points in work.items():
+        by_metric: dict[str, dict[int, Point]] = {}
+        for point in points:
+            by_metric.setdefault(clean(point.metric), {}).setdefault(point.seq, point)  # of doubles the first stays
+        for metric, fresh in by_metric.items():
+            series = known.get((trial, attempt, metric))
+            if series is None:
+                series = known[trial, attempt, metric] = _Series(trial, attempt, metric, Running())
+            elif min(fresh) <= series.last_seq:
+                bounds = {"series": series.id, "low": min(fresh), "high": max(fresh)}
+                for seq in tx.execute(_SEQS, bounds).scalars():
+                    fresh.pop(seq, None)
+            for seq in sorted(fresh):
+                series.running.add(fresh[seq])
+                rows.append((series, fresh[seq]))
+            if fresh:
+                series.last_seq = max(series.last_seq, *fresh)
+                counts[trial, attempt] += len(fresh)
+    touched = {id(series): series for series, _ in rows}
+    _save_series(tx, list(touched.values()))
+    _insert_points(tx, rows)
+    return counts, known
+
+
+def _known_series(tx: Connection, wanted: set[_Key]) -> dict[_Key, _Series]:
+    known = {}
+    trials = sorted({trial for trial, _, _ in wanted})
+    for start in range(0, len(trials), IN_ONE_INSERT):
+        for row in tx.execute(_SERIES_OF, {"trials": trials[start : start + IN_ONE_INSERT]}):
+            key = (row.trial_id, row.attempt, row.metric)
+            known[key] = _Series(*key, running=_running(row), last_seq=row.last_seq, id=row.id)
+    return known
+
+
+def _save_series(tx: Connection, touched: Sequence[_Series]) -> None:
+    changed = [
+        {"series": series.id, **{f"new_{name}": value for name, value in series.columns().items()}}
+        for series in touched
+        if series.id is not None
+    ]
+    if changed:
+        tx.execute(_UPDATE, changed)
+    new = [series for series in touched if series.id is None]
+    if not new:
+        return
+    tx.execute(
+        insert(SERIES),
+        [
+            {"trial_id": series.trial, "attempt": series.attempt, "metric": series.metric, **series.columns()}
+            for series in new
+        ],
+    )
+    saved = _known_series(tx, {(series.trial, series.attempt, series.metric) for series in new})
+    for series in new:
+        series.id = saved[series.trial, series.attempt, series.metric].id
+
+
+def _insert_points(tx: Connection, rows: Sequence[tuple[_Series, Point]]) -> None:
+    """One statement for hundreds of rows: SQLite then works without asking for Python's lock between them."""
+    mark = "(?,?,?,?,?)" if tx.dialect.paramstyle == "qmark" else "(%s,%s,%s,%s,%s)"
+    for start in range(0, len(rows), IN_ONE_INSERT):
+        chunk = rows[start : start + IN_ONE_INSERT]
+        values: list[Any] = []
+        for series, point in chunk:
+            time = None if point.timestamp is None else float(point.timestamp) + 0.0
+            values += (series.id, point.seq, time, clean(point.value), point.step)
+        tx.exec_driver_sql(_INTO + ",".join([mark] * len(chunk)), tuple(values))
+
+
+def _taken(tx: Connection, row: Row[Any], objective: Objective, new: int, known: Mapping[_Key, _Series]) -> Taken:
+    series = known.get((row.trial_id, row.attempt, objective.metric))
+    late = False
+    if row.state == AttemptState.METRICS_UNAVAILABLE:
+        late = objective_text(objective, summaries(tx, row.trial_id, row.attempt)) is not None
+    last = None
+    if series is not None and series.running.latest is not None:
+        last = (series.running.points, series.running.latest[1], series.running.latest[2])
+    return Taken(
+        state=AttemptState(row.state), ended=row.ended, new=new, stop=row.stop or "", late=late, objective=last
+    )
+
+
+def forget(tx: Connection, trial: int, attempt: int, *, below: int) -> None:
+    """Drop the points of an attempt whose `seq` is below, and sum up what is left. The attempt is locked."""
+    for row in tx.execute(_SERIES, {"trial": trial, "no": attempt}).all():
+        tx.execute(delete(POINTS).where(_P.series_id == row.id, _P.seq < below))
+        series = _Series(trial, attempt, row.metric, Running(), id=row.id)
+        for point in _read(tx, row):
+            series.running.add(point)
+            series.last_seq = point.seq
+        if series.running.points:
+            _save_series(tx, [series])
+        else:
+            tx.execute(delete(SERIES).where(_S.id == row.id))
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+def summaries(tx: Connection, trial: int, attempt: int) -> dict[str, MetricSummary]:
+    rows = tx.execute(_SERIES, {"trial": trial, "no": attempt})
+    return {row.metric: _running(row).summary(row.metric) for row in rows}
+
+
+def _series_rows(tx: Connection, trial: int, metric: str | None, attempt: int | None) -> list[Row[Any]]:
+    query = select(SERIES).where(_S.trial_id == trial)
+    if metric is not None:
+        query = query.where(_S.metric == metric)
+    if attempt is not None:
+        query = query.where(_S.attempt == attempt)
+    return list(tx.execute(query.order_by(_S.attempt, _S.metric)))
+
+
+def series(tx: Connection, trial: int, attempt: int | None) -> list[SeriesRecord]:
+    return [
+        SeriesRecord(
+            attempt=row.attempt,
+            metric=row.metric,
+            points=row.points,
+            min=row.low,
+            max=row.high,
+            latest=row.latest_text,
+        )
+        for row in _series_rows(tx, trial, None, attempt)
+    ]
+
+
+def _read(tx: Connection, series: Any, newest: int | None = None) -> list[Point]:
+    query = select(_P.value, _P.seq, _P.timestamp, _P.step).where(_P.series_id == series.id)
+    if newest is None:
+        rows: Sequence[Any] = tx.execute(query.order_by(_P.seq)).all()
+    else:
+        rows = tx.execute(query.order_by(_P.seq.desc()).limit(newest)).all()[::-1]
+    return [Point(series.metric, value, seq, time, step) for value, seq, time, step in rows]
+
+
+def points(
+    tx: Connection, trial: int, *, metric: str | None, attempt: int | None, newest: int | None
+) -> list[tuple[int, Point]]:
+    """(attempt, point) by attempt and seq. `newest`: only that many, the last ones of each attempt and all metrics."""
+    found: dict[int, list[Point]] = {}
+    for row in _series_rows(tx, trial, metric, attempt):
+        found.setdefault(row.attempt, []).extend(_read(tx, row, newest))
+    every: list[tuple[int, Point]] = []
+    for number, series_points in found.items():
+        series_points.sort(key=lambda point: (point.seq, point.metric))
+        kept = series_points if newest is None else series_points[-newest:]
+        every += [(number, point) for point in kept]
+    return every
+
+
+def curve(tx: Connection, trial: int, metric: str, attempt: int, *, at_most: int) -> list[Point]:
+    """The shape of a series in few points, by seq: all of them when they fit, else evenly spread over its length.
+
+    A long series costs as many look-ups as points are wanted, not as many as it has. Its first, last, lowest and
+    highest points are always there.
+    """
+    rows = _series_rows(tx, trial, metric, attempt)
+    if not rows:
+        return []
+    (row,) = rows
+    if row.points <= at_most:
+        return _read(tx, row)
+    one = select(_P.value, _P.seq, _P.timestamp, _P.step).where(_P.series_id == row.id)
+    first = tx.execute(one.order_by(_P.seq).limit(1)).one().seq
+    wanted = {seq for seq in (row.low_seq, row.high_seq, row.last_seq) if seq is not None}
+    near = one.where(_P.seq >= bindparam("seq")).order_by(_P.seq).limit(1)
+    spread = max(1, at_most - len(wanted))
+    places = [first + (row.last_seq - first) * index // spread for index in range(spread)]
+    found = {}
+    for seq in (*places, *wanted):
+        point = tx.execute(near, {"seq": seq}).one()
+        found[point.seq] = Point(metric, *point)
+    return [found[seq] for seq in sorted(found)]
