@@ -45,10 +45,15 @@ async def admit(request: c.AdmitRequest) -> c.Admitted:
     except ActivityError as error:
         if is_cancelled_exception(error):  # nothing was begun; the reconciler closes a row that was claimed
             raise
-        cause = error.cause
-        kind = cause.type if isinstance(cause, ApplicationError) else None
-        details = cause.details if isinstance(cause, ApplicationError) else ()
-        raise ApplicationError(sentence(error), *details, type=kind or "SpecError", non_retryable=True) from error
+        raise _plainly(error, "SpecError") from error
+
+
+def _plainly(error: ActivityError, kind: str) -> ApplicationError:
+    """What an activity refused, as its own words: whoever waits for the workflow reads no chain of causes."""
+    cause = error.cause
+    own = cause if isinstance(cause, ApplicationError) else None
+    details = own.details if own else ()
+    return ApplicationError(sentence(error), *details, type=(own and own.type) or kind, non_retryable=True)
 
 
 async def suggest(state: RunState, request_no: int, k: int) -> c.Suggested:
@@ -119,7 +124,7 @@ async def close_trial(
 
 
 async def revise(state: RunState, trials: list[int] | None, rereading: c.Rereading | None) -> c.Revised:
-    """Judge finished trials anew: those whose end this workflow knows."""
+    """Judge finished trials anew: those whose end this workflow knows. Raises ApplicationError with the reason."""
     request = c.ReviseRequest(
         uid=state.uid,
         database_id=state.database_id,
@@ -129,14 +134,12 @@ async def revise(state: RunState, trials: list[int] | None, rereading: c.Rereadi
         without=sorted(state.in_flight),
     )
     which = f"trial {trials[0]}" if trials and len(trials) == 1 else "finished trials"
-    return await _execute(
-        c.ACTIVITY_REVISE,
-        request,
-        c.Revised,
-        policies.STOP,
-        queue=state.queue,
-        summary=f"judge {which} anew",
-    )
+    try:
+        return await _execute(
+            c.ACTIVITY_REVISE, request, c.Revised, policies.STOP, queue=state.queue, summary=f"judge {which} anew"
+        )
+    except ActivityError as error:
+        raise _plainly(error, "UsageError") from error
 
 
 async def record(

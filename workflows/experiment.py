@@ -307,8 +307,8 @@ class ExperimentWorkflow:
             late = sorted(self._late)
             try:
                 await self._revise(state, late, None)
-            except ActivityError as error:  # the experiment goes on with the verdicts it has
-                workflow.logger.warning("verdicts of trials %s stay as they were: %s", late, calls.sentence(error))
+            except ApplicationError as error:  # the experiment goes on with the verdicts it has
+                workflow.logger.warning("verdicts of trials %s stay as they were: %s", late, error.message)
             self._late.difference_update(late)
 
     async def _revise(self, state: RunState, trials: list[int] | None, rereading: c.Rereading | None) -> c.Revised:

@@ -109,7 +109,8 @@ def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
     if final := {row.id for row in attempts.values() if row.id in final and not row.collected}:
         tx.execute(update(ATTEMPTS).where(_A.id.in_(final)).values(collected=True))
     objectives = {
-        uid: records.load_objective(tx.execute(_OBJECTIVE, {"uid": uid}).scalar_one()) for uid, _, _ in attempts
+        uid: records.load_objective(tx.execute(_OBJECTIVE, {"uid": uid}).scalar_one())
+        for uid in {uid for uid, _, _ in attempts}
     }
     taken = {
         key: _taken(tx, row, objectives[key[0]], new[row.trial_id, row.attempt], known) for key, row in attempts.items()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evertune.contracts import Best, InFlight, Limits, Observation, TrialOutcome
+from evertune.contracts import Best, InFlight, Limits, Observation, Revised, TrialOutcome
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
 from workflows import state as rules
 from workflows.state import RunState
@@ -195,3 +195,36 @@ def test_the_state_survives_json_as_continue_as_new_sends_it() -> None:
 def test_an_entry_in_flight_stays_below_300_bytes() -> None:
     entry = InFlight(number=99_999, attempt=12, label="x" * 60, seq=2**40, step=10**6, value="0.12345678901234567")
     assert len(entry.model_dump_json()) < 300
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(events=st.lists(st.tuples(st.sampled_from(["end", "ask", "answer"]), st.integers(0, 30), ENDS), max_size=60))
+def test_a_revision_loses_no_trial_that_ends_while_it_is_made(events: list[tuple[str, int, TrialState]]) -> None:
+    """The database judges anew what the workflow knows; ends that arrive between question and answer add up."""
+    state = a_state(limits=Limits(parallel=1000, maximize=True))
+    database: dict[int, TrialState] = {}
+    asked: tuple[dict[str, int], dict[str, int]] | None = None
+    for what, pick, end in events:
+        launch(state, 1)
+        if what == "end":
+            number = sorted(state.in_flight)[pick % len(state.in_flight)]
+            database[number] = end
+            rules.record_outcome(state, an_end(number, end))
+        elif what == "ask" and asked is None:
+            for number, told in database.items():  # all the unlucky ones have a value now
+                database[number] = TrialState.SUCCEEDED if told is TrialState.METRICS_UNAVAILABLE else told
+            answer: dict[str, int] = {}
+            for told in database.values():
+                answer[told] = answer.get(told, 0) + 1
+            asked = answer, dict(state.counts)
+        elif what == "answer" and asked is not None:
+            rules.apply_revision(state, Revised(counts=asked[0]), asked[1])
+            asked = None
+    if asked is not None:
+        rules.apply_revision(state, Revised(counts=asked[0]), asked[1])
+    expected: dict[str, int] = {}
+    for told in database.values():
+        expected[told] = expected.get(told, 0) + 1
+    asked_ever = any(what == "ask" for what, _, _ in events)
+    assert state.counts == expected or not asked_ever
+    assert state.finished == len(database)
