@@ -20,8 +20,8 @@ from temporalio import activity
 
 import evertune.contracts as c
 import evertune.spec as spec
+from activities.database import check_database
 from activities.errors import translated
-from activities.record import check_database
 from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord

@@ -9,25 +9,18 @@ from datetime import UTC, datetime
 from temporalio import activity
 
 import evertune.contracts as c
+from activities.database import check_database
 from activities.errors import translated
+from activities.revising import Reviser
 from evertune.domain.records import Budget
 from evertune.domain.states import AttemptState, TrialState
-from evertune.errors import WrongDatabaseError
 from evertune.store import Store
-
-
-def check_database(store: Store, database_id: str) -> None:
-    """Two homes on one Temporal must never mix: a worker with another database refuses, retryably."""
-    if store.database_id != database_id:
-        raise WrongDatabaseError(
-            f"this worker has database {store.database_id[:8]}, but the experiment lives in {database_id[:8]}",
-            hint="stop this worker, or give it the experiment's EVERTUNE_DATABASE_URL",
-        )
 
 
 @dataclass
 class RecordActivities:
     store: Store
+    reviser: Reviser
 
     @activity.defn(name=c.ACTIVITY_RECORD)
     @translated
@@ -58,6 +51,10 @@ class RecordActivities:
             detail=request.detail,
             at=_now(),
         )
+        if request.state.terminal:
+            # A report that came before the row said so was told to a workflow that may not listen any more; whoever
+            # reports from now on finds the row, which is the authority.
+            self.reviser.amend(request.uid, actor="evertune worker")
 
     @activity.defn(name=c.ACTIVITY_CLOSE_TRIAL)
     @translated

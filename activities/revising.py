@@ -11,15 +11,16 @@ import asyncio
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from temporalio import activity
 
 import collectors
 import evertune.contracts as c
+from activities.database import check_database
 from activities.ending import ending_of, judged
 from activities.errors import translated
 from activities.launch import LaunchPlans
-from activities.record import check_database
 from evertune.domain.metrics import PUSHED, MetricSummary, Point, place, summarize
 from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
@@ -109,6 +110,18 @@ class Reviser:
             forget_below=read.forget_below,
         )
         return before != after
+
+    def amend(self, uid: str, *, actor: str) -> list[int]:
+        """Give the trials of a finished experiment their late objectives, audited; their numbers. Idempotent."""
+        amended = []
+        for number in self.store.late(uid):
+            trial = self.store.trial(uid, number)
+            if self.apply(uid, trial, None):
+                amended.append(number)
+        if amended:
+            key = f"amend-{self.store.last_revision(uid)}"
+            self.store.note(uid, key=key, actor=actor, action="amend", detail={"trials": amended}, at=datetime.now(UTC))
+        return amended
 
     def _last(self, uid: str, trial: TrialRecord) -> AttemptRecord:
         return self.store.attempts(uid, trial.number)[-1]

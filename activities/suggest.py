@@ -18,8 +18,8 @@ from temporalio import activity
 
 import evertune.contracts as c
 from activities.asking import AskHost, AskJob
+from activities.database import check_database
 from activities.errors import translated
-from activities.record import check_database
 from evertune.domain.records import TrialRecord
 from evertune.domain.space import Value
 from evertune.store import Store

@@ -17,11 +17,11 @@ from temporalio import activity
 
 import evertune.contracts as c
 from activities.attach import stop_or_detach
+from activities.database import check_database
 from activities.ending import asks_for_another, record_end, stored_outcome
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.observing import Observer
-from activities.record import check_database
 from evertune.domain.metrics import Objective, Report
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass

@@ -83,12 +83,12 @@ def workflow_runner() -> WorkflowRunner:
 def workers(parts: Parts) -> list[Worker]:
     backend = parts.settings.backend
     admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
-    record = RecordActivities(parts.store)
     plans = LaunchPlans(parts.store)
+    reviser = Reviser(parts.store, plans, parts.runner, parts.settings.home_id)
+    record = RecordActivities(parts.store, reviser)
     trial = TrialActivities(
         parts.store, parts.runner, plans, Observer(parts.client, parts.store), parts.settings.home_id
     )
-    reviser = Reviser(parts.store, plans, parts.runner, parts.settings.home_id)
     revise = ReviseActivities(reviser)
     suggest = SuggestActivities(parts.store, parts.host)
     return [

@@ -14,8 +14,10 @@ import structlog
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+import evertune.contracts as c
 from activities.ending import record_end
 from activities.launch import LaunchPlans
+from activities.observing import Observer
 from activities.runners.local import LocalRunner
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -33,7 +35,15 @@ STOP_GRACE_S = 5.0
 
 
 def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
-    return Reconciler(parts.client, parts.store, parts.runner, parts.settings.home_id, parts.temporal_id, settle_s)
+    return Reconciler(
+        client=parts.client,
+        store=parts.store,
+        runner=parts.runner,
+        home_id=parts.settings.home_id,
+        temporal_id=parts.temporal_id,
+        observer=Observer(parts.client, parts.store),
+        settle_s=settle_s,
+    )
 
 
 @dataclass
@@ -43,6 +53,7 @@ class Reconciler:
     runner: LocalRunner
     home_id: str
     temporal_id: str
+    observer: Observer
     settle_s: float = SETTLE_S
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -65,9 +76,17 @@ class Reconciler:
                 continue
             if (datetime.now(UTC) - record.created).total_seconds() < self.settle_s:
                 continue
-            ended += await self.consider(record)
+            if await self.consider(record):
+                ended += 1
+            elif record.counts.metrics_unavailable:
+                await self._tell_late(record)
         await self._stop_leftovers()
         return ended
+
+    async def _tell_late(self, record: ExperimentRecord) -> None:
+        """Whoever stored a late report may have died before the workflow heard of it."""
+        for number in await asyncio.to_thread(self.store.late, record.uid):
+            await self.observer.observe(record.uid, c.Observation(number=number, seq=0, late=True))
 
     async def consider(self, record: ExperimentRecord) -> bool:
         """End the experiment if its workflow was closed; whether it was."""

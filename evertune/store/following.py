@@ -10,9 +10,10 @@ from sqlalchemy import Connection, and_, select
 from evertune.domain.records import TrialRecord
 from evertune.domain.states import TrialState
 from evertune.store import records
-from evertune.store.experiments import identify
-from evertune.store.records import SERIES, TRIALS
+from evertune.store.experiments import identify, no_uid
+from evertune.store.records import EXPERIMENTS, SERIES, TRIALS
 
+_E = EXPERIMENTS.c
 _T = TRIALS.c
 _S = SERIES.c
 
@@ -34,3 +35,17 @@ def progress(tx: Connection, uid: str, metric: str) -> dict[int, tuple[int, str]
         .where(_T.experiment_id == identify(tx, uid), _T.state == TrialState.RUNNING.value)
     )
     return {number: (points, value) for number, points, value in tx.execute(query)}
+
+
+def late(tx: Connection, uid: str) -> list[int]:
+    experiment = tx.execute(select(_E.id, _E.objective).where(_E.uid == uid)).first()
+    if experiment is None:
+        raise no_uid(uid)
+    metric = records.load_objective(experiment.objective).metric
+    query = (
+        select(_T.number)
+        .join(SERIES, and_(_S.trial_id == _T.id, _S.attempt == _T.attempts - 1, _S.metric == metric))
+        .where(_T.experiment_id == experiment.id, _T.state == TrialState.METRICS_UNAVAILABLE.value)
+        .order_by(_T.number)
+    )
+    return list(tx.execute(query).scalars())

@@ -342,6 +342,10 @@ class Store:
         """Finished trials by state, of those with a number below `below` that are not in `without`."""
         return self._read(lambda tx: trials.settled(tx, uid, below, without))
 
+    def late(self, uid: str) -> list[int]:
+        """Trials that ended without an objective and have reported it since: their verdict may be revised."""
+        return self._read(lambda tx: following.late(tx, uid))
+
     def last_revision(self, uid: str) -> int:
         """The place in the told order of the newest revised verdict, 0 without any."""
         return self._read(lambda tx: requests.last_revision(tx, uid))

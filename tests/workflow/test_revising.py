@@ -118,3 +118,31 @@ async def test_late_reports_survive_the_worker_and_are_taken_once(house: House) 
     assert house.store.counts(handle.uid).succeeded == 2
     (house.workdir / "go").touch()
     assert (await house.ended(handle)).counts.finished == 4
+
+
+async def test_a_late_report_that_nobody_told_the_workflow_is_found_by_the_next_sweep(house: House) -> None:
+    handle = await two_without_objective(house, "late-untold")
+    house.store.add_points(handle.uid, 1, 0, [Point("objective", "0.5", place(PUSHED, 1))])
+    await house.sweep()
+
+    async def amended() -> bool:
+        return (await handle.status()).counts == {UNAVAILABLE: 1, TrialState.SUCCEEDED: 1}
+
+    await until(amended)
+
+
+async def test_what_the_workflow_was_told_too_late_is_amended_with_its_end(house: House) -> None:
+    handle = await two_without_objective(house, "late-end")
+    house.store.add_points(handle.uid, 0, 0, [Point("objective", "0.5", place(PUSHED, 1))])
+    await handle.cancel(actor="ada")
+    record = await house.ended(handle)
+
+    async def amended() -> bool:
+        return house.store.counts(record.uid).succeeded == 1
+
+    await until(amended)
+    assert house.store.trial(record.uid, 0).objective == "0.5"
+    (row,) = (row for row in house.store.audit(record.uid) if row.action == "amend")
+    assert row.detail == {"trials": [0]}
+    await house.sweep()
+    assert house.store.counts(record.uid).succeeded == 1
