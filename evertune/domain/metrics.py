@@ -64,7 +64,8 @@ class Point:
 
 
 def finite(text: str | None) -> float | None:
-    if text is None:
+    """The text as a finite double, as Katib's Go reads it: `1_000` and digits beyond ASCII are not numbers."""
+    if text is None or "_" in text or not text.isascii():
         return None
     try:
         number = float(text)
