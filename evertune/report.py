@@ -606,7 +606,8 @@ def checkpoint_dir() -> Path:
         if not here.checkpoints:
             import tempfile
 
-            here.checkpoints = os.environ["EVERTUNE_CHECKPOINT_DIR"] = tempfile.mkdtemp(prefix="evertune-")
+            here.checkpoints = tempfile.mkdtemp(prefix="evertune-checkpoints-")
+            os.environ["EVERTUNE_CHECKPOINT_DIR"] = here.checkpoints  # for the processes that this one starts
             where = f"EVERTUNE_CHECKPOINT_DIR is not set, so checkpoints go to {here.checkpoints}"
             _warn("checkpoints", where, strict=False)
     os.makedirs(here.checkpoints, exist_ok=True)
