@@ -194,7 +194,7 @@ print(fired)
     found = metrics(file)
     assert fired > 3
     assert [line["loop"] for line in found if "loop" in line] == list(range(5000))
-    assert [line["signal"] for line in found if "signal" in line] == list(range(1, fired + 1))
+    assert len([line for line in found if "signal" in line]) == fired  # one signal may interrupt another's handler
 
 
 def test_sigterm_kills_the_program_and_no_report(tmp_path: Path) -> None:
