@@ -193,7 +193,7 @@ def _check_object(
     if not manifest.get("apiVersion"):
         findings.error(PATH, "Required", "the template has no apiVersion", at=f"{root}.kind")
     if manifest.get("apiVersion") == "batch/v1" and manifest["kind"] == "Job":
-        for misfit in itertools.islice(job_misfits(manifest, root), MAX_PROBLEMS):
+        for misfit in itertools.islice(job_misfits(manifest, root, findings.written), MAX_PROBLEMS):
             shown = misfit.path.removeprefix(f"{root}.")
             findings.error(PATH, "Invalid", f"{shown} {misfit.message}" if misfit.message.startswith("must")
                            else f"{misfit.message}: {shown}", misfit.hint, at=misfit.path)  # fmt: skip
