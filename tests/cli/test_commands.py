@@ -21,6 +21,7 @@ from evertune.testing.store.making import NOW, create
 from tests.cli.conftest import Shell
 
 Write = Callable[..., Path]
+KATIB = Path(__file__).parents[1] / "data" / "katib"
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -322,6 +323,63 @@ def test_a_rendered_trial_takes_given_values(shell: Shell, experiment_file: Writ
         code, out, err = shell("render", path, "--set", given)
         assert (code, out) == (2, "")
         assert sentence in err
+
+
+def test_a_rendered_trial_comes_from_the_config_map_beside_its_experiment(shell: Shell, tmp_path: Path) -> None:
+    both = tmp_path / "both.yaml"
+    both.write_text(
+        (KATIB / "trial-template" / "trial-configmap-source.yaml").read_text()
+        + """
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: trial-templates, namespace: kubeflow}
+data:
+  defaultTrialTemplate.yaml: |
+    apiVersion: batch/v1
+    kind: Job
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - name: training-container
+            args: ["${trialParameters.learningRate}", "${trialParameters.numberLayers}", "${trialParameters.optimizer}"]
+"""
+    )
+    code, out, err = shell(
+        "render", str(both), "--trial", "0", "--set", "lr=0.02", "--set", "num-layers=3", "--set", "optimizer=adam"
+    )
+    assert code == 0, err
+    job = yaml.safe_load(out)
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["0.02", "3", "adam"]
+
+
+def test_a_trial_can_be_seen_though_its_algorithm_is_only_checked(shell: Shell) -> None:
+    code, out, err = shell("render", str(KATIB / "hp-tuning" / "sobol.yaml"), "--trial", "1")
+    assert code == 0
+    assert yaml.safe_load(out)["kind"] == "Job"
+    assert "the values are drawn by random" in err
+    code, out, err = shell("render", str(KATIB / "nas" / "darts-cpu.yaml"), "--trial", "0")
+    assert (code, out) == (2, "")
+    assert "darts does not run in this version" in err
+
+
+def test_a_trial_beyond_the_grid_says_so(shell: Shell) -> None:
+    code, out, err = shell("render", str(KATIB / "hp-tuning" / "grid.yaml"), "--trial", "45")
+    assert (code, out) == (2, "")
+    assert "all 45 combinations were tried" in err
+
+
+def test_what_only_matters_in_a_cluster_is_said_where_trials_go_there(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(KATIB / "hp-tuning" / "random.yaml")
+    assert "istio" not in shell("validate", file)[1]
+    assert "sidecar.istio.io/inject is not set" in shell("validate", file, "--backend", "kubernetes")[1]
+    monkeypatch.setenv("EVERTUNE_BACKEND", "kubernetes")
+    assert "sidecar.istio.io/inject is not set" in shell("validate", file)[1]
+    assert "istio" not in shell("validate", file, "--backend", "local")[1]
 
 
 def test_the_local_command_shows_argv_and_directory(shell: Shell, experiment_file: Write, tmp_path: Path) -> None:
