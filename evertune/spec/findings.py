@@ -118,7 +118,8 @@ class Findings:
             return
         self._seen.add((shown, message))
         line, column = (place.line, place.column) if place else (None, None)
-        target.append(Problem(path=shown, type=type_, message=message, hint=hint, line=line, column=column))
+        hint = None if hint is None else one_line(hint)
+        target.append(Problem(path=shown, type=type_, message=one_line(message), hint=hint, line=line, column=column))
 
 
 def _in_file_order(problems: list[Problem]) -> list[Problem]:
@@ -144,6 +145,11 @@ def suggestion(word: str, known: Iterable[str], label: str) -> str:
     close = did_you_mean(word, names)
     listed = f"{label}: {' '.join(names[:20])}{' …' if len(names) > 20 else ''}"
     return f"did you mean {quote(close)}?; {listed}" if close else listed
+
+
+def one_line(text: str) -> str:
+    """With line breaks and other control characters escaped: names come from files, sentences go to terminals."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def quote(value: Any) -> str:
