@@ -409,12 +409,17 @@ def test_init_writes_a_valid_commented_file_and_never_over_another(shell: Shell,
     assert shell("init", "new.yaml", *INIT, "--force", "--trials", "5")[0] == 0
     assert yaml.safe_load((tmp_path / "new.yaml").read_text())["spec"]["maxTrialCount"] == 5
     assert shell("init", "-", *INIT)[1].startswith("# evertune validate FILE")
+    image = tmp_path / "image.yaml"
+    assert shell("init", str(image), "--image", "img", "--param", "lr=uniform(0,1)", "--maximize", "a")[0] == 0
+    assert shell("validate", str(image))[0] == 0
+    assert '"--lr=${trialParameters.lr}"' in image.read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("init", "--name", "x"), "--command is missing"),
+        (("init", "--name", "x"), "--command or --image is missing"),
+        (("init", "--image", "x", "--maximize", "a"), "--param is missing"),
         (("init", *INIT[:2], "--maximize", "accuracy"), "--param is missing"),
         (("init", *INIT, "--minimize", "loss"), "exclude each other"),
         (("init", *INIT[:2], "--param", "lr=loguniform(0,1)", "--maximize", "a"), "lr"),
