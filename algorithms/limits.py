@@ -11,6 +11,7 @@ from fractions import Fraction
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace
 from evertune.errors import Problem
 
+MAX_BOUND = 1e300  # sums and widened ranges stay finite
 MAX_VALUES = 2**54 + 1  # whole doubles end at 2^53 on either side of zero
 _LOGS = (Distribution.LOG_UNIFORM, Distribution.LOG_NORMAL)
 
@@ -22,8 +23,8 @@ def problems_of(space: SearchSpace) -> list[Problem]:
         if not parameter.numeric or parameter.low == parameter.high:
             continue
         where = f"spec.parameters[{index}].feasibleSpace"
-        if math.isinf(parameter.high - parameter.low):
-            message = f"min {parameter.low!r} and max {parameter.high!r} are too far apart"
+        if max(abs(parameter.low), abs(parameter.high)) > MAX_BOUND:
+            message = f"min {parameter.low!r} and max {parameter.high!r} go beyond {MAX_BOUND:g}"
             found.append(Problem(path=where, type="Invalid", message=message, hint="search the exponent instead"))
         elif _values(parameter) > MAX_VALUES:
             message = f"step {parameter.step!r} is too small for the range: more than 2^54 values"

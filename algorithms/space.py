@@ -110,7 +110,8 @@ def _dimension(parameter: Parameter) -> Dimension:
             return Dimension(parameter, Kind.LOG, parameter.low, parameter.high)
         # Half a step on either side, else the end points would get half the mass of their neighbours.
         half, last = float(_step(parameter)) / 2, float(grid_value(parameter, count - 1))
-        return Dimension(parameter, Kind.LOG, max(parameter.low - half, parameter.low / 2), last + half)
+        low = max(parameter.low - half, parameter.low / 2) or parameter.low  # half of the least double is 0
+        return Dimension(parameter, Kind.LOG, low, last + half)
     if snaps:
         return Dimension(parameter, Kind.INDEX, 0.0, float(count - 1), count)
     return Dimension(parameter, Kind.REAL, parameter.low, parameter.high)
@@ -121,8 +122,10 @@ def _step(parameter: Parameter) -> Decimal:
 
 
 def grid_count(parameter: Parameter) -> int:
-    """How many values an int or stepped double has: min, min + step, … ≤ max, in exact decimal arithmetic."""
-    return int((Decimal(repr(parameter.high)) - Decimal(repr(parameter.low))) // _step(parameter)) + 1
+    """How many values an int or stepped double has: min, min + step, … ≤ max, in decimal arithmetic."""
+    low, high, step = Decimal(repr(parameter.low)), Decimal(repr(parameter.high)), _step(parameter)
+    steps = int((high - low) // step)
+    return steps + (low + steps * step <= high)  # a range of more than 28 digits is rounded, perhaps beyond max
 
 
 def grid_value(parameter: Parameter, index: int) -> Value:

@@ -21,14 +21,20 @@ RECORDED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX")
 
 
 def read_source(path: Path | str) -> bytes:
-    """The bytes of a file, or of standard input for `-`. UsageError says in one sentence why not."""
+    """The bytes of a file, or of standard input for `-`. UsageError says in one sentence why not.
+
+    One byte more than a document may have is all that is read: a device or a pipe may have no end.
+    """
+    from evertune.spec.document import MAX_BYTES
+
     if str(path) == STDIN:
-        return sys.stdin.buffer.read()
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
     file = Path(path)
     try:
         if file.is_dir():
             raise UsageError(f"{file} is a directory", hint=_files_in(file))
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"there is no file {file}", hint=_similar(file)) from None
     except OSError as error:
@@ -78,6 +84,14 @@ def catalog() -> Any:
     return Registry()
 
 
+def known_backend(session: Session, option: str | None) -> str | None:
+    """Where the trials will run, as far as anybody said so: only then are warnings given that matter there.
+
+    Local is what nobody said; a file that is checked at a desk may still be meant for a cluster.
+    """
+    return option or ("kubernetes" if session.settings.backend == "kubernetes" else None)
+
+
 def load_for_start(
     session: Session, path: Path, *, namespace: str | None, name: str | None, backend: str | None, several: bool = False
 ) -> list[dict[str, Any]]:
@@ -96,7 +110,7 @@ def load_for_start(
     for document in experiments:
         _place(document, session, namespace, name)
     known = catalog()
-    verdicts = spec.check_all(documents, known, backend=backend)
+    verdicts = spec.check_all(documents, known, backend=known_backend(session, backend))
     chosen = backend or session.settings.backend
     for verdict in verdicts:
         if verdict.experiment is not None:

@@ -1,11 +1,12 @@
 """One trial of an experiment as it would be started, without an experiment: for `render --trial` and `--local`.
 
 Parameters come from the algorithm itself, asked in this process with the experiment's seed and no history, as if all
-trials up to the wanted one were asked at once.
+trials up to the wanted one were asked at once. For an algorithm that is only checked `random` stands in, and says so.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,29 +23,38 @@ from evertune.spec.convert import number as finite_number
 
 JsonDict = dict[str, Any]
 
+STAND_IN = "random"
+
 
 def trial_parameters(
     session: Session, experiment: spec.Experiment, number: int, given: Sequence[str]
 ) -> dict[str, Value]:
     """What the algorithm suggests for trial `number`, with `--set` values in place of its own."""
     chosen = _given(experiment, given)
-    if set(chosen) == set(spec.to_space(experiment).names()):
+    if chosen and set(chosen) == set(spec.to_space(experiment).names()):
         return chosen
     return {**_suggested(session, experiment, number), **chosen}
 
 
 def _suggested(session: Session, experiment: spec.Experiment, number: int) -> dict[str, Value]:
-    from algorithms.registry import create
+    from algorithms import registry
 
     session.start_logging()
-    seed = spec.seed_of(experiment)
-    if seed is None:
+    name, seed = spec.algorithm_of(experiment), spec.seed_of(experiment)
+    problem = spec.search_problem(experiment, seed or 0)
+    if not registry.runs(name):
+        if not problem.space.names():
+            raise UsageError(f"{name} does not run in this version, and nothing else draws architectures")
+        session.say(f"{name} does not run in this version: the values are drawn by {STAND_IN}.")
+        name, problem = STAND_IN, dataclasses.replace(problem, settings={})
+    elif seed is None:
         session.say("The file has no seed: a run draws one, and gets other values.")
-    algorithm = create(spec.algorithm_of(experiment), spec.search_problem(experiment, seed or 0))
-    answer = algorithm.ask((), number + 1, 0, None)
+    answer = registry.create(name, problem).ask((), number + 1, 0, None)
     if number >= len(answer.assignments):
-        why = answer.reason or "it waits for the results of earlier trials"
-        raise UsageError(f"{spec.algorithm_of(experiment)} gives no trial {number} at the start: {why}")
+        # Fewer answers than trials: only a second question tells whether the space is used up.
+        rest = registry.create(name, problem).ask((), 1, number, answer.state)
+        why = rest.reason or "it waits for the results of earlier trials"
+        raise UsageError(f"{name} gives no trial {number} at the start: {why}")
     return dict(answer.assignments[number].parameters)
 
 
@@ -83,10 +93,18 @@ def trial_name(experiment: spec.Experiment, number: int) -> str:
 
 
 def trial_manifest(
-    experiment: spec.Experiment, number: int, parameters: Mapping[str, Value], namespace: str | None
+    experiment: spec.Experiment,
+    number: int,
+    parameters: Mapping[str, Value],
+    namespace: str | None,
+    templates: spec.Templates,
 ) -> JsonDict:
     return spec.render_trial(
-        experiment, trial_name=trial_name(experiment, number), namespace=namespace, parameters=parameters
+        experiment,
+        trial_name=trial_name(experiment, number),
+        namespace=namespace,
+        parameters=parameters,
+        templates=templates,
     )
 
 

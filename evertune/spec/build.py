@@ -36,6 +36,7 @@ class Plan:
     command: Sequence[str]
     parameters: Sequence[JsonDict]
     objective: JsonDict  # Katib's objective
+    entry_point: bool = False  # the image has its own program: `command` is what follows it
     algorithm: str = DEFAULT_ALGORITHM
     settings: Mapping[str, str] = field(default_factory=dict)
     trials: int | None = None
@@ -53,7 +54,7 @@ class Plan:
         env = [
             {"name": key, "value": _with_placeholders(value, names, used)} for key, value in self.environment.items()
         ]
-        container: JsonDict = {"name": CONTAINER, "command": command}
+        container: JsonDict = {"name": CONTAINER, "args" if self.entry_point else "command": command}
         if self.image:
             container["image"] = self.image
         if env:
@@ -161,7 +162,7 @@ def _needs_shell(line: str) -> bool:
 def quick_experiment(
     *,
     name: str,
-    command: Sequence[str] | str,
+    command: Sequence[str] | str | None,
     parameters: Sequence[JsonDict],
     direction: str,
     metric: str,
@@ -181,10 +182,12 @@ def quick_experiment(
 ) -> JsonDict:
     """A full Experiment from the flags of `tune` or the answers of `init`, not yet checked; raises UsageError.
 
-    `parameters` come from `parse_dimension`, `command` holds `{name}` where a value goes.
+    `parameters` come from `parse_dimension`, `command` holds `{name}` where a value goes. Without a command the program
+    of the `image` gets every parameter as `--name=value`.
     """
-    words = _words(command)
     names = [str(parameter["name"]) for parameter in parameters]
+    entry_point = command is None and image is not None
+    words = [f"--{name}={{{name}}}" for name in names] if entry_point else _words(command or "")
     for parameter, meant in unused_parameters(names, words).items():
         mend = f"you wrote {{{meant}}}: {{{parameter}}}" if meant else f"write {{{parameter}}} where its value goes"
         raise UsageError(f"the command does not use the parameter {quote(parameter)}", mend)
@@ -199,6 +202,7 @@ def quick_experiment(
         command=words,
         parameters=parameters,
         objective=objective,
+        entry_point=entry_point,
         algorithm=algorithm,
         settings=settings or {},
         trials=trials,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from evertune.errors import Problem, ProblemType
-from evertune.spec.document import Document
+from evertune.spec.document import Document, Position
 
 MAX_PROBLEMS = 100
 
@@ -36,13 +36,24 @@ class Findings:
     ) -> None:
         """Report a broken rule. `at` is where the offending value stands when that is not `path` itself."""
         if not self.broken(at or path):
-            self._add(self._errors, path, type_, message, hint, at)
+            self._add(self._errors, path, type_, message, hint, self._place(at or path))
 
     def warn(
         self, path: str, message: str, hint: str | None = None, *, at: str | None = None, type_: ProblemType = "Invalid"
     ) -> None:
         if not self.broken(at or path):
-            self._add(self._warnings, path, type_, message, hint, at)
+            self._add(self._warnings, path, type_, message, hint, self._place(at or path))
+
+    def wrong_key(self, path: str, message: str, hint: str | None, *, warning: bool = False) -> None:
+        """Report a key that is not known; the place is that of the key, not of what stands behind it."""
+        if not self.broken(path):
+            place = self._document.keys.get(self._translate(path)) if self._document else None
+            target = self._warnings if warning else self._errors
+            self._add(target, path, "Invalid", message, hint, place or self._place(path))
+
+    def written(self, path: str) -> str | None:
+        """A number, boolean or null as the user spelled it (`1e-5`, `010`, `yes`); None where that is not known."""
+        return self._document.raw.get(self._translate(path)) if self._document else None
 
     def mistyped(self, path: str, message: str, hint: str | None = None) -> None:
         """Report a value of the wrong JSON type and silence everything at and below it."""
@@ -88,8 +99,17 @@ class Findings:
     def warnings(self) -> list[Problem]:
         return _in_file_order(self._warnings)
 
+    def _place(self, path: str) -> Position | None:
+        return self._document.locate(self._translate(path)) if self._document else None
+
     def _add(
-        self, target: list[Problem], path: str, type_: ProblemType, message: str, hint: str | None, at: str | None
+        self,
+        target: list[Problem],
+        path: str,
+        type_: ProblemType,
+        message: str,
+        hint: str | None,
+        place: Position | None,
     ) -> None:
         if len(target) >= MAX_PROBLEMS:
             return
@@ -97,9 +117,9 @@ class Findings:
         if (shown, message) in self._seen:
             return
         self._seen.add((shown, message))
-        place = self._document.locate(self._translate(at or path)) if self._document else None
         line, column = (place.line, place.column) if place else (None, None)
-        target.append(Problem(path=shown, type=type_, message=message, hint=hint, line=line, column=column))
+        hint = None if hint is None else one_line(hint)
+        target.append(Problem(path=shown, type=type_, message=one_line(message), hint=hint, line=line, column=column))
 
 
 def _in_file_order(problems: list[Problem]) -> list[Problem]:
@@ -125,6 +145,11 @@ def suggestion(word: str, known: Iterable[str], label: str) -> str:
     close = did_you_mean(word, names)
     listed = f"{label}: {' '.join(names[:20])}{' …' if len(names) > 20 else ''}"
     return f"did you mean {quote(close)}?; {listed}" if close else listed
+
+
+def one_line(text: str) -> str:
+    """With line breaks and other control characters escaped: names come from files, sentences go to terminals."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def quote(value: Any) -> str:

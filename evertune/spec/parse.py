@@ -26,7 +26,8 @@ def parse_documents(text: str | bytes, source: str) -> list[Document]:
     if documents[-1].problems and decoded.lstrip()[:1] in ("{", "["):
         # JSON that YAML 1.1 does not take: tabs, surrogate pairs. Readable, but without positions.
         plain = _parse_json(decoded, source)
-        documents = [plain] if plain is not None else documents
+        if plain is not None and (not plain.problems or documents[-1].problems[0].message.startswith("not YAML")):
+            documents = [plain]
     return documents
 
 

@@ -13,6 +13,7 @@ from evertune.errors import Problem
 from evertune.spec.check import Verdict
 from evertune.spec.convert import algorithm_of
 from evertune.spec.document import Document
+from evertune.spec.findings import one_line
 
 Segment = tuple[str, str]
 Line = list[Segment]
@@ -59,7 +60,7 @@ def summary_line(verdict: Verdict) -> Line:
 
 
 def problem_lines(problem: Problem, document: Document, *, style: str = "error", width: int = 80) -> list[Line]:
-    path = f"{problem.path}: " if problem.path else ""
+    path = f"{one_line(problem.path)}: " if problem.path else ""
     lines: list[Line] = [[(style, style), (f": {path}{problem.message}", "bold")]]
     hints = [part for part in (problem.hint or "").split("; ") if part]
     if problem.line is None:

@@ -91,9 +91,7 @@ class _Reader:
         for key in data:
             if key not in _OWN and key not in passed:
                 hint = _BUDGET_HINTS.get(key) or suggestion(key, _OWN, "known")
-                self.findings.error(
-                    child_path("", key), "Invalid", f"{quote(key)} is not a key of the short form", hint
-                )
+                self.findings.wrong_key(child_path("", key), f"{quote(key)} is not a key of the short form", hint)
         if data.get("kind", "Experiment") != "Experiment":
             self.findings.error("kind", "Invalid", f"{quote(data['kind'])} is not an Experiment")
             return None
@@ -211,7 +209,7 @@ class _Reader:
                 if key not in ("maximize", "minimize", "goal"):
                     hint = suggestion(key, ("maximize", "minimize", "goal"), "known")
                     path = child_path("objective", key)
-                    self.findings.error(path, "Invalid", f"{quote(key)} is not a key of the objective", hint)
+                    self.findings.wrong_key(path, f"{quote(key)} is not a key of the objective", hint)
         if objective.get("type") not in ("maximize", "minimize") or not objective.get("objectiveMetricName"):
             hint = "for example: maximize accuracy"
             if isinstance(value, str) and (close := did_you_mean(value.split(" ")[0], ("maximize", "minimize"))):
@@ -255,7 +253,7 @@ class _Reader:
         for key in table:
             if key not in _BUDGET:
                 hint = suggestion(key, tuple(_BUDGET), "known")
-                self.findings.error(child_path("budget", key), "Invalid", f"{quote(key)} is not part of a budget", hint)
+                self.findings.wrong_key(child_path("budget", key), f"{quote(key)} is not part of a budget", hint)
         counts: dict[str, Any] = {}
         for key, full in _BUDGET.items():
             inside = key in table

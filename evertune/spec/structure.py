@@ -49,19 +49,24 @@ def _repair(data: dict[str, Any], detail: ErrorDetails, findings: Findings) -> N
         value, path = value[part], child_path(path, part)
     if findings.broken(path):
         return
-    message, hint, mended = _explain(detail["type"], value)
+    message, hint, mended = _explain(detail["type"], value, findings.written(path))
     findings.mistyped(path, message, hint)
     if parent is not None:
         parent[key] = mended
 
 
-def _explain(kind: str, value: Any) -> tuple[str, str | None, Any]:
-    """Sentence, mend, and a stand-in of the right type (None is right everywhere but in a list)."""
+def _explain(kind: str, value: Any, written: str | None) -> tuple[str, str | None, Any]:
+    """Sentence, mend, and a stand-in of the right type (None is right everywhere but in a list).
+
+    `written` is the user's own spelling: `010` is read as the number 8, but what he means to quote is "010".
+    """
     got = describe(value)
     if kind == "string_type":
         if isinstance(value, bool | int | float):
             text = quote(value)
-            return f"must be text, not {got}", f'quote it: "{text}"', text
+            if written is None or written == text:
+                return f"must be text, not {got}", f'quote it: "{text}"', text
+            return f"must be text: without quotes {written} is {got}", f'quote it: "{written}"', written
         return f"must be text, not {got}", None, ""
     if kind in ("int_type", "int_from_float"):
         bare = isinstance(value, str) and value.strip().lstrip("+-").isdigit()
@@ -141,7 +146,8 @@ def warn_unknown(data: Any, model: type[BaseModel], path: str, findings: Finding
         known = shape(model)
         for key, value in data.items():
             if key not in known:
-                findings.warn(child_path(path, key), f"unknown field {quote(key)} is ignored", _home(key, path, known))
+                hint = _home(key, path, known)
+                findings.wrong_key(child_path(path, key), f"unknown field {quote(key)} is ignored", hint, warning=True)
             elif (inner := known[key]) is not None:
                 warn_unknown(value, inner, child_path(path, key), findings)
 

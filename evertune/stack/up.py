@@ -75,7 +75,7 @@ def ensure_up(
     if settings.temporal_address is not None and not answers(settings.temporal_address, REACH_S):
         raise UnavailableError(
             f"cannot reach Temporal at {settings.temporal_address}: nothing accepts connections there",
-            hint="correct TEMPORAL_ADDRESS, or unset it to use the embedded server",
+            hint="correct EVERTUNE_TEMPORAL_ADDRESS or TEMPORAL_ADDRESS, or unset it to use the embedded server",
         )
     if (info := _ready(settings)) is not None:
         return info

@@ -44,7 +44,8 @@ class Shell:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
-    for name in ("EVERTUNE_NAMESPACE", "EVERTUNE_DATABASE_URL", "TEMPORAL_ADDRESS", "NO_COLOR", "EVERTUNE_LOG"):
+    names = ("EVERTUNE_NAMESPACE", "EVERTUNE_DATABASE_URL", "EVERTUNE_BACKEND", "EVERTUNE_LOG", "TEMPORAL_ADDRESS")
+    for name in (*names, "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EVERTUNE_HOME", str(home))
     monkeypatch.chdir(tmp_path)

@@ -21,6 +21,7 @@ from evertune.testing.store.making import NOW, create
 from tests.cli.conftest import Shell
 
 Write = Callable[..., Path]
+KATIB = Path(__file__).parents[1] / "data" / "katib"
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -324,6 +325,63 @@ def test_a_rendered_trial_takes_given_values(shell: Shell, experiment_file: Writ
         assert sentence in err
 
 
+def test_a_rendered_trial_comes_from_the_config_map_beside_its_experiment(shell: Shell, tmp_path: Path) -> None:
+    both = tmp_path / "both.yaml"
+    both.write_text(
+        (KATIB / "trial-template" / "trial-configmap-source.yaml").read_text()
+        + """
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: trial-templates, namespace: kubeflow}
+data:
+  defaultTrialTemplate.yaml: |
+    apiVersion: batch/v1
+    kind: Job
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - name: training-container
+            args: ["${trialParameters.learningRate}", "${trialParameters.numberLayers}", "${trialParameters.optimizer}"]
+"""
+    )
+    code, out, err = shell(
+        "render", str(both), "--trial", "0", "--set", "lr=0.02", "--set", "num-layers=3", "--set", "optimizer=adam"
+    )
+    assert code == 0, err
+    job = yaml.safe_load(out)
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["0.02", "3", "adam"]
+
+
+def test_a_trial_can_be_seen_though_its_algorithm_is_only_checked(shell: Shell) -> None:
+    code, out, err = shell("render", str(KATIB / "hp-tuning" / "sobol.yaml"), "--trial", "1")
+    assert code == 0
+    assert yaml.safe_load(out)["kind"] == "Job"
+    assert "the values are drawn by random" in err
+    code, out, err = shell("render", str(KATIB / "nas" / "darts-cpu.yaml"), "--trial", "0")
+    assert (code, out) == (2, "")
+    assert "darts does not run in this version" in err
+
+
+def test_a_trial_beyond_the_grid_says_so(shell: Shell) -> None:
+    code, out, err = shell("render", str(KATIB / "hp-tuning" / "grid.yaml"), "--trial", "45")
+    assert (code, out) == (2, "")
+    assert "all 45 combinations were tried" in err
+
+
+def test_what_only_matters_in_a_cluster_is_said_where_trials_go_there(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(KATIB / "hp-tuning" / "random.yaml")
+    assert "istio" not in shell("validate", file)[1]
+    assert "sidecar.istio.io/inject is not set" in shell("validate", file, "--backend", "kubernetes")[1]
+    monkeypatch.setenv("EVERTUNE_BACKEND", "kubernetes")
+    assert "sidecar.istio.io/inject is not set" in shell("validate", file)[1]
+    assert "istio" not in shell("validate", file, "--backend", "local")[1]
+
+
 def test_the_local_command_shows_argv_and_directory(shell: Shell, experiment_file: Write, tmp_path: Path) -> None:
     plan = json.loads(shell("render", str(experiment_file()), "--local", "--set", "x=0.5", "-o", "json")[1])
     assert plan["argv"] == ["echo", "loss=0.5"]
@@ -351,12 +409,17 @@ def test_init_writes_a_valid_commented_file_and_never_over_another(shell: Shell,
     assert shell("init", "new.yaml", *INIT, "--force", "--trials", "5")[0] == 0
     assert yaml.safe_load((tmp_path / "new.yaml").read_text())["spec"]["maxTrialCount"] == 5
     assert shell("init", "-", *INIT)[1].startswith("# evertune validate FILE")
+    image = tmp_path / "image.yaml"
+    assert shell("init", str(image), "--image", "img", "--param", "lr=uniform(0,1)", "--maximize", "a")[0] == 0
+    assert shell("validate", str(image))[0] == 0
+    assert '"--lr=${trialParameters.lr}"' in image.read_text()
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("init", "--name", "x"), "--command is missing"),
+        (("init", "--name", "x"), "--command or --image is missing"),
+        (("init", "--image", "x", "--maximize", "a"), "--param is missing"),
         (("init", *INIT[:2], "--maximize", "accuracy"), "--param is missing"),
         (("init", *INIT, "--minimize", "loss"), "exclude each other"),
         (("init", *INIT[:2], "--param", "lr=loguniform(0,1)", "--maximize", "a"), "lr"),

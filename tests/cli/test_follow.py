@@ -269,6 +269,8 @@ def test_init_asks_for_what_no_option_says_and_asks_again_after_a_wrong_range(ho
             ("lacks a closing bracket", "loguniform(1e-5, 1e-1)"),
             ("Metric", "val_loss"),
             (r"lower better\? \[Y/n\]", ""),
+            (r"How many trials \[24\]", "none"),
+            ("none is not a whole number", "9"),
         ):
             terminal.until(question)
             terminal.press(answer.encode() + b"\n")
@@ -276,4 +278,5 @@ def test_init_asks_for_what_no_option_says_and_asks_again_after_a_wrong_range(ho
         assert terminal.process.wait(10) == 0
     text = (tmp_path / "asked.yaml").read_text()
     assert "name: mnist" in text
+    assert "maxTrialCount: 9" in text
     assert "type: minimize" in text

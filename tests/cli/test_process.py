@@ -97,6 +97,25 @@ def test_bad_files_are_one_sentence_and_exit_code_2(home: Path, tmp_path: Path, 
     assert not home.exists()
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device without an end")
+def test_a_file_without_an_end_is_read_no_further_than_the_limit(home: Path) -> None:
+    for verb in ("validate", "run"):
+        done = evertune(home, verb, "/dev/zero")
+        assert done.returncode == 2
+        assert "larger than 1 MB" in done.stdout + done.stderr
+    with Path("/dev/zero").open("rb") as endless:
+        piped = subprocess.run(
+            [*EVERTUNE, "validate", "-"],
+            stdin=endless,
+            capture_output=True,
+            env=environment(home),
+            timeout=30,
+            check=False,
+        )
+    assert piped.returncode == 2
+    assert b"larger than 1 MB" in piped.stdout
+
+
 def test_a_home_that_cannot_be_used_is_one_sentence(tmp_path: Path, experiment_file: Write) -> None:
     (tmp_path / "file").write_text("")
     done = evertune(tmp_path / "file", "run", str(experiment_file()))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from evertune.cli import options
-from evertune.cli.loading import catalog, documents_of, expand_directories, read_source, say_verdicts
+from evertune.cli.loading import catalog, documents_of, expand_directories, known_backend, read_source, say_verdicts
 from evertune.cli.output.forms import Form, json_text, text_of, yaml_text
 from evertune.cli.session import Session, Stop, session
 from evertune.errors import UsageError
@@ -40,7 +40,8 @@ def validate_(
     now = session()
     known = catalog()
     paths = expand_directories(files)
-    verdicts = [verdict for path in paths for verdict in spec.check_all(documents_of(path), known, backend=backend)]
+    where = known_backend(now, backend)
+    verdicts = [verdict for path in paths for verdict in spec.check_all(documents_of(path), known, backend=where)]
     valid = all(verdict.valid for verdict in verdicts)
     if output.for_people:
         for index, verdict in enumerate(verdicts):
@@ -91,7 +92,7 @@ def render_(
 ) -> None:
     """Show the full experiment with every default, or one trial of it with its values filled in."""
     now = session()
-    experiment = _checked(now, file, namespace)
+    experiment, templates = _checked(now, file, namespace)
     wanted = trial is not None or bool(set_) or local
     if not wanted:
         data: Any = experiment.manifest()
@@ -102,17 +103,19 @@ def render_(
 
     number = trial or 0
     parameters = trial_parameters(now, experiment, number, set_ or [])
-    data = trial_manifest(experiment, number, parameters, namespace)
+    data = trial_manifest(experiment, number, parameters, namespace, templates)
     if local:
         data = local_command(now, experiment, data, number, images, image_root or [])
     now.out.write(json_text(data) if output is RenderForm.JSON else yaml_text(data))
     now.say(f"Next: evertune run {file}")
 
 
-def _checked(now: Session, file: Path, namespace: str | None) -> Any:
+def _checked(now: Session, file: Path, namespace: str | None) -> tuple[Any, Any]:
+    """The one experiment of a file, and the trial templates in the ConfigMaps beside it."""
     from evertune import spec
 
-    verdicts = spec.check_all(spec.parse_documents(read_source(file), str(file)), catalog())
+    documents = spec.parse_documents(read_source(file), str(file))
+    verdicts = spec.check_all(documents, catalog())
     if any(verdict.problems for verdict in verdicts):
         say_verdicts(now, [verdict for verdict in verdicts if verdict.problems])
         raise Stop(2)
@@ -121,4 +124,4 @@ def _checked(now: Session, file: Path, namespace: str | None) -> Any:
         raise UsageError(f"{file} holds {len(found)} experiments; render takes one")
     if namespace is not None and found[0].metadata is not None:
         found[0].metadata.namespace = namespace
-    return found[0]
+    return found[0], spec.templates_of(documents)

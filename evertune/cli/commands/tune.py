@@ -18,6 +18,8 @@ from evertune.cli.session import Session, Stop, session
 from evertune.cli.views.summary import next_lines
 from evertune.errors import UsageError
 
+TRIALS = 24
+
 Param = Annotated[
     list[str] | None,
     typer.Option(
@@ -61,7 +63,7 @@ def tune_(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Another metric to record; repeat it.", show_default=False)
     ] = None,
-    trials: Trials = 24,
+    trials: Trials = TRIALS,
     parallel: Parallel = None,
     max_failed: Failures = None,
     algorithm: AlgorithmName = "tpe",
@@ -118,13 +120,20 @@ def init_(
         typer.Option("--command", help="What one trial runs, with {lr} where a value goes.", show_default=False),
     ] = None,
     image: Annotated[
-        str | None, typer.Option("--image", help="Container image, for a cluster.", show_default=False)
+        str | None,
+        typer.Option(
+            "--image",
+            help="Container image, for a cluster. Without a command its own program gets --NAME=VALUE.",
+            show_default=False,
+        ),
     ] = None,
     param: Param = None,
     maximize: Maximize = None,
     minimize: Minimize = None,
     goal: Goal = None,
-    trials: Trials = 24,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help=f"How many trials; else {TRIALS}.", show_default=False)
+    ] = None,
     parallel: Parallel = None,
     max_failed: Failures = None,
     algorithm: AlgorithmName = "tpe",
@@ -140,13 +149,16 @@ def init_(
     asking = sys.stdin.isatty() and now.err.terminal
     suggested = file.stem if file and str(file) != "-" else "my-experiment"
     name = name or _answer(asking, "Name", "--name", default=suggested)
-    command = command or _answer(asking, "Command, with {lr} where the value of lr goes", "--command")
+    if command is None and image is None:
+        command = _answer(asking, "Command, with {lr} where the value of lr goes", "--command or --image")
     params = param or _ask_parameters(asking, command)
     if maximize is None and minimize is None:
         metric = _answer(asking, "Metric, as your program prints it (accuracy=0.97)", "--maximize or --minimize")
         lower = typer.confirm("Is lower better?", default=_sounds_low(metric), err=True)
         maximize, minimize = (None, metric) if lower else (metric, None)
     direction, wanted = _objective(maximize, minimize)
+    if trials is None:
+        trials = typer.prompt("How many trials", default=TRIALS, value_proc=_count, err=True) if asking else TRIALS
     manifest = quick_experiment(
         name=name,
         command=command,
@@ -256,12 +268,13 @@ def _answer(asking: bool, question: str, option: str, default: str | None = None
     return answer
 
 
-def _ask_parameters(asking: bool, command: str) -> list[str]:
+def _ask_parameters(asking: bool, command: str | None) -> list[str]:
     """One question for each {word} of the command."""
-    names = list(dict.fromkeys(re.findall(r"(?<!\$)\{([A-Za-z_][\w.-]*)\}", command)))
+    names = list(dict.fromkeys(re.findall(r"(?<!\$)\{([A-Za-z_][\w.-]*)\}", command or "")))
     names = [name for name in names if not name.startswith("trial.")]
-    if not asking:
-        raise UsageError("--param is missing, and there is no terminal to ask on")
+    if not asking or command is None:
+        why = "there is no command that tells the names" if asking else "there is no terminal to ask on"
+        raise UsageError(f"--param is missing, and {why}")
     if not names:
         raise UsageError("the command has no {parameter} in it", hint="write {lr} where the value of lr goes")
     session().err.line("Ranges are written as loguniform(1e-5,1e-1), uniform(0,1), int(1,8) or [adam,sgd].")
@@ -279,6 +292,16 @@ def _ask_parameters(asking: bool, command: str) -> list[str]:
             found.append(text)
             break
     return found
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise typer.BadParameter(f"{text} is not a whole number from 1")  # and the question comes again
+    return count
 
 
 def _sounds_low(metric: str) -> bool:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -31,12 +31,18 @@ def _schema() -> dict[str, dict[str, str]]:
     return schema
 
 
-def job_misfits(job: dict[str, Any], path: str) -> Iterator[Misfit]:
-    """What a typed Job would lose or refuse, with the path of each place below `path`."""
-    return _misfits(job, "V1Job", path)
+Written = Callable[[str], str | None]
 
 
-def _misfits(value: Any, kind: str, path: str) -> Iterator[Misfit]:
+def job_misfits(job: dict[str, Any], path: str, written: Written = lambda path: None) -> Iterator[Misfit]:
+    """What a typed Job would lose or refuse, with the path of each place below `path`.
+
+    `written` gives the user's own spelling of the number or boolean at a path, where it is known.
+    """
+    return _misfits(job, "V1Job", path, written)
+
+
+def _misfits(value: Any, kind: str, path: str, written: Written) -> Iterator[Misfit]:
     if value is None or kind == "object":
         return
     if kind.startswith("List["):
@@ -44,15 +50,15 @@ def _misfits(value: Any, kind: str, path: str) -> Iterator[Misfit]:
             yield Misfit(path, f"must be a list, not {describe(value)}", 'start each entry with "- "')
             return
         for index, item in enumerate(value):
-            yield from _misfits(item, kind[5:-1], f"{path}[{index}]")
+            yield from _misfits(item, kind[5:-1], f"{path}[{index}]", written)
     elif kind.startswith("Dict["):
         if not isinstance(value, dict):
             yield Misfit(path, f"must be a mapping, not {describe(value)}", None)
             return
         for key, item in value.items():
-            yield from _misfits(item, kind[5:-1].partition(", ")[2], child_path(path, key))
+            yield from _misfits(item, kind[5:-1].partition(", ")[2], child_path(path, key), written)
     elif kind in _WANTED or kind == "quantity":
-        yield from _scalar(value, kind, path)
+        yield from _scalar(value, kind, path, written)
     elif not isinstance(value, dict):
         yield Misfit(path, f"must be a mapping, not {describe(value)}", None)
     else:
@@ -60,7 +66,7 @@ def _misfits(value: Any, kind: str, path: str) -> Iterator[Misfit]:
         for key, item in value.items():
             here = child_path(path, key)
             if key in fields:
-                yield from _misfits(item, fields[key], here)
+                yield from _misfits(item, fields[key], here, written)
             else:
                 close = did_you_mean(key, fields)
                 yield Misfit(
@@ -68,7 +74,7 @@ def _misfits(value: Any, kind: str, path: str) -> Iterator[Misfit]:
                 )
 
 
-def _scalar(value: Any, kind: str, path: str) -> Iterator[Misfit]:
+def _scalar(value: Any, kind: str, path: str, written: Written) -> Iterator[Misfit]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = {
         "str": isinstance(value, str),
@@ -79,7 +85,7 @@ def _scalar(value: Any, kind: str, path: str) -> Iterator[Misfit]:
     if not fits:
         hint = None
         if kind == "str" and isinstance(value, bool | int | float):
-            hint = f'quote it: "{quote(value)}"'
+            hint = f'quote it: "{written(path) or quote(value)}"'
         elif kind == "int" and isinstance(value, str) and "evertune-placeholder" in value:
-            hint = "a parameter is always text here; use a ConfigMap template for a number"
+            hint = "a placeholder counts as text, as in Katib: a parameter cannot stand here"
         yield Misfit(path, f"must be {_WANTED.get(kind, 'a quantity')}, not {describe(value)}", hint)

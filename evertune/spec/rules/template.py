@@ -190,15 +190,34 @@ def _check_object(
     if isinstance(metadata, dict) and (given := [key for key in ("name", "namespace") if metadata.get(key)]):
         message = f"metadata.{' and metadata.'.join(given)} must be absent: each trial gets its own"
         findings.error(PATH, "Invalid", message, "remove it", at=f"{root}.metadata.{given[0]}")
+    _check_metadata_references(template, metadata, findings)
     if not manifest.get("apiVersion"):
         findings.error(PATH, "Required", "the template has no apiVersion", at=f"{root}.kind")
     if manifest.get("apiVersion") == "batch/v1" and manifest["kind"] == "Job":
-        for misfit in itertools.islice(job_misfits(manifest, root), MAX_PROBLEMS):
+        for misfit in itertools.islice(job_misfits(manifest, root, findings.written), MAX_PROBLEMS):
             shown = misfit.path.removeprefix(f"{root}.")
             findings.error(PATH, "Invalid", f"{shown} {misfit.message}" if misfit.message.startswith("must")
                            else f"{misfit.message}: {shown}", misfit.hint, at=misfit.path)  # fmt: skip
     _check_container(template, manifest, findings)
     _check_pods(manifest, root, findings, backend=backend)
+
+
+def _check_metadata_references(template: TrialTemplate, metadata: Any, findings: Findings) -> None:
+    """A label or annotation that is read must be there: Katib finds out at each trial, and makes none for ever."""
+    for index, item in enumerate(template.trial_parameters or ()):
+        field, name = metadata_key(item.reference or "") or ("", None)
+        if name is None:
+            continue
+        table = metadata.get(field.lower()) if isinstance(metadata, dict) else None
+        known = list(table) if isinstance(table, dict) else []
+        if name not in known:
+            message = f"the template's metadata.{field.lower()} has no {quote(name)}"
+            hint = (
+                suggestion(name, known, "it has")
+                if known
+                else f"write it under the template's metadata.{field.lower()}"
+            )
+            findings.error(f"{PATH}.trialParameters[{index}].reference", "Invalid", message, hint)
 
 
 def _rejected_names(template: TrialTemplate) -> set[str]:

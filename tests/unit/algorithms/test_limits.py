@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from algorithms import registry
@@ -22,7 +22,7 @@ BAD = Parameter(name="bad", type=ParameterType.DOUBLE, low=0.0, high=1.0)
 @pytest.mark.parametrize(
     ("parameter", "path", "message"),
     [
-        (replace(BAD, low=-1.7e308, high=1.7e308, step=1e307), "", "are too far apart"),
+        (replace(BAD, low=-1.7e308, high=1.7e308, step=1e307), "", "go beyond 1e+300"),
         (replace(BAD, step=1e-30), ".step", "step 1e-30 is too small for the range"),
         (
             replace(BAD, low=1e16, high=1e16 + 2, step=2.0, distribution=Distribution.LOG_UNIFORM),
@@ -75,8 +75,16 @@ def parameters(draw: some.DrawFn) -> Parameter:
     )
 
 
+LOGARITHMIC = Parameter(
+    name="p", type=ParameterType.DOUBLE, low=1.0, high=2.0, step=1.0, distribution=Distribution.LOG_UNIFORM
+)
+
+
 @settings(deadline=None)  # the first ask imports the library
 @given(parameters(), some.sampled_from(("random", "grid")))
+@example(replace(LOGARITHMIC, high=1e300, step=1e300), "random")
+@example(replace(LOGARITHMIC, low=5e-324), "random")
+@example(replace(BAD, name="p", low=-1e300, high=-1.0, step=1e300), "grid")
 def test_whatever_passes_can_be_asked(parameter: Parameter, algorithm: str) -> None:
     problem = SearchProblem(space=SearchSpace((parameter,)), direction=ObjectiveType.MINIMIZE, seed=1)
     if registry.check(algorithm, problem):

@@ -97,6 +97,16 @@ def _quick(**changes: Any) -> dict[str, Any]:
     return quick_experiment(**{**arguments, **changes})
 
 
+def test_an_image_without_a_command_gets_the_parameters_as_arguments() -> None:
+    spec = load_experiment(_quick(command=None, image="img")).manifest()["spec"]
+    (container,) = spec["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"]
+    assert container == {
+        "name": "trial",
+        "image": "img",
+        "args": ["--lr=${trialParameters.lr}", "--opt=${trialParameters.opt}"],
+    }
+
+
 def test_a_quick_experiment_is_complete() -> None:
     data = _quick(goal=0.9, parallel=4, failures=2, seed=1, namespace="team", image="img", working_dir="/w")
     spec = load_experiment(data).manifest()["spec"]

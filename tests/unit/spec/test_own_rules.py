@@ -74,6 +74,14 @@ FILTER = {"source": {"filter": {"metricsFormat": ["(?=a)(b)(c)"]}}}
             {"metadata__annotations": {"evertune.io/backend": "kubernets"}},
             [("Invalid", "metadata.annotations[evertune.io/backend]")],
         ),
+        (
+            {
+                "spec__trialTemplate__trialParameters__2": {"name": "team", "reference": "${trialSpec.Labels[team]}"},
+                f"{POD}__spec__containers__0__args": ["${trialParameters.team}"],
+                f"{JOB}__metadata": {"labels": {"teem": "a"}, "annotations": {"team": "a"}},
+            },
+            [("Invalid", f"{T}.trialParameters[2].reference")],
+        ),
         ({"kind": "Experimnt"}, [("Invalid", "kind")]),
         ({"apiVersion": "kubeflow.org/v1alpha3"}, [("Invalid", "apiVersion")]),
         (

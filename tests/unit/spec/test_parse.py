@@ -94,6 +94,7 @@ def test_json_that_yaml_cannot_read_is_read_as_json() -> None:
         (b"a: \x00", "not YAML: control characters are not allowed", 1),
         (b"a: 1\nb: 2\na: 3\n", 'duplicate key "a", first on line 1', 3),
         (b'{"a": 1,\t"a": "\\ud83d\\ude00"}', 'duplicate key "a"', None),
+        (b'{"b": 1,\n "b": 2}', 'duplicate key "b", first on line 1', 2),
         (b"a: !!python/object/apply:os.system [x]", "the tag !!python/object/apply:os.system is not accepted here", 1),
         (b"a: !secret x", "the tag !secret is not accepted here", 1),
         (b"a: !!int x", '"x" does not fit the tag !!int', 1),

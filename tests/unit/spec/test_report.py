@@ -152,3 +152,16 @@ def test_a_configmap_in_the_same_file_is_the_template() -> None:
     (problem,) = verdicts[1].problems  # the number of completions cannot be a text
     assert "spec.completions must be a whole number" in problem.message
     assert plain([summary_line(verdicts[0])]) == "x.yaml: valid (a ConfigMap)"
+
+
+def test_control_characters_of_a_file_never_reach_the_terminal() -> None:
+    text = (
+        'name: a\ncommand: x\n"bad\\e[31m\\nkey": 1\nobjective: maximize a\nparameters: {"l\\nr": "uniform(0,1)"}\n'
+        'algorithm: {name: tpe, "\\e[2J": "\\n"}\n'
+    )
+    (verdict,) = check_all(parse_documents(text, "x.yaml"), SomeAlgorithms())
+
+    assert len(verdict.problems) >= 2
+    assert all(problem.message.isprintable() for problem in verdict.problems)
+    assert "\x1b" not in plain(report_lines(verdict))
+    assert all(line.isprintable() for line in plain(report_lines(verdict)).splitlines())

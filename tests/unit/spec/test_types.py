@@ -126,3 +126,47 @@ def test_data_nested_too_deep_is_refused() -> None:
         inner = inner["spec"]
     with pytest.raises(SpecError, match="nested deeper"):
         load_experiment(data)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("010", "must be text: without quotes 010 is the number 8"),
+        ("1e-5", "must be text: without quotes 1e-5 is the number 1e-05"),
+        ("yes", "must be text: without quotes yes is true"),
+        ("3", "must be text, not the number 3"),
+    ],
+)
+def test_the_mend_quotes_what_the_user_wrote(written: str, message: str) -> None:
+    (document,) = parse_documents(
+        "kind: Experiment\nspec:\n  parameters:\n  - feasibleSpace:\n"
+        f"      list: [{written}]\n"
+        "  trialTemplate:\n    trialParameters: []\n    trialSpec:\n      apiVersion: batch/v1\n      kind: Job\n"
+        "      spec: {template: {spec: {containers: [{name: a, env: [{name: N, value: "
+        f"{written}"
+        "}]}]}}}\n",
+        "x",
+    )
+    problems = check(document).problems
+
+    (item,) = [problem for problem in problems if problem.path == "spec.parameters[0].feasibleSpace.list[0]"]
+    (env,) = [problem for problem in problems if "env[0].value" in problem.message]
+    assert (item.message, item.hint, item.line) == (message, f'quote it: "{written}"', 5)
+    assert env.hint == f'quote it: "{written}"'
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "column"),
+    [
+        ("kind: Experiment\nspec: {maxTrials: 12}\n", "spec.maxTrials", 8),
+        ("name: a\nbudget: {trial: 12}\n", "budget.trial", 10),
+        ("name: a\nobjective: {maximise: loss}\n", "objective.maximise", 13),
+        ("command: a\ncomand: b\n", "comand", 1),
+    ],
+)
+def test_an_unknown_key_is_pointed_at_itself_not_at_its_value(text: str, path: str, column: int) -> None:
+    (document,) = parse_documents(text, "x")
+    verdict = check(document)
+
+    (problem,) = [problem for problem in [*verdict.problems, *verdict.warnings] if problem.path == path]
+    assert (problem.line, problem.column) == (2, column)
