@@ -1,0 +1,99 @@
+"""A collector over one growing file: `tail` finds the lines, rules of a format find the points.
+
+Made by `collectors.create` for logs, metric files, pushed reports and scraped samples. A `read` is bounded, so that a
+log of gigabytes costs megabytes; `has_more` stays true. `findings` reads the end of the file again, which is asked for
+only when the objective is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from collectors.suggest import suggested_filter
+from collectors.tail import Tail, end_of
+from collectors.text import plain
+from collectors.warnings import Warnings
+from evertune.domain.metrics import SOURCE, Point, place
+from evertune.protocols import Findings
+
+READ_BYTES = 32 << 20
+READ_POINTS = 20_000
+END = 1 << 18  # of the file, for the findings
+LAST_LINES = 20
+LINE_SHOWN = 500  # characters
+NAMES_SHOWN = 50
+
+
+class Rules(Protocol):
+    warnings: Warnings
+
+    def points(self, block: bytes, offset: int) -> list[Point]: ...
+
+    def names(self, line: bytes) -> Iterator[str]: ...
+
+
+class FileCollector:
+    def __init__(self, tail: Tail, rules: Rules, *, source: int = SOURCE, objective: str = "") -> None:
+        """`objective`: suggest a filter for it when it was not found; empty when filters have no say."""
+        self._tail = tail
+        self._rules = rules
+        self._source = source
+        self._objective = objective
+
+    def has_more(self) -> bool:
+        return self._tail.has_more()
+
+    def read(self) -> list[Point]:
+        points: list[Point] = []
+        size = 0
+        for block in self._tail.blocks():
+            for offset, data in block:
+                points += self._of(data, offset)
+                size += len(data)
+            if size >= READ_BYTES or len(points) >= READ_POINTS:
+                break
+        return points
+
+    def finish(self) -> list[Point]:
+        points: list[Point] = []
+        for block in self._tail.blocks(last=True):
+            for offset, data in block:
+                points += self._of(data, offset)
+        return points
+
+    def findings(self) -> Findings:
+        lines = _lines(end_of(self._tail.path, END))
+        names: dict[str, None] = {}
+        for line in lines:
+            for name in self._rules.names(line):
+                if name and len(names) < NAMES_SHOWN:
+                    names[name] = None
+        suggestion = suggested_filter(self._objective, map(plain, lines)) if self._objective else ""
+        return Findings(
+            last_lines=_shown(lines),
+            names_seen=tuple(names),
+            suggested_filter=suggestion,
+            warnings=self._rules.warnings.sentences(),
+        )
+
+    def _of(self, data: bytes, offset: int) -> Sequence[Point]:
+        points = self._rules.points(data, offset)
+        if self._source == SOURCE:
+            return points
+        return [replace(point, seq=place(self._source, point.seq)) for point in points]
+
+
+def last_lines(path: Path) -> tuple[str, ...]:
+    """The last lines of a file that are not blank, without colours; empty without a file."""
+    return _shown(_lines(end_of(path, END)))
+
+
+def _lines(text: bytes) -> list[bytes]:
+    return [line for line in text.replace(b"\r", b"\n").split(b"\n") if line.strip()]
+
+
+def _shown(lines: list[bytes]) -> tuple[str, ...]:
+    return tuple(plain(line).decode().rstrip()[:LINE_SHOWN] for line in lines[-LAST_LINES:])
