@@ -66,7 +66,7 @@ class Tail:
         try:
             status = self.path.stat()
         except OSError:
-            return False
+            return self._inode is not None  # it may be there under another name
         if self._again or self._inode is None:
             return status.st_size > 0
         if status.st_ino != self._inode:
@@ -148,9 +148,9 @@ class Tail:
             return file
         if (renamed := self._renamed()) is not None:
             self._rewind()
-            if file and status:
+            self._rotated = bool(status and status.st_size) or self._next_rotated() is not None
+            if file:
                 file.close()
-                self._rotated = status.st_size > 0 or self._next_rotated() is not None
             return renamed
         if file and status:
             if status.st_size:
@@ -175,7 +175,7 @@ class Tail:
                 if (file := _regular(Path(entry.path))) is not None:
                     if self._continues(file):
                         return file
-                    if self._rotated_name.match(entry.name) and os.fstat(file.fileno()).st_size:
+                    if self._rotated_name.match(entry.name):
                         # Cut, written to again and renamed since; a file of another name has only the same number.
                         if not self._slide(file):
                             self._lose(self._inode)

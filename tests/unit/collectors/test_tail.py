@@ -41,9 +41,11 @@ class Life(RuleBasedStateMachine):
         self.half = b""
 
     def teardown(self) -> None:
-        self.read_everything(last=True)
-        self.exactly_once()
-        self.folder.cleanup()
+        try:
+            self.read_everything(last=True)
+            self.exactly_once()
+        finally:
+            self.folder.cleanup()
 
     def on_disk(self) -> set[bytes]:
         files = [file for file in Path(self.folder.name).iterdir() if file.name.startswith("log")]
@@ -118,7 +120,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
 
 @pytest.fixture
