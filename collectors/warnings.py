@@ -1,6 +1,6 @@
 """What a collector left out, counted: one sentence a kind, however often it happened. Called by every collector.
 
-Bounded: a kind keeps its count, the number of the first line and what that line said.
+Bounded: a kind keeps its count, where the first one is and what stands there.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ _SENTENCES = {
 
 
 class Warnings:
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "line") -> None:
+        self._unit = unit
         self._counts: dict[str, int] = {}
         self._firsts: dict[str, str] = {}
         self._texts: dict[str, None] = {}
 
     def add(self, kind: str, line: int, said: str = "") -> None:
-        """One more of `kind`; `line` counts from 1."""
+        """One more of `kind`; `line` counts from 1 (or is the byte of a record)."""
         count = self._counts.get(kind, 0)
         self._counts[kind] = count + 1
         if not count:
-            self._firsts[kind] = f"line {line}" + (f": {said[:SAID]}" if said else "")
+            self._firsts[kind] = f"{self._unit} {line:,}" + (f": {said[:SAID]}" if said else "")
 
     def say(self, sentence: str) -> None:
         """A sentence of its own, told once. At most 50 of them."""
