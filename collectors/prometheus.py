@@ -94,9 +94,11 @@ class PrometheusCollector:
         return self._points.finish()
 
     def findings(self) -> Findings:
-        if not self._answered:
+        spooled = self._points.findings()
+        if not self._answered and not spooled.names_seen:
             self._warnings.say(f"{self._url} never answered: {self._failure or 'it was not asked'}")
-        return Findings(names_seen=tuple(self._seen), warnings=self._warnings.sentences())
+        names = dict.fromkeys((*spooled.names_seen, *self._seen))
+        return Findings(names_seen=tuple(names)[:NAMES_SHOWN], warnings=self._warnings.sentences())
 
     # ----------------------------------------------------------------------------------------------- one scrape
 

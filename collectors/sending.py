@@ -72,12 +72,20 @@ class Sender:
     def send(self, points: Sequence[Point], *, final: bool = False) -> Answer:
         """All of `points`, in as many reports as the limits need; the last one carries `final`.
 
-        Raises Ended when `wait` says so, Refused when the gateway will not take them.
+        A report that the gateway finds wrong is left out and said. Raises Ended when `wait` says so, and Refused when
+        the gateway takes nothing from this trial.
         """
         answer = Answer()
-        bodies = list(_bodies(points, final))
+        bodies = _bodies(points, final)
         for index, body in enumerate(bodies):
-            answer = self._deliver(body)
+            try:
+                answer = self._deliver(body)
+            except Refused as error:
+                if error.lasting:
+                    raise
+                self._say(f"the gateway refuses a report, it is left out: {error}")
+                if final and index + 1 == len(bodies) and points:
+                    return self.send((), final=True)
             if index + 1 < len(bodies) and self._wait(0.0):
                 raise Ended
         return answer

@@ -137,13 +137,7 @@ class Sidecar:
         sender.close()
 
     def _deliver(self, sender: Sender, points: Sequence[Point], *, final: bool = False) -> float:
-        try:
-            answer = sender.send(self._acknowledged.unsent(points), final=final)
-        except Refused as error:
-            if error.lasting:
-                raise
-            self._say(f"the gateway refuses a report, it is left out: {error}")
-            return READ_EVERY_S
+        answer = sender.send(self._acknowledged.unsent(points), final=final)
         with suppress(OSError):
             self._acknowledged.add(points)
         if answer.stop and self._stop_file is not None and not self._stop_file.exists():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import collectors
-from evertune.domain.metrics import PUSHED, CollectorSpec, place
+from evertune.domain.metrics import PUSHED, CollectorSpec, Scrape, place
 from evertune.protocols import Collector, Sources
-from evertune.testing.collectors import RotatedFileContract
+from evertune.testing.collectors import CollectorContract, RotatedFileContract
+from tests.unit.collectors.events import event, event_file, scalar, version
 
 METRICS = ("loss", "accuracy")
 
@@ -108,3 +109,42 @@ class TestStdOutBesideReports(TestPush):
     def make_collector(self, folder: Path) -> Collector:
         spec = CollectorSpec(kind="StdOut", metrics=METRICS)
         return collectors.create(spec, sources(folder, reports=self.source(folder)))
+
+
+class TestPrometheusSpool(RotatedFileContract):
+    """The endpoint is away; what was scraped before is read like any other file."""
+
+    sample = (
+        b'{"metrics": {"loss": "0.5", "accuracy": "0.1"}, "time": 1732620000.123}\n'
+        b'{"metrics": {"loss": "nan"}, "time": 1732620001.5}\n'
+        b'{"metrics": {"loss": "0.25"}, "time": 1732620002.5}\n'
+        b'{"metrics": {"accuracy": "0.5"}, "time": 1732620003.5}'
+    )
+
+    def numbered(self, number: int) -> bytes:
+        return b'{"metrics": {"loss": "%d"}, "time": 1732620000.125}\n' % number
+
+    def source(self, folder: Path) -> Path:
+        (folder / "notes").mkdir(exist_ok=True)
+        return folder / "notes" / "scraped"
+
+    def make_collector(self, folder: Path) -> Collector:
+        scrape = Scrape(port=1, path="/metrics")  # nobody listens there
+        return collectors.create(
+            CollectorSpec(kind="PrometheusMetric", metrics=METRICS, scrape=scrape), sources(folder)
+        )
+
+
+class TestTensorFlowEvent(CollectorContract):
+    sample = version() + b"".join(
+        event(scalar("loss", 1 / (step + 1)), scalar("accuracy", step), step=step) for step in range(4)
+    )
+    pieces = (1, 7, 64)
+    cut_every = 3
+
+    def source(self, folder: Path) -> Path:
+        return event_file(folder / "events" / "run")
+
+    def make_collector(self, folder: Path) -> Collector:
+        spec = CollectorSpec(kind="TensorFlowEvent", metrics=METRICS)
+        return collectors.create(spec, sources(folder, path=folder / "events"))
