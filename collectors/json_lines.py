@@ -20,7 +20,7 @@ from typing import Any
 
 from collectors.text import value_text
 from collectors.times import Clock, parsed
-from collectors.warnings import Warnings
+from collectors.warnings import SAID, Warnings
 from evertune.domain.metrics import Point
 
 STEP_KEYS = ("step", "global_step", "epoch")
@@ -43,7 +43,7 @@ class MetricLines:
         found: list[Point] = []
         for number, line, at in _lines(block, self._lines):
             if (entry := json_object(line)) is None:
-                self.warnings.add("json", number, line.decode("utf-8", "replace"))
+                self.warnings.add("json", number, line[:SAID].decode("utf-8", "replace"))
                 continue
             texts = [(metric, text) for metric in self._metrics if isinstance(text := entry.get(metric), str)]
             if not texts:
@@ -87,7 +87,7 @@ class ReportLines:
             entry = json_object(line)
             metrics = entry.get("metrics") if entry else None
             if entry is None or not isinstance(metrics, dict):
-                self.warnings.add("report", number, line.decode("utf-8", "replace"))
+                self.warnings.add("report", number, line[:SAID].decode("utf-8", "replace"))
                 continue
             said = entry.get("time")
             time = _seconds(self._clock, said, number) if isinstance(said, str) else None

@@ -15,7 +15,7 @@ from typing import Protocol
 from collectors.suggest import suggested_filter
 from collectors.tail import Tail, end_of
 from collectors.text import plain
-from collectors.warnings import Warnings
+from collectors.warnings import Warnings, shown
 from evertune.domain.metrics import SOURCE, Point, place
 from evertune.protocols import Findings
 
@@ -96,4 +96,4 @@ def _lines(text: bytes) -> list[bytes]:
 
 
 def _shown(lines: list[bytes]) -> tuple[str, ...]:
-    return tuple(plain(line).decode().rstrip()[:LINE_SHOWN] for line in lines[-LAST_LINES:])
+    return tuple(shown(plain(line).decode().rstrip()[:LINE_SHOWN]) for line in lines[-LAST_LINES:])

@@ -11,7 +11,7 @@ the same place report it once (the first filter's text counts). Unlike Katib, co
 
 Speed: whole blocks are searched for wanted names, and only lines that have one are looked at. One search of RE2 is
 linear, but a filter may search the rest of a line again for each match; a line that takes longer than `PATIENCE_S` is
-not searched to its end, and after `SLOW_LINES` of them only the first `SHORT` bytes of a line are searched.
+not searched to its end by that filter, and after `SLOW_LINES` of them only the first `SHORT` bytes of a line are searched.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ VALUE_LIMIT = 64 << 10  # bytes of a value, as at the gateway
 PATIENCE_S = 1.0
 SLOW_LINES = 10
 SHORT = 16 << 10
+QUICK = 256  # bytes of a line that cannot take long
 
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
@@ -80,18 +81,23 @@ class TextRules:
 
     def matches(self, line: bytes, number: int = 1) -> Iterator[Match]:
         """Every match in a `plain` line, filter by filter."""
-        if self._slow >= SLOW_LINES:
-            line = line[:SHORT]
-        begun = time.thread_time() if len(line) > 256 else None
         for index, pattern in enumerate(self._filters):
-            for count, match in enumerate(pattern.finditer(line)):
+            for match in self._search(pattern, line, number):
                 name, value = match.group(1, 2)
-                at = match.span(2) if value is not None else (match.end(), match.end())
-                yield Match((name or b"").strip(), (value or b"").strip(), match.span(1), at, index)
-                if begun is not None and count % 16 == 15 and time.thread_time() - begun > PATIENCE_S:
-                    self._slow += 1
-                    self.warnings.add("slow", number)
-                    return
+                yield Match((name or b"").strip(), (value or b"").strip(), match.span(1), _value_span(match), index)
+
+    def _search(self, pattern: re2._Regexp, line: bytes, number: int) -> Iterator[re2._Match]:
+        found: Iterator[re2._Match] = pattern.finditer(line if self._slow < SLOW_LINES else line[:SHORT])
+        return found if len(line) <= QUICK else self._patiently(found, number)
+
+    def _patiently(self, found: Iterator[re2._Match], number: int) -> Iterator[re2._Match]:
+        begun = time.thread_time()
+        for count, match in enumerate(found):
+            yield match
+            if count % 16 == 15 and time.thread_time() - begun > PATIENCE_S:
+                self._slow += 1
+                self.warnings.add("slow", number)
+                return
 
     def _candidates(self, block: bytes) -> Iterator[tuple[int, int]]:
         """Where the lines stand that contain a wanted name; a carriage return ends a line, too."""
@@ -99,26 +105,40 @@ class TextRules:
             block = block.replace(b"\r", b"\n")
         ahead = [(at, name) for name in self._names if (at := block.find(name)) >= 0]
         while ahead:
-            first = min(ahead)[0]
-            start = block.rfind(b"\n", 0, first) + 1
+            first = min(ahead)[0] if len(ahead) > 1 else ahead[0][0]
             end = block.find(b"\n", first)
-            end = len(block) if end < 0 else end
-            yield start, end
-            ahead = [(later, name) for at, name in ahead if (later := at if at >= end else block.find(name, end)) >= 0]
+            if end < 0:
+                end = len(block)
+            yield block.rfind(b"\n", 0, first) + 1, end
+            ahead = [(at if at > end else block.find(name, end), name) for at, name in ahead]
+            if min(ahead)[0] < 0:
+                ahead = [later for later in ahead if later[0] >= 0]
 
     def _add(self, line: bytes, offset: int, number: int, found: list[Point]) -> None:
         line = plain(line)
+        wanted = self._wanted
         taken: set[tuple[str, int]] = set()
-        time: float | None = None
-        for name, value, _, (at, _), _ in self.matches(line, number):
-            metric = self._wanted.get(name)
-            if metric is None or (metric, at) in taken:
-                continue
-            if not taken:
-                time = self.time(line, number)
-            taken.add((metric, at))
-            text = value_text(value.decode("utf-8", "replace"), self.warnings, number)
-            found.append(Point(metric, text, offset + at, time))
+        moment: float | None = None
+        for pattern in self._filters:
+            for match in self._search(pattern, line, number):
+                start, end = match.span(1)
+                metric = wanted.get(line[start:end].strip()) if start >= 0 else None
+                if metric is None:
+                    continue
+                start, end = _value_span(match)
+                if (metric, start) in taken:
+                    continue
+                if not taken:
+                    moment = self._clock.at_start(line, number)
+                taken.add((metric, start))
+                text = value_text(line[start:end].decode("utf-8", "replace"), self.warnings, number)
+                found.append(Point(metric, text, offset + start, moment))
+
+
+def _value_span(match: re2._Match) -> tuple[int, int]:
+    """Where the value stands; behind the match when its group took no part."""
+    span: tuple[int, int] = match.span(2)
+    return span if span[0] >= 0 else (match.end(), match.end())
 
 
 def compile_filter(text: str) -> re2._Regexp:

@@ -38,7 +38,7 @@ class Warnings:
         count = self._counts.get(kind, 0)
         self._counts[kind] = count + 1
         if not count:
-            self._firsts[kind] = f"{self._unit} {line:,}" + (f": {said[:SAID]}" if said else "")
+            self._firsts[kind] = f"{self._unit} {line:,}" + (f": {shown(said[:SAID])}" if said else "")
 
     def say(self, sentence: str) -> None:
         """A sentence of its own, told once. At most 50 of them."""
@@ -52,3 +52,8 @@ class Warnings:
             first = self._firsts[kind]
             said.append(f"1 {one} ({first})" if count == 1 else f"{count:,} {many} (first in {first})")
         return (*said, *self._texts)
+
+
+def shown(text: str) -> str:
+    """A line of anybody's output as people may see it, and databases keep it: no control characters but tabs."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
