@@ -10,8 +10,8 @@ different matches of a metric have different values at different places, and two
 the same place report it once (the first filter's text counts). Unlike Katib, colours are removed first.
 
 Speed: whole blocks are searched for wanted names, and only lines that have one are looked at. One search of RE2 is
-linear, but a filter may search the rest of a line again for each match; a line that takes longer than `PATIENCE_S` is
-not searched to its end by that filter, and after `SLOW_LINES` of them only the first `SHORT` bytes of a line are searched.
+linear, but a filter may search the rest of a line again for each match; a line that takes it longer than `PATIENCE_S`
+is not searched to its end, and after `SLOW_LINES` of them only the first `SHORT` bytes of a line are.
 """
 
 from __future__ import annotations
