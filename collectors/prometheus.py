@@ -90,7 +90,8 @@ class PrometheusCollector:
         return self._points.read()
 
     def finish(self) -> Sequence[Point]:
-        self._ask(LAST_TRY_S)
+        if self._answered:  # else it may be another trial that answers now: this one is read again, long after its end
+            self._ask(LAST_TRY_S)
         return self._points.finish()
 
     def findings(self) -> Findings:

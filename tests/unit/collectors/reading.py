@@ -9,10 +9,10 @@ from evertune.domain.metrics import CollectorSpec, Point
 from evertune.protocols import Collector, Findings, Sources
 
 
-def collector(folder: Path, spec: CollectorSpec, **places: Path) -> Collector:
+def collector(folder: Path, spec: CollectorSpec, *, path: Path | None = None, reports: Path | None = None) -> Collector:
     notes = folder / "notes"
     notes.mkdir(parents=True, exist_ok=True)
-    return collectors.create(spec, Sources(log=folder / "log", notes=notes, **places))
+    return collectors.create(spec, Sources(log=folder / "log", notes=notes, path=path, reports=reports))
 
 
 def read(
