@@ -20,6 +20,7 @@ from collectors import tfevents
 from evertune.domain.metrics import CollectorSpec, Point, event_source, place
 from evertune.errors import LaunchError
 from evertune.protocols import Collector
+from tests.repository.checkout import ROOT
 from tests.unit.collectors.events import WHEN, event, event_file, masked, record, scalar, scalar_event, version
 from tests.unit.collectors.reading import collector
 
@@ -63,6 +64,23 @@ def test_what_tensorboardx_writes_is_read(logs: Path) -> None:
     accuracy = [point.value for point in points if point.metric == "train/accuracy"]
     assert accuracy == ["0.0", "0.1", "0.2", "0.3", "0.4"]
     assert found(logs, "genotype") == [("genotype", "normal=[('a', 1)]")]
+
+
+def test_what_tensorflow_2_and_1_write_is_read(tmp_path: Path) -> None:
+    metrics = ("accuracy", "genotype", "v1/loss", "v1/accuracy", "train/loss")
+    spec = CollectorSpec(kind="TensorFlowEvent", metrics=metrics)
+    made = collector(tmp_path, spec, path=ROOT / "tests" / "data" / "events")
+    points = made.finish()
+    values = {metric: [point.value for point in points if point.metric == metric] for metric in metrics}
+    assert values == {
+        "accuracy": ["0.0", "0.1", "0.2", "0.3", "0.4"],
+        "genotype": ["g0", "g1", "g2", "g3", "g4"],
+        "v1/loss": ["1.0", "0.5", "0.33333334", "0.25", "0.2"],
+        "v1/accuracy": [],
+        "train/loss": [],
+    }
+    assert [point.step for point in points if point.metric == "v1/loss"] == [0, 1, 2, 3, 4]
+    assert made.findings().warnings == ()
 
 
 @pytest.mark.parametrize(
