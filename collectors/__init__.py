@@ -66,7 +66,7 @@ def _main(spec: CollectorSpec, sources: Sources) -> Collector | None:
 def _file(spec: CollectorSpec, sources: Sources) -> Collector:
     path = _path(spec, sources)
     if spec.format == "JSON":
-        return FileCollector(Tail(path, sources.notes / "seen"), MetricLines(spec.metrics))
+        return FileCollector(Tail(path, sources.notes / "seen"), MetricLines(spec.metrics), expected=True)
     if spec.format not in (None, "", "TEXT"):
         raise LaunchError(f"a metrics file of format {spec.format} cannot be read", "use TEXT or JSON")
     return _text(spec, sources, path)
@@ -74,7 +74,8 @@ def _file(spec: CollectorSpec, sources: Sources) -> Collector:
 
 def _text(spec: CollectorSpec, sources: Sources, path: Path) -> Collector:
     rules = TextRules(spec.metrics, spec.filters)
-    return FileCollector(Tail(path, sources.notes / "seen"), rules, objective=spec.metrics[0] if spec.metrics else "")
+    objective = spec.metrics[0] if spec.metrics else ""
+    return FileCollector(Tail(path, sources.notes / "seen"), rules, objective=objective, expected=path != sources.log)
 
 
 def _path(spec: CollectorSpec, sources: Sources) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collectors.suggest import suggested_filter
-from collectors.tail import Tail, end_of
+from collectors.tail import Block, Tail, end_of
 from collectors.text import plain
 from collectors.warnings import Warnings, shown
 from evertune.domain.metrics import SOURCE, Point, place
@@ -36,12 +36,18 @@ class Rules(Protocol):
 
 
 class FileCollector:
-    def __init__(self, tail: Tail, rules: Rules, *, source: int = SOURCE, objective: str = "") -> None:
-        """`objective`: suggest a filter for it when it was not found; empty when filters have no say."""
+    def __init__(
+        self, tail: Tail, rules: Rules, *, source: int = SOURCE, objective: str = "", expected: bool = False
+    ) -> None:
+        """`objective`: suggest a filter for it when it was not found; empty when filters have no say.
+
+        `expected`: the user named the file, so its absence is worth a warning.
+        """
         self._tail = tail
         self._rules = rules
         self._source = source
         self._objective = objective
+        self._expected = expected
 
     def has_more(self) -> bool:
         return self._tail.has_more()
@@ -49,7 +55,7 @@ class FileCollector:
     def read(self) -> list[Point]:
         points: list[Point] = []
         size = 0
-        for block in self._tail.blocks():
+        for block in self._blocks(last=False):
             for offset, data in block:
                 points += self._of(data, offset)
                 size += len(data)
@@ -58,14 +64,24 @@ class FileCollector:
         return points
 
     def finish(self) -> list[Point]:
-        points: list[Point] = []
-        for block in self._tail.blocks(last=True):
-            for offset, data in block:
-                points += self._of(data, offset)
-        return points
+        return [
+            point for block in self._blocks(last=True) for offset, data in block for point in self._of(data, offset)
+        ]
+
+    def _blocks(self, *, last: bool) -> Iterator[Block]:
+        try:
+            yield from self._tail.blocks(last=last)
+        except PermissionError as error:  # the user's to mend; waiting would not
+            self._rules.warnings.say(f"{self._tail.path} cannot be read: {error.strerror}")
 
     def findings(self) -> Findings:
-        lines = _lines(end_of(self._tail.path, END))
+        try:
+            lines = _lines(end_of(self._tail.path, END))
+        except PermissionError:
+            lines = []
+        if self._expected and not self._tail.path.is_file():
+            is_there = self._tail.path.exists()
+            self._rules.warnings.say(f"{self._tail.path} {'is not a file' if is_there else 'was never written'}")
         names: dict[str, None] = {}
         for line in lines:
             for name in self._rules.names(line):

@@ -87,6 +87,8 @@ class EventCollector:
                             return points
             except FileNotFoundError:
                 file.ended = True
+            except PermissionError as error:
+                self._end(file, f"cannot be read: {error.strerror}")
         return points
 
     def finish(self) -> list[Point]:
@@ -96,6 +98,9 @@ class EventCollector:
         return points
 
     def findings(self) -> Findings:
+        if not self._folder.is_dir():
+            is_there = self._folder.exists()
+            self._warnings.say(f"{self._folder} {'is not a directory' if is_there else 'was never written'}")
         return Findings(names_seen=tuple(self._tags), warnings=self._warnings.sentences())
 
     # ---------------------------------------------------------------------------------------------------- files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -128,3 +129,29 @@ def test_without_a_line_of_its_own_a_source_shows_the_logs_last_lines(tmp_path: 
     reader = collector(tmp_path, CollectorSpec(kind="Push", metrics=("loss",)), reports=tmp_path / "reports")
     assert reader.finish() == []
     assert reader.findings().last_lines == ("a traceback", "of the program")
+
+
+@pytest.mark.parametrize(
+    ("kind", "format", "wrong"),
+    [("File", "TEXT", "file"), ("File", "JSON", "file"), ("TensorFlowEvent", None, "directory")],
+)
+def test_a_path_that_is_missing_or_something_else_is_said(
+    kind: str, format: str | None, wrong: str, tmp_path: Path
+) -> None:
+    spec = CollectorSpec(kind=kind, metrics=("loss",), format=format)
+    path = tmp_path / "metrics"
+    assert collector(tmp_path, spec, path=path).findings().warnings == (f"{path} was never written",)
+    path.mkdir() if wrong == "file" else path.write_text("loss=1\n")
+    made = collector(tmp_path, spec, path=path)
+    assert [*made.read(), *made.finish()] == []
+    assert made.findings().warnings == (f"{path} is not a {wrong}",)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "metrics"
+    path.write_text("loss=1\n")
+    path.chmod(0)
+    made = collector(tmp_path, CollectorSpec(kind="File", metrics=("loss",)), path=path)
+    assert [*made.read(), *made.finish()] == []
+    assert made.findings().warnings == (f"{path} cannot be read: Permission denied",)

@@ -61,10 +61,10 @@ def measured(folder: Path, file: Path, kind: str = "File", format: str = "TEXT")
 def test_a_million_names_in_a_log_are_as_light_as_one(tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_text("loss=1\n" * 1000)
-    large.write_text("".join(f"name{number}={number} loss=1\n" for number in range(200_000)))
+    large.write_text("".join(f"name{number}={number} loss=1\n" for number in range(60_000)))
     (tmp_path / "a").mkdir()
     few, many = measured(tmp_path / "a", small), measured(tmp_path, large)
-    assert many["points"] == 200_000
+    assert many["points"] == 60_000
     assert many["names"] == 50
     assert many["peak_mb"] < few["peak_mb"] + 40
 
@@ -117,7 +117,7 @@ def test_a_hostile_filter_is_given_up_in_bounded_time(
     pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text, "PATIENCE_S", 0.1)
-    line = b"loss=" + b"lo aaaaaaaa xxxx " * 50_000 + b"\n"
+    line = b"loss=" + b"lo aaaaaaaa xxxx " * 20_000 + b"\n"
     begun = time.process_time()
     _, findings = read(tmp_path, line * 20 + b"loss=1\n", "loss", filters=(pattern,))
     took = time.process_time() - begun

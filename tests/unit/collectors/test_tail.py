@@ -182,7 +182,7 @@ def test_a_file_cut_and_grown_beyond_its_old_size_while_nobody_looked_is_noticed
 def test_a_file_that_keeps_its_last_lines_only_gives_each_line_once(path: Path) -> None:
     """As cloudml-hypertune: the last 100 metrics are written anew each time."""
     tailing, stored, entries = reader(path), dict[int, bytes](), list[bytes]()
-    for number in range(250):
+    for number in range(150):
         entries.append(
             b'{"loss": "%d", "timestamp": 1700000000.%d, "trial": "0", "checkpoint_path": ""}\n' % (number, number)
         )
