@@ -1,29 +1,84 @@
-"""Metric collectors: each turns what a trial leaves behind into points. `create` picks the one that a spec asks for.
+"""Metric collectors: each turns what a trial leaves behind into points. `create` picks those that a spec asks for.
 
-Imports only the standard library, the RE2 binding and evertune's plain values, because it also runs as a sidecar.
+Runs in three places: in the worker beside a local trial, as the sidecar process of a pod (`python -m collectors`), and
+offline over an archived log. Imports only the standard library, the RE2 binding and evertune's plain values; readers
+that need more (event files, Prometheus' format) are imported when a spec asks for them.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
-from collectors.stdout import StdOutCollector
+from collectors.both import Both
+from collectors.json_lines import MetricLines, ReportLines
+from collectors.lines import FileCollector
+from collectors.tail import Tail
+from collectors.text import TextRules
+from evertune.domain.metrics import PUSHED
 from evertune.errors import LaunchError
 from evertune.protocols import Collector, CollectorSpec, Sources
 
 __all__ = ["create"]
 
+_FILTERS = "spec.metricsCollectorSpec.source.filter.metricsFormat"
+
 
 def create(spec: CollectorSpec, sources: Sources) -> Collector:
-    """The collector for `spec`, reading `sources`. LaunchError for a kind or a filter that cannot be collected here."""
-    if spec.kind in ("None", "Push"):
-        spec = replace(spec, metrics=())  # nothing that is printed counts
-    elif spec.kind != "StdOut":
-        raise LaunchError(
-            f"metrics of collector kind {spec.kind} cannot be collected here",
-            "let the program print its metrics and use kind StdOut",
-        )
+    """The collector for `spec`, reading `sources` and, whatever the kind, what `evertune.report` wrote.
+
+    LaunchError for a kind or a filter that cannot be collected.
+    """
     try:
-        return StdOutCollector(spec, sources.log)
+        main = _main(spec, sources)
     except ValueError as error:
-        raise LaunchError(f"spec.metricsCollectorSpec.source.filter.metricsFormat: {error}") from None
+        raise LaunchError(f"{_FILTERS}: {error}") from None
+    parts = [] if main is None else [main]
+    if sources.reports is not None:
+        tail = Tail(sources.reports, sources.notes / "seen-reports")
+        parts.append(FileCollector(tail, ReportLines(spec.metrics), source=PUSHED))
+    return Both(parts, sources.log)
+
+
+def _main(spec: CollectorSpec, sources: Sources) -> Collector | None:
+    """What reads the experiment's own source; None when everything comes by push."""
+    if spec.kind == "StdOut":
+        return _text(spec, sources, sources.log)
+    if spec.kind == "File":
+        return _file(spec, sources)
+    if spec.kind == "Custom":
+        return _file(spec, sources) if sources.path is not None and spec.path_kind == "File" else None
+    if spec.kind == "TensorFlowEvent":
+        from collectors.tfevents import EventCollector
+
+        return EventCollector(spec.metrics, _path(spec, sources))
+    if spec.kind == "PrometheusMetric":
+        from collectors.prometheus import PrometheusCollector
+
+        return PrometheusCollector(spec, sources.host, sources.notes)
+    if spec.kind in ("Push", "None"):
+        return None
+    raise LaunchError(
+        f"metrics of collector kind {spec.kind} cannot be collected",
+        "use StdOut, File, TensorFlowEvent, PrometheusMetric, Custom or Push",
+    )
+
+
+def _file(spec: CollectorSpec, sources: Sources) -> Collector:
+    path = _path(spec, sources)
+    if spec.format == "JSON":
+        return FileCollector(Tail(path, sources.notes / "seen"), MetricLines(spec.metrics), expected=True)
+    if spec.format not in (None, "", "TEXT"):
+        raise LaunchError(f"a metrics file of format {spec.format} cannot be read", "use TEXT or JSON")
+    return _text(spec, sources, path)
+
+
+def _text(spec: CollectorSpec, sources: Sources, path: Path) -> Collector:
+    rules = TextRules(spec.metrics, spec.filters)
+    objective = spec.metrics[0] if spec.metrics else ""
+    return FileCollector(Tail(path, sources.notes / "seen"), rules, objective=objective, expected=path != sources.log)
+
+
+def _path(spec: CollectorSpec, sources: Sources) -> Path:
+    if sources.path is None:
+        raise LaunchError(f"the collector {spec.kind} needs a path", "set source.fileSystemPath.path")
+    return sources.path

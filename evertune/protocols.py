@@ -154,7 +154,12 @@ class Collector(Protocol):
         ...
 
     def read(self) -> Sequence[Point]:
-        """Points that arrived since the last call. Never raises for content; I/O errors propagate as OSError."""
+        """Points that arrived since the last call, or some of them: then `has_more` stays true.
+
+        Calling it again says that the points of the last call are stored; they may not be found again afterwards (a
+        file that was rotated away). Never raises for content; I/O errors propagate as OSError. May wait for a few
+        seconds (a scrape): call it in a thread.
+        """
         ...
 
     def finish(self) -> Sequence[Point]:

@@ -11,6 +11,7 @@ from evertune.spec.findings import quote
 from evertune.spec.model import Experiment, ExperimentSpec, TrialTemplate
 
 _TEMPLATE = "spec.trialTemplate"
+DEFAULT_PARALLEL = 3  # Katib's, for a spec that was not defaulted
 
 
 def unsupported_here(experiment: Experiment, backend: str, catalog: Catalog | None = None) -> list[Problem]:
@@ -23,12 +24,7 @@ def unsupported_here(experiment: Experiment, backend: str, catalog: Catalog | No
         return [_problem("metadata.annotations[evertune.io/backend]", message, "write local, or leave it out")]
     spec = experiment.spec or ExperimentSpec()
     problems: list[Problem] = []
-    collector = spec.metrics_collector_spec and spec.metrics_collector_spec.collector
-    kind = collector.kind if collector else None
-    if kind not in (None, "StdOut", "None"):
-        message = f"the collector {kind} does not run in this version"
-        hint = "print name=value lines and use the collector StdOut"
-        problems.append(_problem("spec.metricsCollectorSpec.collector.kind", message, hint))
+    problems += _collector_problems(spec)
     idle = not_run(algorithm_of(experiment), catalog) if catalog else None
     if idle is not None:
         problems.append(_problem("spec.algorithm.algorithmName", idle))
@@ -36,6 +32,23 @@ def unsupported_here(experiment: Experiment, backend: str, catalog: Catalog | No
         problems.append(_problem("spec.nasConfig", "architecture search does not run in this version"))
     problems += _template_problems(spec.trial_template or TrialTemplate())
     return problems
+
+
+def _collector_problems(spec: ExperimentSpec) -> list[Problem]:
+    collector = spec.metrics_collector_spec and spec.metrics_collector_spec.collector
+    kind = collector.kind if collector else None
+    if kind == "Custom":
+        message = "the collector Custom does not run in this version"
+        hint = "print name=value lines and use the collector StdOut, or write a file and use File"
+        return [_problem("spec.metricsCollectorSpec.collector.kind", message, hint)]
+    parallel = spec.parallel_trial_count or DEFAULT_PARALLEL
+    if kind == "PrometheusMetric" and parallel > 1:
+        source = spec.metrics_collector_spec and spec.metrics_collector_spec.source
+        port = source.http_get.port if source and source.http_get else None
+        message = f"{parallel} trials at once on one machine cannot all show their metrics on port {port}"
+        hint = "set spec.parallelTrialCount to 1, or let trials push: evertune.report and the collector Push"
+        return [_problem("spec.metricsCollectorSpec.source.httpGet.port", message, hint)]
+    return []
 
 
 def _template_problems(template: TrialTemplate) -> list[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collectors.text import TextRules, timestamp
+from collectors.text import TextRules
 from evertune.domain.metrics import Point
 
 FILE_EXAMPLE = r"{metricName: ([\w|-]+), metricValue: ((-?\d+)(\.\d+)?)}"
@@ -86,27 +86,27 @@ def test_two_metrics_may_share_a_value() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("1970-01-01T00:01:00Z loss=1", 60.0),
-        ("1970-01-01T00:01:00.5Z loss=1", 60.5),
-        ("1970-01-01T00:01:00.123456789Z loss=1", 60.123456),
-        ("1970-01-01T02:01:00+02:00 loss=1", 60.0),
-        ("1970-01-01T00:01:00 loss=1", None),
-        ("1970-01-01 00:01:00Z loss=1", None),
-        ("1970-02-31T00:01:00Z loss=1", None),
-        (" 1970-01-01T00:01:00Z loss=1", None),
-        ("1970-01-01T00:01:00Z", None),
-        ("1970-01-01T00:01:00Z\tloss=1", None),
+        ("2001-09-09T01:46:40Z loss=1", 1e9),
+        ("2001-09-09T01:46:40.5Z loss=1", 1e9 + 0.5),
+        ("2001-09-09T01:46:40.123456789Z loss=1", 1e9 + 0.123456),
+        ("2001-09-09T03:46:40+02:00 loss=1", 1e9),
+        ("2001-01-01T00:01:00 loss=1", None),
+        ("2001-01-01 00:01:00Z loss=1", None),
+        ("2001-02-31T00:01:00Z loss=1", None),
+        (" 2001-01-01T00:01:00Z loss=1", None),
+        ("2001-01-01T00:01:00Z", None),
+        ("2001-01-01T00:01:00Z\tloss=1", None),
         ("loss=1", None),
     ],
 )
 def test_the_time_is_what_stands_before_the_first_blank(line: str, expected: float | None) -> None:
-    assert timestamp(line.encode()) == expected
+    assert TextRules(("loss",)).time(line.encode()) == expected
 
 
 def test_a_point_carries_its_lines_time_and_its_values_place() -> None:
-    assert TextRules(("loss",)).points(b"1970-01-01T00:01:00Z loss=1 loss=2", 1000) == [
-        Point("loss", "1", 1026, 60.0),
-        Point("loss", "2", 1033, 60.0),
+    assert TextRules(("loss",)).points(b"2001-09-09T01:46:40Z loss=1 loss=2", 1000) == [
+        Point("loss", "1", 1026, 1e9),
+        Point("loss", "2", 1033, 1e9),
     ]
 
 

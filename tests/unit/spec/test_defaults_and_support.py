@@ -115,7 +115,20 @@ def test_parallelism_defaults_to_three_and_the_trial_budget_to_none() -> None:
         ({}, "local", []),
         ({}, "kubernetes", ["metadata.annotations[evertune.io/backend]"]),
         ({f"{COLLECTING}__collector__kind": "None"}, "local", []),
-        ({f"{COLLECTING}__collector__kind": "Push"}, "local", ["spec.metricsCollectorSpec.collector.kind"]),
+        ({f"{COLLECTING}__collector__kind": "Push"}, "local", []),
+        ({f"{COLLECTING}__collector__kind": "File"}, "local", []),
+        ({f"{COLLECTING}__collector__kind": "TensorFlowEvent"}, "local", []),
+        (
+            {f"{COLLECTING}__collector": {"kind": "Custom", "customCollector": {"name": "c", "image": "i"}}},
+            "local",
+            ["spec.metricsCollectorSpec.collector.kind"],
+        ),
+        ({f"{COLLECTING}__collector__kind": "PrometheusMetric", "spec__parallelTrialCount": 1}, "local", []),
+        (
+            {f"{COLLECTING}__collector__kind": "PrometheusMetric", "spec__parallelTrialCount": 2},
+            "local",
+            ["spec.metricsCollectorSpec.source.httpGet.port"],
+        ),
         (
             {f"{JOB}__spec__template__spec__containers__0": {"name": "training", "args": ARGS}},
             "local",
@@ -133,6 +146,15 @@ def test_what_this_version_cannot_run_is_a_second_verdict(
 ) -> None:
     problems = unsupported_here(load_experiment(base(**changes)), backend)
     assert [(problem.type, problem.path) for problem in problems] == [("Forbidden", path) for path in paths]
+
+
+def test_trials_that_would_share_a_scrape_port_are_told_what_to_do() -> None:
+    changes = {f"{COLLECTING}__collector__kind": "PrometheusMetric", "spec__parallelTrialCount": 4}
+    (problem,) = unsupported_here(load_experiment(base(**changes)), "local")
+    assert str(problem) == (
+        "spec.metricsCollectorSpec.source.httpGet.port: 4 trials at once on one machine cannot all show their metrics "
+        "on port 8080; set spec.parallelTrialCount to 1, or let trials push: evertune.report and the collector Push"
+    )
 
 
 def test_a_verdict_takes_less_than_five_milliseconds() -> None:

@@ -1,16 +1,17 @@
-"""The StdOut collector on logs as programs write them: torn, coloured, huge, truncated, replaced."""
+"""Collectors over a growing file as programs write them: torn, coloured, huge, truncated, replaced."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import collectors
-from collectors import stdout
+from collectors import tail
 from evertune.domain.metrics import Point
 from evertune.errors import LaunchError
 from evertune.protocols import Collector, CollectorSpec, Sources
@@ -48,27 +49,28 @@ PIECES = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None)
 @given(pieces=PIECES, kill_after=st.integers(0, 40), data=st.data())
 def test_any_pieces_and_a_restart_at_any_of_them_give_the_same_points(
-    tmp_path: Path, pieces: list[bytes], kill_after: int, data: st.DataObject
+    pieces: list[bytes], kill_after: int, data: st.DataObject
 ) -> None:
-    whole = tmp_path / "whole"
-    whole.write_bytes(b"".join(pieces))
-    expected = everything(whole)
-    log = tmp_path / "log"
-    log.write_bytes(b"")
-    reader, points = collector(log), list[Point]()
-    with log.open("ab", buffering=0) as growing:
-        for index, piece in enumerate(pieces):
-            if index == kill_after:
-                assert points == expected[: len(points)]
-                reader, points = collector(log), []
-            growing.write(piece)
-            if data.draw(st.booleans()):
-                points += reader.read()
-    assert [*points, *reader.finish()] == expected
-    assert len({(point.metric, point.seq) for point in expected}) == len(expected)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, log = Path(folder, "whole", "log"), Path(folder, "pieces", "log")
+        for file in (whole, log):
+            file.parent.mkdir()
+        whole.write_bytes(b"".join(pieces))
+        expected = everything(whole)
+        reader, points = collector(log), list[Point]()
+        with log.open("ab", buffering=0) as growing:
+            for index, piece in enumerate(pieces):
+                if index == kill_after:
+                    assert points == expected[: len(points)]
+                    reader, points = collector(log), []
+                growing.write(piece)
+                if data.draw(st.booleans()):
+                    points += reader.read()
+        assert [*points, *reader.finish()] == expected
+        assert len({(point.metric, point.seq) for point in expected}) == len(expected)
 
 
 def test_the_place_of_a_value_is_its_offset_in_the_log(log: Path) -> None:
@@ -99,9 +101,9 @@ def test_a_line_of_a_megabyte_is_read(log: Path) -> None:
 
 
 def test_a_line_without_end_needs_no_memory_without_end(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stdout, "LINE_LIMIT", 100)
+    monkeypatch.setattr(tail, "LINE_LIMIT", 100)
     for block in (7, 1 << 20):
-        monkeypatch.setattr(stdout, "BLOCK", block)
+        monkeypatch.setattr(tail, "BLOCK", block)
         log.write_bytes(b" " * 95 + b"loss=0.123 " + b" " * 300 + b"loss=7\nloss=8\n")
         assert values(everything(log)) == ["", "7", "8"], "cut at the same places whatever the blocks"
 
@@ -152,8 +154,8 @@ def test_findings_name_what_was_there_instead(log: Path) -> None:
 
 
 def test_another_kind_is_refused_in_a_sentence(log: Path) -> None:
-    with pytest.raises(LaunchError, match="collector kind TensorFlowEvent cannot be collected here"):
-        collectors.create(CollectorSpec(kind="TensorFlowEvent", metrics=("loss",)), Sources(log=log, notes=log.parent))
+    with pytest.raises(LaunchError, match="collector kind Telepathy cannot be collected"):
+        collectors.create(CollectorSpec(kind="Telepathy", metrics=("loss",)), Sources(log=log, notes=log.parent))
 
 
 def test_an_unusable_filter_is_refused_in_a_sentence(log: Path) -> None:
