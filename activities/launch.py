@@ -15,6 +15,7 @@ import collectors
 import evertune.spec as spec
 from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
+from evertune.domain.space import ParameterType, Value
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Collector, Launch, Sources
 from evertune.store import Store
@@ -43,6 +44,7 @@ class _Prepared:
     primary_container: str
     working_dir: str  # absolute, or below the submitter's
     shared_paths: tuple[str, ...]
+    discrete: frozenset[str]  # names of parameters whose values are numbers that are stored as text
 
 
 class LaunchPlans:
@@ -68,6 +70,7 @@ class LaunchPlans:
             image_roots=context.get("image_roots") or {},
             deadline_s=spec.trial_deadline_of(prepared.experiment),
             shared_paths=prepared.shared_paths,
+            parameters=typed(trial.parameters, prepared.discrete),
         )
         return Plan(
             experiment=f"{record.namespace}/{record.name}",
@@ -92,6 +95,7 @@ class LaunchPlans:
             primary_container=primary_container(experiment),
             working_dir=spec.working_dir_of(experiment) or "",
             shared_paths=shared_paths(experiment),
+            discrete=discrete_of(experiment),
         )
 
 
@@ -100,12 +104,31 @@ def primary_container(experiment: spec.Experiment) -> str:
     return (template and template.primary_container_name) or ""
 
 
+def discrete_of(experiment: spec.Experiment) -> frozenset[str]:
+    return frozenset(p.name for p in spec.to_space(experiment) if p.type is ParameterType.DISCRETE)
+
+
+def typed(parameters: Mapping[str, Value], discrete: frozenset[str]) -> dict[str, Value]:
+    """As a program wants them: also the numbers of a discrete parameter, which are kept as the user wrote them."""
+    return {name: _number(value) if name in discrete else value for name, value in parameters.items()}
+
+
+def _number(value: Value) -> Value:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
 def shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
     """Absolute paths that Katib gives each pod for itself: the collector's, and emptyDir mounts."""
     wanted = spec.collector_spec(experiment)
     paths = []
     if wanted.path and wanted.path.startswith("/"):
-        paths.append(wanted.path if wanted.kind == "TensorFlowEvent" else str(PurePosixPath(wanted.path).parent))
+        is_directory = wanted.kind == "TensorFlowEvent" or wanted.path_kind == "Directory"
+        paths.append(wanted.path if is_directory else str(PurePosixPath(wanted.path).parent))
     template = experiment.spec.trial_template if experiment.spec else None
     job = (template and template.trial_spec) or {}
     pod = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from evertune.domain.metrics import CollectorSpec as CollectorSpec
 from evertune.domain.metrics import Point
 from evertune.domain.space import SearchProblem as SearchProblem
+from evertune.domain.space import Value
 from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef, HistoryTrial
 from evertune.errors import Problem
 
@@ -88,6 +89,10 @@ class Launch:
     image_roots: Mapping[str, str] = field(default_factory=dict)  # image name (with or without tag) -> directory
     deadline_s: float | None = None  # trialDeadline; the Job's activeDeadlineSeconds applies as well
     shared_paths: tuple[str, ...] = ()  # absolute paths private to an attempt (collector path, emptyDir mounts)
+    parameters: Mapping[str, Value] = field(default_factory=dict)  # of the trial, for EVERTUNE_PARAMETERS
+    ingest_url: str | None = None  # the gateway's base URL, as seen from the trial
+    custom_collector: JsonDict | None = None  # the user's own collector, a container, for kind Custom
+    token: str | None = None  # this attempt's key to the gateway; goes into the environment and nowhere else
 
 
 class TrialRunner(Protocol):

@@ -95,11 +95,12 @@ def local_command(
     experiment: spec.Experiment,
     manifest: JsonDict,
     number: int,
+    parameters: Mapping[str, Value],
     images: Path | None,
     image_roots: Sequence[str],
 ) -> JsonDict:
     """What the local runner would execute: argv, directory, environment, with the attempt's own paths."""
-    from activities.launch import primary_container, shared_paths
+    from activities.launch import discrete_of, primary_container, shared_paths, typed
     from activities.runners.local import paths
     from activities.runners.local.command import limitations, prepare
     from evertune.cli.loading import RECORDED
@@ -114,10 +115,13 @@ def local_command(
         image_roots=roots_of_images(images, image_roots),
         deadline_s=spec.trial_deadline_of(experiment),
         shared_paths=shared_paths(experiment),
+        parameters=typed(parameters, discrete_of(experiment)),
     )
-    directory = session.settings.trials_dir / "UID" / str(number) / "0" / "files"
-    command = prepare(launch, paths.rewrite(manifest, launch.shared_paths, directory), {})
+    directory = session.settings.trials_dir / "UID" / str(number) / "0"
+    command = prepare(launch, paths.rewrite(manifest, launch.shared_paths, directory / "files"), {}, directory)
     for sentence in limitations(manifest, container):
         session.say(f"locally, {sentence}")
     plan = command.plan(launch)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in plan.items() if value != ""}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in plan.items() if value not in ("", ())
+    }

@@ -31,6 +31,7 @@ from activities.runners.local.gpus import Gpus, visible_devices
 from activities.runners.local.identity import boot_id
 from activities.runners.local.live import live_attempts, mark_live, unmark_live
 from activities.runners.local.oom import oom_kills
+from activities.runners.local.variables import checkpoint_dir
 from activities.runners.local.watch import ProcessWatch
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import ConflictError, EnvironmentProblem, LaunchError
@@ -185,7 +186,8 @@ class LocalRunner:
         attempt = Attempt.of(self._root, launch.ref)
         if attempt.claimed():
             return None
-        command = prepare(launch, paths.rewrite(launch.manifest, launch.shared_paths, attempt.files), self._inherited)
+        manifest = paths.rewrite(launch.manifest, launch.shared_paths, attempt.files)
+        command = prepare(launch, manifest, self._inherited, attempt.directory)
         try:
             attempt.make()
             give_up = time.monotonic() + CREATOR_WAIT_S
@@ -205,6 +207,7 @@ class LocalRunner:
     def _spawn(self, launch: Launch, attempt: Attempt, command: Command, lock: int) -> int:
         mark_live(self._root, launch.ref)
         paths.make_directories(launch.shared_paths, attempt.files)
+        checkpoint_dir(attempt.directory).mkdir(mode=0o700, exist_ok=True)
         if command.gpus:
             devices = ",".join(self._gpus.give(launch.ref, command.gpus))
             command = replace(command, environment={**command.environment, "CUDA_VISIBLE_DEVICES": devices})
