@@ -13,6 +13,7 @@ from typing import Any
 
 import collectors
 import evertune.spec as spec
+from activities.runners.local.paths import rewrite_text
 from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.space import ParameterType, Value
@@ -84,6 +85,12 @@ class LaunchPlans:
 
     def ref(self, uid: str, number: int, attempt: int) -> AttemptRef:
         return AttemptRef(uid, number, attempt, self._store.trial(uid, number).name)
+
+    def reported_file(self, uid: str, attempt: Path) -> Path | None:
+        """The file that the collector of this experiment reads, where the attempt in that directory has it."""
+        prepared = self._prepared(uid)
+        path = prepared.collector.path
+        return None if path is None else Path(rewrite_text(path, prepared.shared_paths, attempt / "files"))
 
     def _prepare(self, uid: str) -> _Prepared:
         record = self._store.experiment_by_uid(uid)

@@ -3,7 +3,7 @@
     plan      argv, environment, working directory and trial name, as JSON
     lock      flocked for as long as the supervisor, or its child before exec, lives
     claim child timer exit        written by `supervisor.sh`, which says what they hold
-    log       standard output and error, appended
+    log       standard output and error, appended; `log.gz` once it was archived
     stop      the reason why we end it, durable before the first signal
     files/    the attempt's own copy of paths that trials would otherwise share
 
@@ -30,6 +30,7 @@ from typing import Any
 
 from activities.runners.local.identity import ProcessId, boot_id
 from activities.runners.local.outcome import ExitRecord, Why, conclude
+from evertune import archive
 from evertune.domain.trial import AttemptEnd, AttemptRef
 
 TAIL_BYTES = 16_384  # of the log, for the reason of a failure
@@ -103,12 +104,7 @@ class Attempt:
             return None
 
     def tail(self) -> bytes:
-        try:
-            with self.log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-                return log.read()
-        except FileNotFoundError:
-            return b""
+        return archive.last_bytes(self.log, TAIL_BYTES)
 
     # -------------------------------------------------------------------------------------------- the lock
 
