@@ -18,7 +18,7 @@ from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.space import ParameterType, Value
 from evertune.domain.trial import AttemptRef
-from evertune.protocols import Collector, Launch, Sources
+from evertune.protocols import Collector, JsonDict, Launch, Sources
 from evertune.store import Store
 
 CACHED_EXPERIMENTS = 64
@@ -45,6 +45,7 @@ class _Prepared:
     primary_container: str
     working_dir: str  # absolute, or below the submitter's
     shared_paths: tuple[str, ...]
+    custom_collector: JsonDict | None
     discrete: frozenset[str]  # names of parameters whose values are numbers that are stored as text
 
 
@@ -71,6 +72,7 @@ class LaunchPlans:
             image_roots=context.get("image_roots") or {},
             deadline_s=spec.trial_deadline_of(prepared.experiment),
             shared_paths=prepared.shared_paths,
+            custom_collector=prepared.custom_collector,
             parameters=typed(trial.parameters, prepared.discrete),
         )
         return Plan(
@@ -102,6 +104,7 @@ class LaunchPlans:
             primary_container=primary_container(experiment),
             working_dir=spec.working_dir_of(experiment) or "",
             shared_paths=shared_paths(experiment),
+            custom_collector=spec.custom_collector(experiment),
             discrete=discrete_of(experiment),
         )
 

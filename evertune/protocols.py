@@ -105,7 +105,10 @@ class TrialRunner(Protocol):
         ...
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
-        """Return when the attempt has ended. Cancelling this coroutine never touches the attempt."""
+        """Return when the attempt has ended, and with it a collector of the user's own that ran beside it.
+
+        Cancelling this coroutine never touches the attempt.
+        """
         ...
 
     async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
@@ -138,6 +141,7 @@ class Sources:
     notes: Path  # a directory for the collector's own notes: what was truncated, what was scraped
     path: Path | None = None  # the spec's `fileSystemPath`, where this attempt has it
     reports: Path | None = None  # what `evertune.report` appends to
+    printed: Path | None = None  # standard output of a collector of the user's own: JSON report lines in it count
     host: str = "127.0.0.1"  # where the running trial can be scraped
 
 

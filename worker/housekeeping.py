@@ -87,7 +87,7 @@ class LogKeeper:
 
 def _ended(directory: Path) -> Iterator[Path]:
     for attempt in directory.glob("*/*"):
-        if attempt.name.isdigit() and attempt.is_dir() and Attempt(attempt).over():
+        if attempt.name.isdigit() and attempt.is_dir() and Attempt(attempt).settled():
             yield attempt
 
 

@@ -25,7 +25,7 @@ def unsupported_here(experiment: Experiment, backend: str, catalog: Catalog | No
     problems: list[Problem] = []
     collector = spec.metrics_collector_spec and spec.metrics_collector_spec.collector
     kind = collector.kind if collector else None
-    if kind not in (None, "StdOut", "None"):
+    if kind not in (None, "StdOut", "None", "Custom"):
         message = f"the collector {kind} does not run in this version"
         hint = "print name=value lines and use the collector StdOut"
         problems.append(_problem("spec.metricsCollectorSpec.collector.kind", message, hint))

@@ -30,7 +30,7 @@ VERDICTS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     "hp-tuning/tpe": ([], []),
     "kubeflow-training-operator/pytorchjob-mnist": ([], [KIND]),
     "kubeflow-training-operator/tfjob-mnist-with-summaries": ([], [COLLECTOR, KIND]),
-    "metrics-collector/custom-metrics-collector": ([], [COLLECTOR]),
+    "metrics-collector/custom-metrics-collector": ([], []),
     "metrics-collector/file-metrics-collector": ([], [COLLECTOR]),
     "metrics-collector/file-metrics-collector-with-json-format": ([], [COLLECTOR]),
     "nas/darts-cpu": ([], [ALGORITHM]),
