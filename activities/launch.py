@@ -5,6 +5,7 @@ Experiments are cached by (uid, revision): a manifest is parsed once per worker,
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import collectors
 import evertune.spec as spec
 from activities.runners.local.paths import rewrite_text
+from collectors.text import DEFAULT_FILTER
 from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.space import ParameterType, Value
@@ -22,6 +24,8 @@ from evertune.protocols import Collector, JsonDict, Launch, Sources
 from evertune.store import Store
 
 CACHED_EXPERIMENTS = 64
+# How Katib's example trainers write a metric; its file example has a filter for it, its Custom example has none.
+KATIB_PAIR = r"\{metricName: ([\w|-]+), metricValue: ([+-]?\d*(?:\.\d+)?(?:[Ee][+-]?\d+)?)\}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class LaunchPlans:
         return _Prepared(
             record=record,
             experiment=experiment,
-            collector=spec.collector_spec(experiment),
+            collector=collected(experiment),
             primary_container=primary_container(experiment),
             working_dir=spec.working_dir_of(experiment) or "",
             shared_paths=shared_paths(experiment),
@@ -112,6 +116,14 @@ class LaunchPlans:
 def primary_container(experiment: spec.Experiment) -> str:
     template = experiment.spec.trial_template if experiment.spec else None
     return (template and template.primary_container_name) or ""
+
+
+def collected(experiment: spec.Experiment) -> CollectorSpec:
+    """What to look for. For kind Custom it counts where the user's own collector cannot run on this machine."""
+    wanted = spec.collector_spec(experiment)
+    if wanted.kind != "Custom" or wanted.filters:
+        return wanted
+    return dataclasses.replace(wanted, filters=(DEFAULT_FILTER, KATIB_PAIR))
 
 
 def discrete_of(experiment: spec.Experiment) -> frozenset[str]:
