@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -88,6 +89,27 @@ def test_a_log_that_is_archived_while_it_is_followed_is_shown_once_and_whole(
     thread.join()
     assert not log.exists()
     assert (code, out) == (0, LONG)
+
+
+CUSTOM = Path(__file__).parents[1] / "data/katib/metrics-collector/custom-metrics-collector.yaml"
+IMAGES = Path(__file__).parents[2] / "examples/katib/images.yaml"
+
+
+def test_render_shows_what_the_collector_beside_a_trial_would_run(shell: Shell) -> None:
+    code, out, err = shell("render", str(CUSTOM), "--local", "--images", str(IMAGES), "-o", "json")
+    assert code == 0, err
+    argv = json.loads(out)["collector"]["argv"]
+    assert argv[0] == str(IMAGES.parent / "custom-metrics-collector/entrypoint")
+    assert argv[-1].endswith("/0/0/files/katib/mnist.log")
+
+
+def test_render_says_when_it_would_not_be_run(shell: Shell, tmp_path: Path) -> None:
+    without = tmp_path / "images.yaml"
+    without.write_text(f"ghcr.io/kubeflow/katib/pytorch-mnist-cpu: {IMAGES.parent}/pytorch-mnist\n")
+    code, out, err = shell("render", str(CUSTOM), "--local", "--images", str(without), "-o", "json")
+    assert code == 0, err
+    assert "collector" not in json.loads(out)
+    assert "the custom collector is not run: container custom-metrics-logger-and-collector has no command" in err
 
 
 def test_deleted_logs_are_said_to_be_gone(shell: Shell, digits: ExperimentRecord, settings: Settings) -> None:

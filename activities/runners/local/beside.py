@@ -40,7 +40,7 @@ def command(launch: Launch, attempt: Attempt, inherited: Mapping[str, str]) -> C
 
 def not_run(error: LaunchError) -> str:
     hint = f" ({error.hint})" if error.hint else ""
-    return f"the custom collector was not run: {error.message}{hint}"
+    return f"the custom collector is not run: {error.message}{hint}"
 
 
 def patience(attempt: Attempt, end: AttemptEnd, patience_s: float) -> float:

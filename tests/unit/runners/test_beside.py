@@ -111,7 +111,7 @@ async def test_where_it_cannot_run_that_is_a_warning_and_the_file_is_left_to_us(
     end = await run(runner, of)
     assert end.state is AttemptState.SUCCEEDED
     (warning,) = end.warnings
-    assert warning.startswith("the custom collector was not run: container mine has no command")
+    assert warning.startswith("the custom collector is not run: container mine has no command")
     assert attempt(runner).collector is None
     sources = runner.sources(of, "/katib/log")
     assert sources.path is not None

@@ -142,6 +142,14 @@ async def test_katibs_custom_collector_reports_what_the_trainer_wrote_to_its_fil
     assert 0.5 < reports[0]["metrics"]["accuracy"] < 1
 
 
+@pytest.mark.parametrize(("kind", "shared"), [("File", "/katib"), ("Directory", "/katib/mnist.log")])
+def test_a_custom_collectors_file_is_in_a_shared_directory_or_is_one(kind: str, shared: str) -> None:
+    (document,) = spec.parse_documents((EXAMPLES / CUSTOM).read_text(), CUSTOM)
+    assert document.data is not None
+    document.data["spec"]["metricsCollectorSpec"]["source"]["fileSystemPath"]["kind"] = kind
+    assert shared_paths(spec.load_experiment(document.data)) == (shared,)
+
+
 async def test_without_a_directory_for_its_image_the_file_is_found_by_our_own_rules(runner: LocalRunner) -> None:
     experiment = example(CUSTOM)
     launch = launch_of(experiment, ref(), {**MNIST}, shared=shared_paths(experiment))
@@ -150,7 +158,7 @@ async def test_without_a_directory_for_its_image_the_file_is_found_by_our_own_ru
     await runner.create(launch)
     end = await asyncio.wait_for(runner.wait(ref()), 20)
     assert end.state is AttemptState.SUCCEEDED
-    assert ["was not run" in warning for warning in end.warnings] == [True]
+    assert ["is not run" in warning for warning in end.warnings] == [True]
     wanted = collected(experiment)
     path = runner.sources(launch, wanted.path).path
     assert path is not None
