@@ -48,7 +48,7 @@ def record_end(
     concluded: list[Ending] = []
 
     def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
-        final = judged(end, objective, summaries, findings)
+        final = _with_warnings(judged(end, objective, summaries, findings))
         again = retry is not None and retry(final)
         concluded[:] = [ending_of(final, objective, summaries, again=again)]
         return concluded[0]
@@ -116,6 +116,12 @@ def ending_of(end: AttemptEnd, objective: Objective, summaries: Mapping[str, Met
         objective_value=finite(value),
         metrics=metrics,
     )
+
+
+def _with_warnings(end: AttemptEnd) -> AttemptEnd:
+    """Whoever reads the trial's message learns what went wrong beside it."""
+    lines = [end.message, *(f"warning: {warning}" for warning in end.warnings)]
+    return dataclasses.replace(end, message="\n".join(line for line in lines if line)[:MAX_MESSAGE], warnings=())
 
 
 def asks_for_another(end: AttemptEnd, request: c.RunTrialRequest) -> bool:

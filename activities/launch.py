@@ -5,6 +5,7 @@ Experiments are cached by (uid, revision): a manifest is parsed once per worker,
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +14,18 @@ from typing import Any
 
 import collectors
 import evertune.spec as spec
+from activities.runners.local.paths import rewrite_text
+from collectors.text import DEFAULT_FILTER
 from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
+from evertune.domain.space import ParameterType, Value
 from evertune.domain.trial import AttemptRef
-from evertune.protocols import Collector, Launch, Sources
+from evertune.protocols import Collector, JsonDict, Launch, Sources
 from evertune.store import Store
 
 CACHED_EXPERIMENTS = 64
+# How Katib's example trainers write a metric; its file example has a filter for it, its Custom example has none.
+KATIB_PAIR = r"\{metricName: ([\w|-]+), metricValue: ([+-]?\d*(?:\.\d+)?(?:[Ee][+-]?\d+)?)\}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class _Prepared:
     primary_container: str
     working_dir: str  # absolute, or below the submitter's
     shared_paths: tuple[str, ...]
+    custom_collector: JsonDict | None
+    discrete: frozenset[str]  # names of parameters whose values are numbers that are stored as text
 
 
 class LaunchPlans:
@@ -68,6 +76,8 @@ class LaunchPlans:
             image_roots=context.get("image_roots") or {},
             deadline_s=spec.trial_deadline_of(prepared.experiment),
             shared_paths=prepared.shared_paths,
+            custom_collector=prepared.custom_collector,
+            parameters=typed(trial.parameters, prepared.discrete),
         )
         return Plan(
             experiment=f"{record.namespace}/{record.name}",
@@ -82,16 +92,24 @@ class LaunchPlans:
     def ref(self, uid: str, number: int, attempt: int) -> AttemptRef:
         return AttemptRef(uid, number, attempt, self._store.trial(uid, number).name)
 
+    def reported_file(self, uid: str, attempt: Path) -> Path | None:
+        """The file that the collector of this experiment reads, where the attempt in that directory has it."""
+        prepared = self._prepared(uid)
+        path = prepared.collector.path
+        return None if path is None else Path(rewrite_text(path, prepared.shared_paths, attempt / "files"))
+
     def _prepare(self, uid: str) -> _Prepared:
         record = self._store.experiment_by_uid(uid)
         experiment = spec.load_experiment(dict(record.manifest))
         return _Prepared(
             record=record,
             experiment=experiment,
-            collector=spec.collector_spec(experiment),
+            collector=collected(experiment),
             primary_container=primary_container(experiment),
             working_dir=spec.working_dir_of(experiment) or "",
             shared_paths=shared_paths(experiment),
+            custom_collector=spec.custom_collector(experiment),
+            discrete=discrete_of(experiment),
         )
 
 
@@ -100,12 +118,39 @@ def primary_container(experiment: spec.Experiment) -> str:
     return (template and template.primary_container_name) or ""
 
 
+def collected(experiment: spec.Experiment) -> CollectorSpec:
+    """What to look for. For kind Custom it counts where the user's own collector cannot run on this machine."""
+    wanted = spec.collector_spec(experiment)
+    if wanted.kind != "Custom" or wanted.filters:
+        return wanted
+    return dataclasses.replace(wanted, filters=(DEFAULT_FILTER, KATIB_PAIR))
+
+
+def discrete_of(experiment: spec.Experiment) -> frozenset[str]:
+    return frozenset(p.name for p in spec.to_space(experiment) if p.type is ParameterType.DISCRETE)
+
+
+def typed(parameters: Mapping[str, Value], discrete: frozenset[str]) -> dict[str, Value]:
+    """As a program wants them: also the numbers of a discrete parameter, which are kept as the user wrote them."""
+    return {name: _number(value) if name in discrete else value for name, value in parameters.items()}
+
+
+def _number(value: Value) -> Value:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
 def shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
     """Absolute paths that Katib gives each pod for itself: the collector's, and emptyDir mounts."""
     wanted = spec.collector_spec(experiment)
     paths = []
     if wanted.path and wanted.path.startswith("/"):
-        paths.append(wanted.path if wanted.kind == "TensorFlowEvent" else str(PurePosixPath(wanted.path).parent))
+        is_directory = wanted.kind == "TensorFlowEvent" or wanted.path_kind == "Directory"
+        paths.append(wanted.path if is_directory else str(PurePosixPath(wanted.path).parent))
     template = experiment.spec.trial_template if experiment.spec else None
     job = (template and template.trial_spec) or {}
     pod = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}

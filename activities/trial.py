@@ -22,13 +22,16 @@ from activities.ending import asks_for_another, record_end, stored_outcome
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.observing import Observer
+from evertune import archive
 from evertune.domain.metrics import Objective, Report
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import LaunchError
-from evertune.protocols import Collector, TrialRunner
+from evertune.protocols import Collector, Sources, TrialRunner
 from evertune.store import Store
+
+log = structlog.get_logger()
 
 READ_EVERY_S = 0.5  # of a running trial's log; short enough for a live view, long enough to cost nothing
 FINAL_WAIT_S = 30.0  # after the end of a trial for the last word of the collector beside it
@@ -42,6 +45,7 @@ class TrialActivities:
     plans: LaunchPlans
     observer: Observer
     home_id: str
+    log_cap: int = archive.CAP  # bytes
     _following: int = 0
 
     @activity.defn(name=c.ACTIVITY_RUN_TRIAL)
@@ -57,6 +61,7 @@ class TrialActivities:
             self.store.open_attempt, ref.experiment_uid, ref.number, ref.attempt, home_id=self.home_id, at=_now()
         )
         try:
+            plan.collector(self.runner.sources(plan.launch, plan.wanted.path))  # refuses before anything is started
             await self.runner.create(plan.launch)
         except LaunchError as error:
             end = AttemptEnd(
@@ -67,7 +72,8 @@ class TrialActivities:
                 ended=_now(),
             )
             return await asyncio.to_thread(record_end, self.store, ref, plan.objective, end)
-        collector = plan.collector(self.runner.sources(plan.launch, plan.wanted.path))
+        sources = self.runner.sources(plan.launch, plan.wanted.path)
+        collector = plan.collector(sources)
         try:
             end = await self._follow(ref, plan.objective, None if self.runner.sidecar else collector)
             if self.runner.sidecar:
@@ -76,7 +82,14 @@ class TrialActivities:
             if await asyncio.shield(stop_or_detach()) == "stop":
                 await asyncio.shield(self.runner.stop(ref, reason="ExperimentClosed"))
             raise
-        return await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector)
+        outcome = await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector)
+        # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
+        await asyncio.to_thread(self._keep, sources)
+        return outcome
+
+    def _keep(self, sources: Sources) -> None:
+        for problem in archive.keep(sources.notes, sources.path, cap=self.log_cap):
+            log.warning("the log stays as it is, the next sweep tries again", reason=problem)
 
     def _record(
         self, request: c.RunTrialRequest, ref: AttemptRef, objective: Objective, end: AttemptEnd, collector: Collector

@@ -14,12 +14,13 @@ from collectors.json_lines import MetricLines, ReportLines
 from collectors.lines import FileCollector
 from collectors.tail import Tail
 from collectors.text import TextRules
-from evertune.domain.metrics import PUSHED
+from evertune.domain.metrics import PUSHED, event_source
 from evertune.errors import LaunchError
 from evertune.protocols import Collector, CollectorSpec, Sources
 
 __all__ = ["create"]
 
+PRINTED = event_source("collector/log")  # no event files are read where the user's own collector runs
 _FILTERS = "spec.metricsCollectorSpec.source.filter.metricsFormat"
 
 
@@ -36,6 +37,9 @@ def create(spec: CollectorSpec, sources: Sources) -> Collector:
     if sources.reports is not None:
         tail = Tail(sources.reports, sources.notes / "seen-reports")
         parts.append(FileCollector(tail, ReportLines(spec.metrics), source=PUSHED))
+    if sources.printed is not None:
+        tail = Tail(sources.printed, sources.notes / "seen-printed")
+        parts.append(FileCollector(tail, ReportLines(spec.metrics, among_text=True), source=PRINTED))
     return Both(parts, sources.log)
 
 

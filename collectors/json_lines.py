@@ -73,7 +73,9 @@ class MetricLines:
 class ReportLines:
     """What was pushed, or scraped: `metrics` are those that never count against the limit of names."""
 
-    def __init__(self, metrics: Sequence[str], warnings: Warnings | None = None) -> None:
+    def __init__(self, metrics: Sequence[str], warnings: Warnings | None = None, *, among_text: bool = False) -> None:
+        """`among_text`: other lines are what a program prints besides, and no reason to warn."""
+        self._among_text = among_text
         self.warnings = warnings or Warnings()
         self.seen: dict[str, None] = {}
         self._wanted = frozenset(metrics)
@@ -87,7 +89,8 @@ class ReportLines:
             entry = json_object(line)
             metrics = entry.get("metrics") if entry else None
             if entry is None or not isinstance(metrics, dict):
-                self.warnings.add("report", number, line[:SAID].decode("utf-8", "replace"))
+                if not self._among_text:
+                    self.warnings.add("report", number, line[:SAID].decode("utf-8", "replace"))
                 continue
             said = entry.get("time")
             time = _seconds(self._clock, said, number) if isinstance(said, str) else None

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from evertune.domain.metrics import CollectorSpec as CollectorSpec
 from evertune.domain.metrics import Point
 from evertune.domain.space import SearchProblem as SearchProblem
+from evertune.domain.space import Value
 from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef, HistoryTrial
 from evertune.errors import Problem
 
@@ -88,6 +89,10 @@ class Launch:
     image_roots: Mapping[str, str] = field(default_factory=dict)  # image name (with or without tag) -> directory
     deadline_s: float | None = None  # trialDeadline; the Job's activeDeadlineSeconds applies as well
     shared_paths: tuple[str, ...] = ()  # absolute paths private to an attempt (collector path, emptyDir mounts)
+    parameters: Mapping[str, Value] = field(default_factory=dict)  # of the trial, for EVERTUNE_PARAMETERS
+    ingest_url: str | None = None  # the gateway's base URL, as seen from the trial
+    custom_collector: JsonDict | None = None  # the user's own collector, a container, for kind Custom
+    token: str | None = None  # this attempt's key to the gateway; goes into the environment and nowhere else
 
 
 class TrialRunner(Protocol):
@@ -100,7 +105,10 @@ class TrialRunner(Protocol):
         ...
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
-        """Return when the attempt has ended. Cancelling this coroutine never touches the attempt."""
+        """Return when the attempt has ended, and with it a collector of the user's own that ran beside it.
+
+        Cancelling this coroutine never touches the attempt.
+        """
         ...
 
     async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
@@ -133,6 +141,7 @@ class Sources:
     notes: Path  # a directory for the collector's own notes: what was truncated, what was scraped
     path: Path | None = None  # the spec's `fileSystemPath`, where this attempt has it
     reports: Path | None = None  # what `evertune.report` appends to
+    printed: Path | None = None  # standard output of a collector of the user's own: JSON report lines in it count
     host: str = "127.0.0.1"  # where the running trial can be scraped
 
 

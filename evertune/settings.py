@@ -51,6 +51,11 @@ class Settings:
     ui_url: str | None = None
     # EVERTUNE_BACKEND: where trials run unless the experiment says. Default: kubernetes inside a cluster, else local.
     backend: Backend = "local"
+    # EVERTUNE_LOG_CAP: how much of the log of a trial that has ended is kept, as 16M: a quarter from its head, the rest
+    # from its end. Default 16M.
+    log_cap: int = 16 << 20
+    # EVERTUNE_LOG_RETENTION: days after its end when an experiment's logs are deleted. None: they are kept for ever.
+    log_retention_days: float | None = None
     # EVERTUNE_LOG: "level", "format" or "level,format"; formats: auto (human on a terminal, else JSON), human, json.
     log_level: str = "info"
     log_format: LogFormat = "auto"
@@ -98,6 +103,7 @@ class Settings:
             "EVERTUNE_TEMPORAL_PORT": self.temporal_port,
             "EVERTUNE_UI_PORT": self.ui_port,
             "EVERTUNE_UI_URL": self.ui_url,
+            "EVERTUNE_LOG_RETENTION": self.log_retention_days,
         }
         return {
             "EVERTUNE_HOME": str(self.home),
@@ -106,6 +112,7 @@ class Settings:
             "EVERTUNE_DURABILITY": self.durability,
             "EVERTUNE_TEMPORAL_NAMESPACE": self.temporal_namespace,
             "EVERTUNE_BACKEND": self.backend,
+            "EVERTUNE_LOG_CAP": str(self.log_cap),
             "EVERTUNE_LOG": f"{self.log_level},{self.log_format}",
             **{name: str(value) for name, value in optional.items() if value is not None},
         }
@@ -255,6 +262,24 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,15})([KMG]?)(iB|B)?", text, re.IGNORECASE | re.ASCII)
+    size = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()] if match else 0
+    if size < 1 << 20:
+        raise ValueError("a size is a whole number of bytes, or of K, M or G, and at least 1M")
+    return size
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0.0
+    if not 0 < days <= 36500:  # nan is not, either
+        raise ValueError("a number of days is greater than 0, as 30 or 0.5; leave it out to keep logs for ever")
+    return days
+
+
 def _url(text: str) -> str:
     if not re.match(r"https?://\S+$", text):
         raise ValueError("a URL begins with http:// or https://")
@@ -282,6 +307,8 @@ _SOURCES: dict[str, tuple[tuple[str, ...], _Parser]] = {
     "ui_port": (("EVERTUNE_UI_PORT",), _port),
     "ui_url": (("EVERTUNE_UI_URL",), _url),
     "backend": (("EVERTUNE_BACKEND",), _one_of("local", "kubernetes")),
+    "log_cap": (("EVERTUNE_LOG_CAP",), _bytes),
+    "log_retention_days": (("EVERTUNE_LOG_RETENTION",), _days),
     "log_level": ((), _one_of(*LOG_LEVELS)),
     "log_format": ((), _one_of("auto", "human", "json")),
 }

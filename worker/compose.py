@@ -87,7 +87,12 @@ def workers(parts: Parts) -> list[Worker]:
     reviser = Reviser(parts.store, plans, parts.runner, parts.settings.home_id)
     record = RecordActivities(parts.store, reviser)
     trial = TrialActivities(
-        parts.store, parts.runner, plans, Observer(parts.client, parts.store), parts.settings.home_id
+        parts.store,
+        parts.runner,
+        plans,
+        Observer(parts.client, parts.store),
+        parts.settings.home_id,
+        log_cap=parts.settings.log_cap,
     )
     revise = ReviseActivities(reviser)
     suggest = SuggestActivities(parts.store, parts.host)

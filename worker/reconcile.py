@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -25,6 +25,7 @@ from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import NotFoundError
 from evertune.store import Store
 from worker.compose import Parts
+from worker.housekeeping import LogKeeper
 
 log = structlog.get_logger()
 
@@ -35,6 +36,14 @@ STOP_GRACE_S = 5.0
 
 
 def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
+    days = parts.settings.log_retention_days
+    keeper = LogKeeper(
+        parts.store,
+        LaunchPlans(parts.store),
+        parts.settings.trials_dir,
+        cap=parts.settings.log_cap,
+        retention=None if days is None else timedelta(days=days),
+    )
     return Reconciler(
         client=parts.client,
         store=parts.store,
@@ -42,6 +51,7 @@ def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
         home_id=parts.settings.home_id,
         temporal_id=parts.temporal_id,
         observer=Observer(parts.client, parts.store),
+        keeper=keeper,
         settle_s=settle_s,
     )
 
@@ -54,12 +64,15 @@ class Reconciler:
     home_id: str
     temporal_id: str
     observer: Observer
+    keeper: LogKeeper
     settle_s: float = SETTLE_S
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             try:
                 await self.sweep()
+                if self.keeper.due():
+                    await asyncio.to_thread(self.keeper.tend)
             except Exception:  # the next sweep tries again; a worker must not die of its broom
                 log.exception("reconciling failed")
             try:

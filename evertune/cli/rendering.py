@@ -17,7 +17,7 @@ from evertune.cli.loading import roots_of_images
 from evertune.cli.session import Session
 from evertune.domain.space import Parameter, ParameterType, Value
 from evertune.domain.trial import AttemptRef
-from evertune.errors import UsageError
+from evertune.errors import LaunchError, UsageError
 from evertune.protocols import Launch
 from evertune.spec.convert import number as finite_number
 
@@ -113,12 +113,14 @@ def local_command(
     experiment: spec.Experiment,
     manifest: JsonDict,
     number: int,
+    parameters: Mapping[str, Value],
     images: Path | None,
     image_roots: Sequence[str],
 ) -> JsonDict:
     """What the local runner would execute: argv, directory, environment, with the attempt's own paths."""
-    from activities.launch import primary_container, shared_paths
-    from activities.runners.local import paths
+    from activities.launch import discrete_of, primary_container, shared_paths, typed
+    from activities.runners.local import beside, paths
+    from activities.runners.local.attempt import Attempt
     from activities.runners.local.command import limitations, prepare
     from evertune.cli.loading import RECORDED
 
@@ -132,10 +134,23 @@ def local_command(
         image_roots=roots_of_images(images, image_roots),
         deadline_s=spec.trial_deadline_of(experiment),
         shared_paths=shared_paths(experiment),
+        custom_collector=spec.custom_collector(experiment),
+        parameters=typed(parameters, discrete_of(experiment)),
     )
-    directory = session.settings.trials_dir / "UID" / str(number) / "0" / "files"
-    command = prepare(launch, paths.rewrite(manifest, launch.shared_paths, directory), {})
+    directory = session.settings.trials_dir / "UID" / str(number) / "0"
+    command = prepare(launch, paths.rewrite(manifest, launch.shared_paths, directory / "files"), {}, directory)
     for sentence in limitations(manifest, container):
         session.say(f"locally, {sentence}")
-    plan = command.plan(launch)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in plan.items() if value != ""}
+    plan = _shown(command.plan(launch))
+    collector = beside.command(launch, Attempt(directory), {})
+    if isinstance(collector, LaunchError):
+        session.say(f"locally, {beside.not_run(collector)}")
+    elif collector is not None:
+        plan["collector"] = _shown(collector.plan(launch))
+    return plan
+
+
+def _shown(plan: JsonDict) -> JsonDict:
+    """Without what says nothing, and as JSON and YAML know it."""
+    said = {key: value for key, value in plan.items() if value not in ("", ())}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in said.items()}

@@ -56,7 +56,8 @@ class AttemptRef:
 class AttemptEnd:
     """How an attempt ended, as the runner saw it, before metrics are considered.
 
-    `state` is SUCCEEDED, FAILED, KILLED (we stopped it) or LOST (nobody can say).
+    `state` is SUCCEEDED, FAILED, KILLED (we stopped it) or LOST (nobody can say). `warnings` are about what ran beside
+    it and does not change the outcome, a sentence each.
     """
 
     state: AttemptState
@@ -67,6 +68,7 @@ class AttemptEnd:
     signal: int | None = None
     started: datetime | None = None
     ended: datetime | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,10 +37,6 @@ def unsupported_here(experiment: Experiment, backend: str, catalog: Catalog | No
 def _collector_problems(spec: ExperimentSpec) -> list[Problem]:
     collector = spec.metrics_collector_spec and spec.metrics_collector_spec.collector
     kind = collector.kind if collector else None
-    if kind == "Custom":
-        message = "the collector Custom does not run in this version"
-        hint = "print name=value lines and use the collector StdOut, or write a file and use File"
-        return [_problem("spec.metricsCollectorSpec.collector.kind", message, hint)]
     parallel = spec.parallel_trial_count or DEFAULT_PARALLEL
     if kind == "PrometheusMetric" and parallel > 1:
         source = spec.metrics_collector_spec and spec.metrics_collector_spec.source

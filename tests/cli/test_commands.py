@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from evertune.cli.commands.best import environment, flags
-from evertune.cli.commands.logs import _offset_of_tail
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.space import Value
 from evertune.domain.states import ExperimentState
@@ -183,16 +182,6 @@ def test_logs_of_another_machine_are_elsewhere(shell: Shell, digits: ExperimentR
     code, _, err = shell("logs", "digits", "--trial", "0")
     assert code == 2
     assert "another home" in err
-
-
-@pytest.mark.parametrize("lines", [0, 1, 2, 3, 999, 1000, 5000])
-@pytest.mark.parametrize("ending", ["\n", ""])
-def test_the_tail_of_a_long_log_is_read_from_its_end(tmp_path: Path, lines: int, ending: str) -> None:
-    log = tmp_path / "log"
-    written = [f"{number} {'x' * (number % 300)}" for number in range(1000)]
-    log.write_text("\n".join(written) + ending)
-    tail = log.read_bytes()[_offset_of_tail(log, lines) :].decode()
-    assert tail.splitlines() == (written[-lines:] if lines else [])
 
 
 # ------------------------------------------------------------------------------------------- explain and delete

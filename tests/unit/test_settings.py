@@ -36,6 +36,8 @@ def test_every_variable_is_read() -> None:
             "EVERTUNE_UI_URL": "https://temporal.example.com/",
             "EVERTUNE_BACKEND": "kubernetes",
             "EVERTUNE_LOG": "json,debug",
+            "EVERTUNE_LOG_CAP": "64MiB",
+            "EVERTUNE_LOG_RETENTION": "30",
         }
     )
     assert settings == Settings(
@@ -51,11 +53,15 @@ def test_every_variable_is_read() -> None:
         backend="kubernetes",
         log_level="debug",
         log_format="json",
+        log_cap=64 << 20,
+        log_retention_days=30.0,
     )
 
 
 def test_another_process_loads_the_same_settings_from_their_environment() -> None:
-    settings = Settings.load(HOME, temporal_address="10.0.0.1:7233", ui_port=9000, log_level="warning")
+    settings = Settings.load(
+        HOME, temporal_address="10.0.0.1:7233", ui_port=9000, log_level="warning", log_retention_days=0.5
+    )
     assert Settings.load(settings.environment()) == settings
     assert Settings.load(Settings.load(HOME).environment()) == Settings.load(HOME)
 
@@ -109,6 +115,11 @@ def test_a_relative_home_is_taken_from_the_working_directory(tmp_path: Path, mon
         ("EVERTUNE_UI_URL", "temporal.example.com", "https://"),
         ("EVERTUNE_BACKEND", "docker", "one of local, kubernetes"),
         ("EVERTUNE_LOG", "loud", "a level"),
+        ("EVERTUNE_LOG_CAP", "12", "at least 1M"),
+        ("EVERTUNE_LOG_CAP", "16 apples", "whole number of bytes"),
+        ("EVERTUNE_LOG_RETENTION", "0", "greater than 0"),
+        ("EVERTUNE_LOG_RETENTION", "nan", "greater than 0"),
+        ("EVERTUNE_LOG_RETENTION", "for ever", "leave it out"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_variable_and_the_rule(variable: str, value: str, rule: str) -> None:

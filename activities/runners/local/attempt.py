@@ -3,9 +3,10 @@
     plan      argv, environment, working directory and trial name, as JSON
     lock      flocked for as long as the supervisor, or its child before exec, lives
     claim child timer exit        written by `supervisor.sh`, which says what they hold
-    log       standard output and error, appended
+    log       standard output and error, appended; `log.gz` once it was archived
     stop      the reason why we end it, durable before the first signal
     files/    the attempt's own copy of paths that trials would otherwise share
+    collector/ the same again for the user's own collector: a second process of the attempt, if there is one
 
 The directory is the only truth: any worker, after any crash, reads the same outcome from it. `exit` is written once,
 by the supervisor or, when that is dead, by `seal` under the lock; afterwards nothing changes any more.
@@ -30,6 +31,7 @@ from typing import Any
 
 from activities.runners.local.identity import ProcessId, boot_id
 from activities.runners.local.outcome import ExitRecord, Why, conclude
+from evertune import archive
 from evertune.domain.trial import AttemptEnd, AttemptRef
 
 TAIL_BYTES = 16_384  # of the log, for the reason of a failure
@@ -51,6 +53,12 @@ class Attempt:
     @property
     def files(self) -> Path:
         return self.directory / "files"
+
+    @property
+    def collector(self) -> Attempt | None:
+        """The user's own collector beside the trial; None where none was to be run."""
+        beside = Attempt(self.directory / "collector")
+        return beside if beside.directory.is_dir() else None
 
     # ------------------------------------------------------------------------------------------ what it says
 
@@ -81,6 +89,10 @@ class Attempt:
     def over(self) -> bool:
         return self._record() is not None
 
+    def settled(self) -> bool:
+        """Over, and so is the collector beside it: no process of this attempt is left."""
+        return self.over() and ((beside := self.collector) is None or beside.over())
+
     def end(self) -> AttemptEnd | None:
         """The outcome; None while nobody has written one."""
         record = self._record()
@@ -103,12 +115,7 @@ class Attempt:
             return None
 
     def tail(self) -> bytes:
-        try:
-            with self.log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-                return log.read()
-        except FileNotFoundError:
-            return b""
+        return archive.last_bytes(self.log, TAIL_BYTES)
 
     # -------------------------------------------------------------------------------------------- the lock
 
@@ -146,6 +153,10 @@ class Attempt:
     def make(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def make_collector(self) -> None:
+        """From now on an end of this attempt means an end of its collector as well."""
+        Attempt(self.directory / "collector").make()
+
     def write_plan(self, plan: dict[str, Any]) -> None:
         self._write("plan", json.dumps(plan, ensure_ascii=True, indent=1), durable=False)
 
@@ -180,6 +191,8 @@ class Attempt:
 
     def remove(self) -> None:
         """Delete scratch. What proves that it was executed, and its log, stay."""
+        if (beside := self.collector) is not None:
+            beside.remove()
         shutil.rmtree(self.files, ignore_errors=True)
         for name in ("lock", "timer", "deadline"):
             (self.directory / name).unlink(missing_ok=True)

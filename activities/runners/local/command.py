@@ -8,7 +8,7 @@ Called by `runner` at start; `limitations` also by those who show a spec before 
   to a program the quotes have no meaning. Nothing is changed behind an explicit `sh -c` or `bash -c`.
 * Images are not pulled. With a directory for the image, an absolute path in argv is looked for below that directory
   (`/opt/mnist/mnist.py` is DIR/opt/mnist/mnist.py) and so is a relative file name (`train.py` is DIR/train.py);
-  what is not there stays as written.
+  what is not there stays as written. Without a command, the program DIR/entrypoint is the image's own.
 * A command that is not there is refused before anything starts, with the nearest names that are.
 """
 
@@ -18,18 +18,20 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from activities.runners.local.variables import expand, identity, read_variables, reporting
 from evertune.errors import LaunchError
 from evertune.protocols import JsonDict, Launch
 
 GPU = "nvidia.com/gpu"
+ENTRYPOINT = "entrypoint"  # in the directory that stands for an image: what runs when there is no command
+MASK = "***"  # in the plan, where the token was
 _INTERPRETER = re.compile(r"python[\d.]*|pypy[\d.]*|(ba|da|k|z)?sh|perl|ruby|node|Rscript|julia")
 SHELLS = {"sh", "bash", "/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash"}
 
-_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\)|.)", re.DOTALL)
 _QUOTED = re.compile(r'(--?[A-Za-z][\w.-]*=)"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
@@ -38,28 +40,35 @@ class Command:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     cwd: str
-    deadline_s: float | None
-    runs: int
+    deadline_s: float | None = None
+    runs: int = 1
     gpus: int = 0
     hint: str = ""  # shown when it fails: what this machine lacks
+    warnings: tuple[str, ...] = ()  # what is left out, a sentence each
 
     def plan(self, launch: Launch) -> dict[str, Any]:
-        """The record of what was started, for whoever looks into the directory."""
+        """The record of what was started, for whoever looks into the directory. A token is not in it."""
+
+        def masked(text: str) -> str:
+            return text.replace(launch.token, MASK) if launch.token else text
+
         return {
             "trial": launch.ref.trial_name,
-            "argv": self.argv,
+            "argv": tuple(masked(text) for text in self.argv),
             "cwd": self.cwd,
-            "environment": dict(self.environment),
+            "environment": {name: masked(value) for name, value in self.environment.items()},
             "deadline_s": self.deadline_s,
             "runs": self.runs,
             "hint": self.hint,
+            "warnings": self.warnings,
         }
 
 
-def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str]) -> Command:
+def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str], directory: Path | None = None) -> Command:
     """Everything that can be known before the start; LaunchError says what is wrong and how to mend it.
 
-    `manifest` is the launch's, with its shared paths made private.
+    `manifest` is the launch's, with its shared paths made private; `directory` is the attempt's, for the variables that
+    name files there.
     """
     if manifest.get("kind") != "Job":
         raise LaunchError(f"kind {manifest.get('kind')} cannot run as local processes", "use a batch/v1 Job")
@@ -67,18 +76,32 @@ def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str]) ->
     _refuse_many(job)
     pod = (job.get("template") or {}).get("spec") or {}
     container = _primary(pod, launch.primary_container)
-    own = _variables(container, manifest)
-    own.update(_identity(launch, manifest))
+    own = read_variables(container, manifest, reporting(launch, directory)) | identity(launch, manifest)
+    return replace(
+        _in_container(launch, container, own, inherited),
+        deadline_s=_deadline(launch, job, pod),
+        runs=1 + _count(job.get("backoffLimit"), "spec.backoffLimit"),
+        gpus=0 if "CUDA_VISIBLE_DEVICES" in own else _gpus(container),
+    )
+
+
+def prepare_collector(launch: Launch, container: JsonDict, inherited: Mapping[str, str], directory: Path) -> Command:
+    """What the user's own collector runs: the same rules, no deadline and no second run.
+
+    `container` has its shared paths made private; `directory` is the attempt's, whose report file and trial it shares.
+    """
+    container = {"name": "customCollector", **container}
+    own = read_variables(container, launch.manifest, reporting(launch, directory)) | identity(launch, launch.manifest)
+    return _in_container(launch, container, own, inherited)
+
+
+def _in_container(launch: Launch, container: JsonDict, own: Mapping[str, str], inherited: Mapping[str, str]) -> Command:
     environment = {**inherited, **launch.environment, "PYTHONUNBUFFERED": "1", **own}
     image = container.get("image", "")
     root = image_root(image, launch.image_roots)
     cwd = _working_dir(container, launch.working_dir, root)
-    argv = [expand(text, own) for field in ("command", "args") for text in _texts(container, field)]
-    if not container.get("command"):
-        raise LaunchError(
-            f"container {container['name']} has no command, and the entrypoint of its image is not known here",
-            "write the image's entrypoint as `command:`",
-        )
+    command = _texts(container, "command") or _entrypoint(container, root)
+    argv = [expand(text, own) for text in (*command, *_texts(container, "args"))]
     if not (argv[0] in SHELLS and argv[1:2] == ["-c"]):
         argv = [_unquote(text) for text in argv]
     missing = (
@@ -88,14 +111,18 @@ def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str]) ->
         argv = _from_image(argv, root)
     check_program(argv[0], environment.get("PATH", os.defpath), cwd)
     check_script(argv, cwd, _image_hint(image, missing))
-    return Command(
-        argv=tuple(argv),
-        environment=environment,
-        cwd=cwd,
-        deadline_s=_deadline(launch, job, pod),
-        runs=1 + _count(job.get("backoffLimit"), "spec.backoffLimit"),
-        gpus=0 if "CUDA_VISIBLE_DEVICES" in own else _gpus(container),
-        hint=_image_hint(image, missing),
+    return Command(argv=tuple(argv), environment=environment, cwd=cwd, hint=_image_hint(image, missing))
+
+
+def _entrypoint(container: JsonDict, root: Path | None) -> list[str]:
+    if root is not None and (root / ENTRYPOINT).is_file():
+        return [str(root / ENTRYPOINT)]
+    if root is not None:
+        hint = f"write it as `command:`, or as a program {root / ENTRYPOINT}"
+    else:
+        hint = "write the image's entrypoint as `command:`"
+    raise LaunchError(
+        f"container {container['name']} has no command, and the entrypoint of its image is not known here", hint
     )
 
 
@@ -115,17 +142,6 @@ def limitations(manifest: JsonDict, primary_container: str) -> list[str]:
             if kind != "emptyDir":
                 said.append(f"{kind} {mount.get('name')} is not mounted, {mount.get('mountPath')} is this machine's")
     return said
-
-
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Kubernetes' rule: `$(NAME)` is the variable, `$$` is `$`, everything else - unknown names too - stays."""
-
-    def replace(match: re.Match[str]) -> str:
-        if match[0] == "$$":
-            return "$"
-        return match[0] if match[1] is None else variables.get(match[1], match[0])
-
-    return _REFERENCE.sub(replace, text)
 
 
 def image_root(image: str, roots: Mapping[str, str]) -> Path | None:
@@ -228,56 +244,6 @@ def _texts(container: JsonDict, field: str) -> list[str]:
     if wrong:
         raise LaunchError(f"container {container['name']}: {field} holds {wrong[0]!r}, which is not text", "quote it")
     return list(words)
-
-
-def _variables(container: JsonDict, manifest: JsonDict) -> dict[str, str]:
-    result: dict[str, str] = {}
-    for source in container.get("envFrom") or ():
-        kind = next((key for key in source if key.endswith("Ref")), "envFrom")
-        if not (source.get(kind) or {}).get("optional"):
-            raise LaunchError(
-                f"container {container['name']}: envFrom.{kind} cannot be read on this machine",
-                "list the variables under `env:` with a `value:` each",
-            )
-    for variable in container.get("env") or ():
-        name = variable.get("name")
-        if not name or not isinstance(name, str) or "=" in name:
-            raise LaunchError(f"container {container['name']}: {name!r} is not a name for a variable in `env`")
-        if "valueFrom" not in variable:
-            result[name] = expand(str(variable.get("value") or ""), result)
-        elif (text := _value_from(name, variable["valueFrom"] or {}, manifest)) is not None:
-            result[name] = text
-    return result
-
-
-def _value_from(name: str, source: JsonDict, manifest: JsonDict) -> str | None:
-    """None for an optional reference: Kubernetes leaves the variable out."""
-    kind = next(iter(source), "nothing")
-    detail = source.get(kind) or {}
-    if kind == "fieldRef":
-        metadata = manifest.get("metadata") or {}
-        path = detail.get("fieldPath", "")
-        fields: dict[str, Callable[[], str]] = {
-            "metadata.name": lambda: str(metadata.get("name", "")),
-            "metadata.namespace": lambda: str(metadata.get("namespace", "default")),
-        }
-        if path in fields:
-            return fields[path]()
-        raise LaunchError(f"env {name}: the field {path} is not known on this machine", "give it a literal `value:`")
-    if detail.get("optional"):
-        return None
-    raise LaunchError(f"env {name}: valueFrom.{kind} cannot be read on this machine", "give it a literal `value:`")
-
-
-def _identity(launch: Launch, manifest: JsonDict) -> dict[str, str]:
-    labels = (manifest.get("metadata") or {}).get("labels") or {}
-    own = {
-        "KATIB_TRIAL_NAME": launch.ref.trial_name,
-        "EVERTUNE_TRIAL": launch.ref.trial_name,
-        "EVERTUNE_TRIAL_NUMBER": str(launch.ref.number),
-        "EVERTUNE_EXPERIMENT": labels.get("katib.kubeflow.org/experiment") or launch.ref.trial_name.rpartition("-")[0],
-    }
-    return {name: str(value) for name, value in own.items()}
 
 
 def _working_dir(container: JsonDict, submitted_from: str, root: Path | None) -> str:

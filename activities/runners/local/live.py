@@ -24,12 +24,12 @@ def unmark_live(root: Path, ref: AttemptRef) -> None:
 
 
 def live_attempts(root: Path) -> Iterator[AttemptRef]:
-    """All whose end is not recorded yet, in the order of their names; strikes off those that have ended."""
+    """All of which a process may be left, in the order of their names; strikes off those that have ended."""
     directory = root / "live"
     for marker in sorted(directory.iterdir()) if directory.is_dir() else ():
         uid, number, again = marker.name.split(".")
         attempt = Attempt.of(root, AttemptRef(uid, int(number), int(again), ""))
-        if attempt.over():
+        if attempt.settled():
             marker.unlink(missing_ok=True)
         else:
             yield AttemptRef(uid, int(number), int(again), attempt.plan().get("trial", ""))

@@ -104,6 +104,7 @@ def conclude(
         signal=number,
         started=started,
         ended=ended,
+        warnings=tuple(plan.get("warnings") or ()),
     )
 
 

@@ -25,15 +25,28 @@ def rewrite(manifest: JsonDict, shared: Sequence[str], directory: Path) -> JsonD
     """A copy of the manifest with every shared path in command, args, env values and workingDir made private."""
     result = deepcopy(manifest)
     for container in _containers(result):
-        for field in ("command", "args"):
-            if container.get(field):
-                container[field] = [rewrite_text(text, shared, directory) for text in container[field]]
-        for variable in container.get("env") or ():
-            if isinstance(variable.get("value"), str):
-                variable["value"] = rewrite_text(variable["value"], shared, directory)
-        if container.get("workingDir"):
-            container["workingDir"] = rewrite_text(container["workingDir"], shared, directory)
+        _rewrite(container, shared, directory)
     return result
+
+
+def rewrite_container(container: JsonDict, shared: Sequence[str], directory: Path) -> JsonDict:
+    """The same for a container that stands beside the manifest: the user's own collector."""
+    result = deepcopy(container)
+    _rewrite(result, shared, directory)
+    return result
+
+
+def _rewrite(container: dict[str, Any], shared: Sequence[str], directory: Path) -> None:
+    for field in ("command", "args"):
+        if container.get(field):
+            container[field] = [
+                rewrite_text(text, shared, directory) if isinstance(text, str) else text for text in container[field]
+            ]
+    for variable in container.get("env") or ():
+        if isinstance(variable.get("value"), str):
+            variable["value"] = rewrite_text(variable["value"], shared, directory)
+    if container.get("workingDir"):
+        container["workingDir"] = rewrite_text(container["workingDir"], shared, directory)
 
 
 def rewrite_text(text: str, shared: Sequence[str], directory: Path) -> str:

@@ -4,6 +4,9 @@
 the command; from then on the directory alone says what happened, to this worker or to any later one on this host.
 Decides nothing about retries, budgets or metrics.
 
+A collector of the user's own is started in the same way in a directory of its own below the attempt's (`beside` says
+what becomes of it). `wait`, `stop` and `find_orphans` mean both.
+
 A Job's `backoffLimit`, only when the manifest sets it above 0, runs a failing command again within the same attempt, at
 once and with the same log; the metrics of all runs count. Kubernetes' default of 6 is not applied: evertune retries
 what is worth retrying by itself.
@@ -18,19 +21,20 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from activities.runners.local import paths
+from activities.runners.local import beside, paths
 from activities.runners.local.attempt import Attempt
 from activities.runners.local.command import Command, prepare
 from activities.runners.local.gpus import Gpus, visible_devices
 from activities.runners.local.identity import boot_id
 from activities.runners.local.live import live_attempts, mark_live, unmark_live
 from activities.runners.local.oom import oom_kills
+from activities.runners.local.variables import checkpoint_dir
 from activities.runners.local.watch import ProcessWatch
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import ConflictError, EnvironmentProblem, LaunchError
@@ -79,13 +83,26 @@ class Tools:
 class LocalRunner:
     sidecar: ClassVar = False
 
-    def __init__(self, root: Path, *, environment: Mapping[str, str] | None = None, tools: Tools | None = None) -> None:
-        """`environment` is the worker's own; a trial inherits the few variables of it that `INHERITED` names."""
+    def __init__(
+        self,
+        root: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        tools: Tools | None = None,
+        collector_patience_s: float = beside.PATIENCE_S,
+        collector_grace_s: float = beside.GRACE_S,
+    ) -> None:
+        """`environment` is the worker's own; a trial inherits the few variables of it that `INHERITED` names.
+
+        A collector of the user's own has `collector_patience_s` after its trial's end to end by itself; then it is sent
+        SIGTERM, and `collector_grace_s` later SIGKILL.
+        """
         self._root = root.absolute()
         worker = os.environ if environment is None else environment
         self._inherited = {name: value for name, value in worker.items() if INHERITED.fullmatch(name)}
         self._inherited["PATH"] = worker.get("PATH", os.defpath)  # until a submitter's is recorded
         self._tools = tools or Tools.find()
+        self._collector_patience_s, self._collector_grace_s = collector_patience_s, collector_grace_s
         self._watch = ProcessWatch()
         self._gpus = Gpus(self._root, visible_devices(worker))
         _keep_descriptors()
@@ -93,16 +110,37 @@ class LocalRunner:
     # --------------------------------------------------------------------------------------- TrialRunner
 
     async def create(self, launch: Launch) -> None:
-        pid = await asyncio.to_thread(self._start, launch)
-        if pid is not None:
+        for pid in await asyncio.to_thread(self._start, launch):
             self._watch.add(pid)
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
-        attempt, pause = Attempt.of(self._root, ref), FIRST_PAUSE_S
+        attempt = Attempt.of(self._root, ref)
+        end = await self._ended(attempt)
+        if (collector := attempt.collector) is not None:
+            warning = await self._finish(attempt, collector, end)
+            end = replace(end, warnings=(*end.warnings, *warning))
+        unmark_live(self._root, ref)
+        return end
+
+    async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
+        """Also for an attempt that was never created: it then never will be executed. Returns when it has ended.
+
+        Called again after a crash it goes on: the grace counts from the first request.
+        """
+        attempt = Attempt.of(self._root, ref)
+        if attempt.settled():
+            return
+        await self._stop(attempt, reason, grace_s)
+        # Its collector as well, also when the trial itself had ended before: whoever stops wants nothing left.
+        if (collector := attempt.collector) is not None:
+            await self._stop(collector, reason, min(grace_s, self._collector_grace_s))
+        await self.wait(ref)
+
+    async def _ended(self, attempt: Attempt) -> AttemptEnd:
+        pause = FIRST_PAUSE_S
         while True:
             end = attempt.end()
             if end is not None:
-                unmark_live(self._root, ref)
                 return end
             if not attempt.locked():
                 try:
@@ -116,12 +154,8 @@ class LocalRunner:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
-        """Also for an attempt that was never created: it then never will be executed. Returns when it has ended.
-
-        Called again after a crash it goes on: the grace counts from the first request.
-        """
-        attempt = Attempt.of(self._root, ref)
+    async def _stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL: one supervisor's process, until it has ended."""
         if attempt.over():
             return
         try:
@@ -129,7 +163,7 @@ class LocalRunner:
         except OSError as error:
             raise _unusable(attempt.directory, error) from error
         kill_at = time.monotonic() + max(0.0, grace_s - max(0.0, time.time() - requested))
-        end = asyncio.ensure_future(self.wait(ref))
+        end = asyncio.ensure_future(self._ended(attempt))
         try:
             terminated = False
             while not end.done():
@@ -145,11 +179,23 @@ class LocalRunner:
         finally:
             end.cancel()
 
+    async def _finish(self, attempt: Attempt, collector: Attempt, end: AttemptEnd) -> list[str]:
+        """Give the collector its time after the trial's end, then stop it; what to warn of."""
+        left = beside.patience(attempt, end, self._collector_patience_s)
+        finishing = asyncio.ensure_future(self._ended(collector))
+        try:
+            await asyncio.wait({finishing}, timeout=left)
+            if not finishing.done():
+                await self._stop(collector, beside.OVERTIME, self._collector_grace_s)
+            return beside.warnings(await finishing, end, self._collector_patience_s)
+        finally:
+            finishing.cancel()
+
     async def remove(self, ref: AttemptRef) -> None:
         attempt = Attempt.of(self._root, ref)
         if not attempt.directory.exists():
             return
-        if not attempt.over():
+        if not attempt.settled():
             raise ConflictError(f"attempt {ref.attempt} of trial {ref.trial_name} still runs", "stop it first")
         await asyncio.to_thread(attempt.remove)
 
@@ -162,7 +208,15 @@ class LocalRunner:
     def sources(self, launch: Launch, path: str | None) -> Sources:
         attempt = Attempt.of(self._root, launch.ref)
         private = None if path is None else Path(paths.rewrite_text(path, launch.shared_paths, attempt.files))
-        return Sources(log=attempt.log, notes=attempt.directory, path=private, reports=attempt.directory / "reports")
+        collector = attempt.collector
+        return Sources(
+            log=attempt.log,
+            notes=attempt.directory,
+            # Where the user's own collector runs, the file is its to read: ours would report everything a second time.
+            path=private if collector is None else None,
+            reports=attempt.directory / "reports",
+            printed=None if collector is None else collector.log,
+        )
 
     # ------------------------------------------------------------------------------- what only local has
 
@@ -180,12 +234,30 @@ class LocalRunner:
 
     # ------------------------------------------------------------------------------------------ starting
 
-    def _start(self, launch: Launch) -> int | None:
-        """Start a supervisor and return its pid; None when the attempt was started before. In a thread."""
-        attempt = Attempt.of(self._root, launch.ref)
-        if attempt.claimed():
-            return None
-        command = prepare(launch, paths.rewrite(launch.manifest, launch.shared_paths, attempt.files), self._inherited)
+    def _start(self, launch: Launch) -> list[int]:
+        """Start what was not started before; the pids of the supervisors that are ours now. In a thread."""
+        attempt, pids = Attempt.of(self._root, launch.ref), []
+        collector = beside.command(launch, attempt, self._inherited)
+        if not attempt.claimed():
+            manifest = paths.rewrite(launch.manifest, launch.shared_paths, attempt.files)
+            command = prepare(launch, manifest, self._inherited, attempt.directory)
+            if isinstance(collector, LaunchError):
+                command = replace(command, warnings=(beside.not_run(collector),))
+            elif collector is not None:
+                try:
+                    attempt.make_collector()
+                except OSError as error:
+                    raise _unusable(attempt.directory, error) from error
+            pids.append(self._claim(launch, attempt, lambda: self._set_up(launch, attempt, command)))
+        below = attempt.collector
+        if below is not None and isinstance(collector, Command) and attempt.stop_reason() is None:
+            # What the system refuses now is told as a warning at the end: the trial runs already.
+            with suppress(LaunchError):
+                pids.append(self._claim(launch, below, lambda: collector))
+        return [pid for pid in pids if pid is not None]
+
+    def _claim(self, launch: Launch, attempt: Attempt, set_up: Callable[[], Command]) -> int | None:
+        """Start a supervisor and return its pid; None when the attempt was started before, or is this very moment."""
         try:
             attempt.make()
             give_up = time.monotonic() + CREATOR_WAIT_S
@@ -194,7 +266,7 @@ class LocalRunner:
                     if attempt.claimed():
                         return None
                     if lock is not None:
-                        return self._spawn(launch, attempt, command, lock)
+                        return self._spawn(launch, attempt, set_up(), lock)
                 # Somebody starts it this very moment, or only asks whether it lives.
                 if time.monotonic() > give_up:
                     return None
@@ -202,12 +274,17 @@ class LocalRunner:
         except OSError as error:
             raise _unusable(attempt.directory, error) from error
 
-    def _spawn(self, launch: Launch, attempt: Attempt, command: Command, lock: int) -> int:
+    def _set_up(self, launch: Launch, attempt: Attempt, command: Command) -> Command:
+        """What the trial's own process needs, under its lock."""
         mark_live(self._root, launch.ref)
         paths.make_directories(launch.shared_paths, attempt.files)
-        if command.gpus:
-            devices = ",".join(self._gpus.give(launch.ref, command.gpus))
-            command = replace(command, environment={**command.environment, "CUDA_VISIBLE_DEVICES": devices})
+        checkpoint_dir(attempt.directory).mkdir(mode=0o700, exist_ok=True)
+        if not command.gpus:
+            return command
+        devices = ",".join(self._gpus.give(launch.ref, command.gpus))
+        return replace(command, environment={**command.environment, "CUDA_VISIBLE_DEVICES": devices})
+
+    def _spawn(self, launch: Launch, attempt: Attempt, command: Command, lock: int) -> int:
         attempt.write_plan(command.plan(launch))
         environment, odd = _split(command.environment)
         carried = [self._tools.env, *(f"{name}={value}" for name, value in odd.items())] if odd else []

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evertune import archive
 from evertune.cli import options
 from evertune.cli.session import Session, session
 from evertune.cli.views.explain import explain_experiment, explain_trial
@@ -85,9 +86,7 @@ def _stack(now: Session, record: ExperimentRecord) -> tuple[bool | None, str]:
 
 def last_lines(path: Path, count: int) -> list[str]:
     try:
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, 2) - TAIL_BYTES, 0))
-            text = file.read().decode("utf-8", "replace")
+        text = archive.last_bytes(path, TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return []
     return [line for line in text.splitlines() if line.strip()][-count:]

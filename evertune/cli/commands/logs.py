@@ -1,15 +1,17 @@
-"""`logs`: what trials printed, as they printed it; followed while they run."""
+"""`logs`: what trials printed, as they printed it; followed while they run, archived or not."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from evertune import archive
 from evertune.cli import options
 from evertune.cli.output.numbers import plural
 from evertune.cli.output.printer import PipeClosedError
@@ -22,7 +24,7 @@ from evertune.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     from evertune.store import Store
 
-CHUNK = 1 << 16
+COLLECTOR_LOG = "collector/log"
 POLL_S = 0.2
 MOST_TRIALS = 64  # printed at once
 
@@ -45,6 +47,7 @@ def logs_(
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the trials end.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only so many lines.", show_default=False)] = None,
+    collector: Annotated[bool, typer.Option("--collector", help="What the user's own collector printed.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="No trial numbers before the lines of several.")] = False,
 ) -> None:
     """What a trial printed. Without --trial: those that run, else the one that ended last."""
@@ -54,7 +57,8 @@ def logs_(
         trials = _chosen(store, record, trial)
         if not trials:
             raise NotFoundError(f"{record.name} has no such trial yet", hint=f"evertune trials {addressed(record)}")
-        sources = [_source(now, record, entry, attempt) for entry in trials[:MOST_TRIALS]]
+        name_of_log = COLLECTOR_LOG if collector else "log"
+        sources = [_source(now, record, entry, attempt, name_of_log) for entry in trials[:MOST_TRIALS]]
         prefixed = len(sources) > 1 and not plain
         digits = max(len(str(source.trial.number)) for source in sources)
         for source in sources:
@@ -70,20 +74,20 @@ class Source:
 
     trial: TrialRecord
     attempt: int
-    path: Path
+    attempts: Path  # the directory of the trial's attempts
+    name: str  # of the log in an attempt's
     offset: int = 0
     rest: bytes = b""  # of a line that is not finished
 
-    def read(self) -> bytes:
-        """What is new since the last call."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read(CHUNK)
-        except FileNotFoundError:
-            return b""
-        self.offset += len(data)
-        return data
+    @property
+    def path(self) -> Path:
+        return self.attempts / str(self.attempt) / self.name
+
+    def read(self) -> Iterator[bytes]:
+        """What is new since the last call, also when the log was archived meanwhile."""
+        for piece in archive.read(self.path, self.offset):
+            self.offset = piece.end
+            yield piece.data
 
 
 def _chosen(store: Store, record: ExperimentRecord, wanted: str | None) -> list[TrialRecord]:
@@ -108,7 +112,7 @@ def _chosen(store: Store, record: ExperimentRecord, wanted: str | None) -> list[
     return named
 
 
-def _source(now: Session, record: ExperimentRecord, trial: TrialRecord, attempt: int | None) -> Source:
+def _source(now: Session, record: ExperimentRecord, trial: TrialRecord, attempt: int | None, log: str) -> Source:
     if not trial.attempts:
         raise NotFoundError(f"trial {trial.number} of {record.name} was not started yet")
     if attempt is not None and attempt >= trial.attempts:
@@ -116,50 +120,22 @@ def _source(now: Session, record: ExperimentRecord, trial: TrialRecord, attempt:
             f"trial {trial.number} has {plural(trial.attempts, 'attempt')}, counted from 0: there is no {attempt}"
         )
     number = trial.attempts - 1 if attempt is None else attempt
-    path = now.settings.trials_dir / record.uid / str(trial.number) / str(number) / "log"
     if record.home_id is not None and record.home_id != now.settings.home_id:
         raise UsageError(
             f"{record.name} runs in another home or on another machine; its logs are there",
             hint="set EVERTUNE_HOME to that home",
         )
-    return Source(trial, number, path)
+    return Source(trial, number, now.settings.trials_dir / record.uid / str(trial.number), log)
 
 
 def _print(source: Source, tail: int | None, prefix: str, *, partial: bool) -> None:
     """The whole log, or its last lines. `partial`: also a last line without its newline."""
     if tail is not None:
-        source.offset = _offset_of_tail(source.path, tail)
-    while data := source.read():
+        source.offset = archive.tail_start(source.path, tail)
+    for data in source.read():
         _write(source, data, prefix)
     if partial and source.rest:
         _write(source, b"\n", prefix)
-
-
-def _offset_of_tail(path: Path, lines: int) -> int:
-    """Where the last `lines` lines begin; reads from the end, so that a long log costs nothing."""
-    try:
-        with path.open("rb") as file:
-            end = file.seek(0, 2)
-            if lines == 0:
-                return end
-            start, found, block = end, 0, b""
-            while start > 0 and found <= lines:
-                step = min(CHUNK, start)
-                start -= step
-                file.seek(start)
-                block = file.read(step) + block
-                found = block.rstrip(b"\n").count(b"\n") + 1
-                if found > lines:
-                    break
-    except FileNotFoundError:
-        return 0
-    body = block.rstrip(b"\n")
-    for _ in range(lines):
-        cut = body.rfind(b"\n")
-        if cut < 0:
-            return start
-        body = body[:cut]
-    return start + len(body) + 1
 
 
 def _write(source: Source, data: bytes, prefix: str) -> None:
@@ -183,11 +159,10 @@ def _follow(store: Store, record: ExperimentRecord, sources: list[Source], digit
             prefix = "" if digits is None else f"{source.trial.number:>{digits}} | "
             # The state before the last read: what was written until the end is in the file by then.
             trial = store.trial(record.uid, source.trial.number)
-            while data := source.read():
+            for data in source.read():
                 _write(source, data, prefix)
             if trial.attempts - 1 > source.attempt:
                 source.attempt = trial.attempts - 1
-                source.path = source.path.parent.parent / str(source.attempt) / "log"
                 source.offset = 0
             elif trial.state.terminal:
                 if source.rest:
@@ -203,8 +178,8 @@ def _say(now: Session, record: ExperimentRecord, sources: list[Source], total: i
         words = f"trial {source.trial.number}, attempt {source.attempt}"
         if source.trial.attempts > 1:
             words += f" of {source.trial.attempts} (from 0); the others: --attempt N"
-        if not source.path.exists():
-            words += f"; {source.path} is gone"
+        if not archive.exists(source.path):
+            words += "; it had no collector of its own" if source.name == COLLECTOR_LOG else f"; {source.path} is gone"
         now.say("", [(words, "dim")])
     elif total > len(sources):
         now.say("", [(f"{len(sources)} of {total} trials: name one with --trial", "dim")])

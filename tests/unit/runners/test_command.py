@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from activities.runners.local.command import check_script, expand, limitations, prepare
+from activities.runners.local.command import check_script, limitations, prepare
+from activities.runners.local.variables import expand
 from evertune.errors import LaunchError
 from evertune.protocols import Launch
 from tests.unit.runners.world import launch

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +17,7 @@ import yaml
 
 import collectors
 import evertune.spec as spec
+from activities.launch import collected, shared_paths
 from activities.runners.local import LocalRunner
 from activities.runners.local.paths import rewrite_text
 from collectors.text import TextRules
@@ -20,7 +26,7 @@ from evertune.domain.space import Value
 from evertune.domain.states import AttemptState
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch
-from tests.unit.runners.world import ref
+from tests.unit.runners.world import ref, sh
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "tests/data/katib"
@@ -62,6 +68,7 @@ def launch_of(
         environment={"PATH": os.environ["PATH"]},
         image_roots={image: str(STAND_INS / directory) for image, directory in images.items()},
         shared_paths=shared,
+        custom_collector=spec.custom_collector(experiment),
     )
 
 
@@ -116,3 +123,85 @@ async def test_files_of_parallel_trials_never_meet(runner: LocalRunner) -> None:
         accuracies.add(points[0].value)
     assert len(accuracies) == len(rates)
     assert not Path("/katib").exists()
+
+
+CUSTOM = "metrics-collector/custom-metrics-collector.yaml"
+
+
+async def test_katibs_custom_collector_reports_what_the_trainer_wrote_to_its_file(runner: LocalRunner) -> None:
+    experiment = example(CUSTOM)
+    launch = launch_of(experiment, ref(), {**MNIST}, shared=shared_paths(experiment))
+    await runner.create(launch)
+    end = await asyncio.wait_for(runner.wait(ref()), 20)
+    assert (end.state, end.warnings) == (AttemptState.SUCCEEDED, ())
+    sources = runner.sources(launch, collected(experiment).path)
+    assert sources.path is None
+    assert sources.reports is not None
+    reports = [json.loads(line) for line in sources.reports.read_text().splitlines()]
+    assert [list(report["metrics"]) for report in reports] == [["accuracy"]]
+    assert 0.5 < reports[0]["metrics"]["accuracy"] < 1
+
+
+@pytest.mark.parametrize(("kind", "shared"), [("File", "/katib"), ("Directory", "/katib/mnist.log")])
+def test_a_custom_collectors_file_is_in_a_shared_directory_or_is_one(kind: str, shared: str) -> None:
+    (document,) = spec.parse_documents((EXAMPLES / CUSTOM).read_text(), CUSTOM)
+    assert document.data is not None
+    document.data["spec"]["metricsCollectorSpec"]["source"]["fileSystemPath"]["kind"] = kind
+    assert shared_paths(spec.load_experiment(document.data)) == (shared,)
+
+
+async def test_without_a_directory_for_its_image_the_file_is_found_by_our_own_rules(runner: LocalRunner) -> None:
+    experiment = example(CUSTOM)
+    launch = launch_of(experiment, ref(), {**MNIST}, shared=shared_paths(experiment))
+    roots = {image: root for image, root in launch.image_roots.items() if "custom" not in image}
+    launch = dataclasses.replace(launch, image_roots=roots)
+    await runner.create(launch)
+    end = await asyncio.wait_for(runner.wait(ref()), 20)
+    assert end.state is AttemptState.SUCCEEDED
+    assert ["is not run" in warning for warning in end.warnings] == [True]
+    wanted = collected(experiment)
+    path = runner.sources(launch, wanted.path).path
+    assert path is not None
+    rules = TextRules(wanted.metrics, wanted.filters)
+    points = [point for line in path.read_bytes().splitlines() for point in rules.points(line, 0)]
+    assert [point.metric for point in points] == ["accuracy"]
+    assert points[0].number is not None
+
+
+async def test_the_json_file_of_parallel_trials_holds_what_hypertune_writes(runner: LocalRunner) -> None:
+    experiment = example("metrics-collector/file-metrics-collector-with-json-format.yaml")
+    for number in range(2):
+        launch = launch_of(experiment, ref(number), {**MNIST}, shared=shared_paths(experiment))
+        await runner.create(launch)
+    for number in range(2):
+        assert (await asyncio.wait_for(runner.wait(ref(number)), 20)).state is AttemptState.SUCCEEDED
+        path = Path(f"{runner.directory(ref(number))}/katib/mnist.json")
+        (record,) = [json.loads(line) for line in path.read_text().splitlines()]
+        assert set(record) == {"timestamp", "trial", "loss", "accuracy"}
+
+
+async def test_the_collector_of_the_readme_is_one(runner: LocalRunner) -> None:
+    text = (STAND_INS / "README.md").read_text()
+    snippet = textwrap.dedent(text[text.index("    customCollector:") :].partition("\n\n")[0])
+    container = yaml.safe_load(snippet)["customCollector"]
+    launch = sh(
+        "echo acc 0.5 >/katib/my.log; echo acc 0.75 >>/katib/my.log",
+        shared_paths=("/katib",),
+        custom_collector=container,
+    )
+    await runner.create(launch)
+    end = await asyncio.wait_for(runner.wait(ref()), 20)
+    assert (end.state, end.warnings) == (AttemptState.SUCCEEDED, ())
+    printed = runner.sources(launch, "/katib/my.log").printed
+    assert printed is not None
+    reports = [json.loads(line) for line in printed.read_text().splitlines()]
+    assert reports == [{"metrics": {"accuracy": 0.5}}, {"metrics": {"accuracy": 0.75}}]
+
+
+def test_the_tensorflow_stand_in_writes_event_files_for_training_and_test(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    script = STAND_INS / "tf-mnist-with-summaries/opt/tf-mnist-with-summaries/mnist.py"
+    subprocess.run([sys.executable, str(script), "--epochs=2", f"--log-path={tmp_path}"], check=True)
+    for name in ("train", "test"):
+        (events,) = (tmp_path / name).iterdir()
+        assert b"accuracy" in events.read_bytes()

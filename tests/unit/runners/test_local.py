@@ -21,7 +21,7 @@ from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import EnvironmentProblem, LaunchError
 from evertune.protocols import Launch
-from tests.unit.runners.world import launch, mentioning, ref, sh, until
+from tests.unit.runners.world import UID, launch, mentioning, ref, sh, until
 
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), sys.path]))"
 
@@ -104,6 +104,7 @@ async def test_little_of_the_workers_environment_is_inherited(tmp_path: Path) ->
     of = launch(sys.executable, "-c", SHOW, environment={"VIRTUAL_ENV": "/venv", "PATH": "/usr/bin:/bin"})
     _, environment, _, path = await shown(runner, of)
     runner.close()
+    attempt = tmp_path / "trials" / UID / "0" / "0"
     del worker["PYTHONPATH"], worker["AWS_SECRET_ACCESS_KEY"]
     worker["PATH"] = "/usr/bin:/bin"
     assert {name: value for name, value in environment.items() if name not in ("LC_CTYPE", "SHLVL", "_")} == worker | {
@@ -114,6 +115,12 @@ async def test_little_of_the_workers_environment_is_inherited(tmp_path: Path) ->
         "EVERTUNE_TRIAL": "experiment-00000000",
         "EVERTUNE_TRIAL_NUMBER": "0",
         "EVERTUNE_EXPERIMENT": "experiment",
+        "EVERTUNE_ATTEMPT": "0",
+        "EVERTUNE_PARAMETERS": "{}",
+        "EVERTUNE_REPORT_FILE": f"{attempt}/reports",
+        "EVERTUNE_STOP_FILE": f"{attempt}/stop",
+        "EVERTUNE_EXIT_FILE": f"{attempt}/exit",
+        "EVERTUNE_CHECKPOINT_DIR": f"{attempt.parent}/checkpoint",
     }
     assert not [folder for folder in path if "evertune" in folder or folder == "/ours"]
 

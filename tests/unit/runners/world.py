@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from activities.runners.local.runner import Tools
+from evertune.domain.space import Value
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch
 
@@ -29,6 +30,9 @@ def launch(
     image_roots: dict[str, str] | None = None,
     shared_paths: tuple[str, ...] = (),
     deadline_s: float | None = None,
+    parameters: dict[str, Value] | None = None,
+    token: str | None = None,
+    custom_collector: dict[str, Any] | None = None,
     **container: Any,
 ) -> Launch:
     attempt = of or ref()
@@ -50,6 +54,10 @@ def launch(
         image_roots=image_roots or {},
         deadline_s=deadline_s,
         shared_paths=shared_paths,
+        parameters=parameters or {},
+        ingest_url="http://127.0.0.1:8090" if token else None,
+        token=token,
+        custom_collector=custom_collector,
     )
 
 

@@ -1,0 +1,120 @@
+"""The variables that a trial's process gets: the container's own, and what evertune tells it about itself.
+
+Called by `command`. The names are the same wherever a trial runs, so that `evertune.report`, or any program, finds its
+parameters, its report file and its checkpoint without knowing the backend:
+
+    EVERTUNE_TRIAL  EVERTUNE_TRIAL_NUMBER  EVERTUNE_ATTEMPT  EVERTUNE_EXPERIMENT  KATIB_TRIAL_NAME
+    EVERTUNE_PARAMETERS      the trial's parameters as a JSON object, numbers as numbers
+    EVERTUNE_REPORT_FILE     where metrics may be appended, a JSON object a line; the worker reads it
+    EVERTUNE_STOP_FILE       exists once somebody wants the trial to end, and holds the reason
+    EVERTUNE_EXIT_FILE       exists once the trial's program has ended; for what runs beside it
+    EVERTUNE_CHECKPOINT_DIR  is kept from one attempt of the trial to the next
+    EVERTUNE_RESUME_FROM     the same directory, when an earlier attempt left something there; else it is not set
+    EVERTUNE_INGEST_URL  EVERTUNE_TOKEN  the gateway and this attempt's key to it, when there is one
+
+A variable of the same name in the container wins, except for those that say whose process it is: by EVERTUNE_TRIAL the
+runner recognizes what it may kill.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from evertune.errors import LaunchError
+from evertune.protocols import JsonDict, Launch
+
+# Linux takes no variable longer than 128 KiB; parameters beyond stand in the command only, as they do on Kubernetes.
+LONGEST_PARAMETERS = 100_000  # bytes
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\)|.)", re.DOTALL)
+
+
+def checkpoint_dir(directory: Path) -> Path:
+    """Of the trial, beside the directories of its attempts."""
+    return directory.parent / "checkpoint"
+
+
+def reporting(launch: Launch, directory: Path | None) -> dict[str, str]:
+    """What evertune tells a process so that it can report and resume. `directory` is the attempt's, None: not known."""
+    own = {"EVERTUNE_ATTEMPT": str(launch.ref.attempt)}
+    parameters = json.dumps(dict(launch.parameters), ensure_ascii=False)
+    if len(parameters.encode("utf-8", "surrogatepass")) <= LONGEST_PARAMETERS:
+        own["EVERTUNE_PARAMETERS"] = parameters
+    if directory is not None:
+        checkpoint = checkpoint_dir(directory)
+        own["EVERTUNE_REPORT_FILE"] = str(directory / "reports")
+        own["EVERTUNE_STOP_FILE"] = str(directory / "stop")
+        own["EVERTUNE_EXIT_FILE"] = str(directory / "exit")
+        own["EVERTUNE_CHECKPOINT_DIR"] = str(checkpoint)
+        if checkpoint.is_dir() and any(checkpoint.iterdir()):
+            own["EVERTUNE_RESUME_FROM"] = str(checkpoint)
+    if launch.ingest_url is not None and launch.token is not None:
+        own["EVERTUNE_INGEST_URL"] = launch.ingest_url
+        own["EVERTUNE_TOKEN"] = launch.token
+    return own
+
+
+def identity(launch: Launch, manifest: JsonDict) -> dict[str, str]:
+    """Whose process it is: these always stand."""
+    labels = (manifest.get("metadata") or {}).get("labels") or {}
+    own = {
+        "KATIB_TRIAL_NAME": launch.ref.trial_name,
+        "EVERTUNE_TRIAL": launch.ref.trial_name,
+        "EVERTUNE_TRIAL_NUMBER": str(launch.ref.number),
+        "EVERTUNE_EXPERIMENT": labels.get("katib.kubeflow.org/experiment") or launch.ref.trial_name.rpartition("-")[0],
+    }
+    return {name: str(value) for name, value in own.items()}
+
+
+def read_variables(container: JsonDict, manifest: JsonDict, given: Mapping[str, str]) -> dict[str, str]:
+    """The container's `env` over what is `given`, which it may refer to. LaunchError for what cannot be read here."""
+    result = dict(given)
+    for source in container.get("envFrom") or ():
+        kind = next((key for key in source if key.endswith("Ref")), "envFrom")
+        if not (source.get(kind) or {}).get("optional"):
+            raise LaunchError(
+                f"container {container['name']}: envFrom.{kind} cannot be read on this machine",
+                "list the variables under `env:` with a `value:` each",
+            )
+    for variable in container.get("env") or ():
+        name = variable.get("name")
+        if not name or not isinstance(name, str) or "=" in name:
+            raise LaunchError(f"container {container['name']}: {name!r} is not a name for a variable in `env`")
+        if "valueFrom" not in variable:
+            result[name] = expand(str(variable.get("value") or ""), result)
+        elif (text := _value_from(name, variable["valueFrom"] or {}, manifest)) is not None:
+            result[name] = text
+    return result
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Kubernetes' rule: `$(NAME)` is the variable, `$$` is `$`, everything else - unknown names too - stays."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        return match[0] if match[1] is None else variables.get(match[1], match[0])
+
+    return _REFERENCE.sub(replace, text)
+
+
+def _value_from(name: str, source: JsonDict, manifest: JsonDict) -> str | None:
+    """None for an optional reference: Kubernetes leaves the variable out."""
+    kind = next(iter(source), "nothing")
+    detail = source.get(kind) or {}
+    if kind == "fieldRef":
+        metadata = manifest.get("metadata") or {}
+        path = detail.get("fieldPath", "")
+        fields: dict[str, Callable[[], str]] = {
+            "metadata.name": lambda: str(metadata.get("name", "")),
+            "metadata.namespace": lambda: str(metadata.get("namespace", "default")),
+        }
+        if path in fields:
+            return fields[path]()
+        raise LaunchError(f"env {name}: the field {path} is not known on this machine", "give it a literal `value:`")
+    if detail.get("optional"):
+        return None
+    raise LaunchError(f"env {name}: valueFrom.{kind} cannot be read on this machine", "give it a literal `value:`")

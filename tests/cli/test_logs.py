@@ -1,0 +1,119 @@
+"""`evertune logs` reads an archived log as it read the log, and follows through the moment when it is archived."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+from evertune import archive
+from evertune.domain.records import ExperimentRecord
+from evertune.settings import Settings
+from evertune.store import Store
+from evertune.testing.store.making import finish
+from tests.cli.conftest import Shell
+
+LONG = "".join(f"epoch={number} accuracy=0.{number:06d}\n" for number in range(8000))
+
+
+def directory(settings: Settings, record: ExperimentRecord, trial: int, attempt: int = 0) -> Path:
+    made = settings.trials_dir / record.uid / str(trial) / str(attempt)
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def test_an_archived_log_is_shown_as_it_was(shell: Shell, digits: ExperimentRecord, settings: Settings) -> None:
+    log = directory(settings, digits, 0) / "log"
+    log.write_text(LONG)
+    assert archive.archive(log)
+    assert not log.exists()
+    assert shell("logs", "digits", "--trial", "0")[:2] == (0, LONG)
+    assert shell("logs", "digits", "--trial", "0", "-f")[:2] == (0, LONG)
+    assert shell("logs", "digits", "--trial", "0", "--tail", "3")[1] == "".join(LONG.splitlines(keepends=True)[-3:])
+    assert "is gone" not in shell("logs", "digits", "--trial", "0")[2]
+
+
+def test_what_was_left_out_is_said_where_it_was(shell: Shell, digits: ExperimentRecord, settings: Settings) -> None:
+    log = directory(settings, digits, 0) / "log"
+    log.write_text(LONG)
+    archive.archive(log, cap=archive.SMALL)
+    out = shell("logs", "digits", "--trial", "0")[1]
+    (gap,) = [line for line in out.splitlines() if line.startswith("[evertune: ")]
+    head, _, tail = out.partition(f"{gap}\n")
+    assert LONG.startswith(head)
+    assert LONG.endswith(tail)
+    assert gap.startswith(f"[evertune: {len(LONG) - len(head) - len(tail)} bytes left out here")
+
+
+def test_explain_shows_the_end_of_an_archived_log(shell: Shell, digits: ExperimentRecord, settings: Settings) -> None:
+    log = directory(settings, digits, 1) / "log"
+    log.write_text(LONG + "and then it broke\n")
+    before = shell("explain", "digits", "1")[1]
+    archive.archive(log)
+    assert shell("explain", "digits", "1")[1] == before
+    assert "and then it broke" in before
+
+
+def test_the_collectors_own_log_is_asked_for_by_name(
+    shell: Shell, digits: ExperimentRecord, settings: Settings
+) -> None:
+    log = directory(settings, digits, 0) / "collector/log"
+    log.parent.mkdir()
+    log.write_text("reading mnist.log\n")
+    assert shell("logs", "digits", "--trial", "0", "--collector")[:2] == (0, "reading mnist.log\n")
+    code, out, err = shell("logs", "digits", "--trial", "2", "--collector")
+    assert (code, out) == (0, "")
+    assert "it had no collector of its own" in err
+
+
+def test_a_log_that_is_archived_while_it_is_followed_is_shown_once_and_whole(
+    shell: Shell, running: ExperimentRecord, settings: Settings, store: Store
+) -> None:
+    log = directory(settings, running, 1) / "log"
+    lines = LONG.splitlines(keepends=True)
+
+    def live() -> None:
+        with log.open("w") as file:
+            for start in range(0, len(lines), 1000):
+                file.writelines(lines[start : start + 1000])
+                file.flush()
+                time.sleep(0.1)
+        archive.archive(log)
+        time.sleep(0.3)  # a few polls of the archive before the trial's end is recorded
+        finish(store, running.uid, 1, 0.5)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    code, out, _ = shell("logs", "slow", "--trial", "1", "-f")
+    thread.join()
+    assert not log.exists()
+    assert (code, out) == (0, LONG)
+
+
+CUSTOM = Path(__file__).parents[1] / "data/katib/metrics-collector/custom-metrics-collector.yaml"
+IMAGES = Path(__file__).parents[2] / "examples/katib/images.yaml"
+
+
+def test_render_shows_what_the_collector_beside_a_trial_would_run(shell: Shell) -> None:
+    code, out, err = shell("render", str(CUSTOM), "--local", "--images", str(IMAGES), "-o", "json")
+    assert code == 0, err
+    argv = json.loads(out)["collector"]["argv"]
+    assert argv[0] == str(IMAGES.parent / "custom-metrics-collector/entrypoint")
+    assert argv[-1].endswith("/0/0/files/katib/mnist.log")
+
+
+def test_render_says_when_it_would_not_be_run(shell: Shell, tmp_path: Path) -> None:
+    without = tmp_path / "images.yaml"
+    without.write_text(f"ghcr.io/kubeflow/katib/pytorch-mnist-cpu: {IMAGES.parent}/pytorch-mnist\n")
+    code, out, err = shell("render", str(CUSTOM), "--local", "--images", str(without), "-o", "json")
+    assert code == 0, err
+    assert "collector" not in json.loads(out)
+    assert "the custom collector is not run: container custom-metrics-logger-and-collector has no command" in err
+
+
+def test_deleted_logs_are_said_to_be_gone(shell: Shell, digits: ExperimentRecord, settings: Settings) -> None:
+    archive.forget(directory(settings, digits, 0))
+    code, out, err = shell("logs", "digits", "--trial", "0")
+    assert (code, out) == (0, "")
+    assert "is gone" in err
