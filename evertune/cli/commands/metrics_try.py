@@ -229,7 +229,9 @@ class Trying:
             if name in missing:
                 self._explain_missing(name)
             elif count := self.mentioned.get(name, 0):
-                self.now.say(f"{plural(count, 'line')} mention {clean(name)} without giving it a value.")
+                self.now.say(
+                    f"{plural(count, 'line')} mention{'s' * (count == 1)} {clean(name)} without giving it a value."
+                )
                 self._suggest(name)
         return not missing
 
