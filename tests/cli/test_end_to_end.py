@@ -137,6 +137,7 @@ def test_a_watch_survives_a_restart_of_the_stack(run: Run, stack: Path, experime
     assert (document["state"], document["trials"]["succeeded"]) == ("Succeeded", 4)
 
 
+@pytest.mark.slow
 def test_results_that_were_looked_for_under_another_name_are_found_after_all(
     run: Run, stack: Path, experiment_file: Callable[..., Path]
 ) -> None:
