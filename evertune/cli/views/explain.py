@@ -141,7 +141,8 @@ def _moves(
                 (f"evertune delete {name}", "or begin anew"),
             ]
         case ExperimentState.SUCCEEDED | ExperimentState.CANCELLED:
-            return "Next", [(f"evertune best {name}", "the result"), (f"evertune extend {name} +24", "go on from here")]
+            best = [(f"evertune best {name}", "the result")] if record.best is not None else []
+            return "Next", [*best, (f"evertune extend {name} +24", "go on from here")]
         case ExperimentState.PAUSED:
             return "To go on", [(f"evertune resume {name}", ""), (f"evertune stop {name}", "or end it here")]
         case ExperimentState.STOPPING:
