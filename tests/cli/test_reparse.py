@@ -15,7 +15,7 @@ from evertune.domain.states import ExperimentState, TrialState
 from evertune.settings import Settings
 from evertune.store import Store
 from tests.cli.conftest import Shell
-from tests.cli.missed import log_of, missed
+from tests.cli.missed import SHORT, log_of, missed
 from tests.cli.test_process import EVERTUNE, environment
 
 COLON = "epoch 1 val_accuracy: {}\nloss=0.1\n"
@@ -184,6 +184,30 @@ spec:
     code, _, err = shell("metrics", "reparse", "pushed", "-f", "(a)=(b)")
     assert code == 2
     assert "pushed collects with Push, where a filter has no meaning" in err
+
+
+@pytest.mark.parametrize(
+    ("budget", "command"),
+    [
+        ("{trials: 400, parallel: 2}", "evertune resume missed "),
+        ("{trials: 3, parallel: 2}", "evertune extend missed +3 "),
+        ("{trials: 400, parallel: 2, failures: 1}", "evertune extend missed --max-failed 4 "),
+    ],
+)
+def test_the_command_that_goes_on_is_one_that_the_experiment_allows(
+    budget: str, command: str, shell: Shell, store: Store, settings: Settings
+) -> None:
+    short = SHORT.replace("{trials: 400, parallel: 2, failures: 3}", budget)
+    missed(store, settings, OTHER.format(0.5), OTHER.format(0.6), "boom\n", short=short, failed=(2,))
+    _, _, err = shell("metrics", "reparse", "missed", "--metric", "val_acc", "--apply")
+    assert command in err
+
+
+def test_a_run_without_any_result_says_how_to_find_out_why(shell: Shell, store: Store, settings: Settings) -> None:
+    missed(store, settings, OTHER.format(0.5), state=ExperimentState.SUCCEEDED)
+    _, _, err = shell("get", "missed")
+    assert "evertune explain missed" in err
+    assert "why no trial has a value of val_accuracy" in err
 
 
 def test_rules_that_find_nothing_either_say_what_they_saw(shell: Shell, three: ExperimentRecord) -> None:
