@@ -17,6 +17,7 @@ from evertune.cli.output.numbers import number_or_text
 from evertune.cli.output.printer import Stream
 
 AT_A_TIME = 1000
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class Rows:
@@ -68,4 +69,4 @@ class Rows:
         document["value"] = number_or_text(document["value"])
         time = document["timestamp"]
         document["timestamp"] = time if time is not None and math.isfinite(time) else None
-        return "  " + json.dumps(document, ensure_ascii=False, allow_nan=False)
+        return "  " + _ENCODER.encode(document)
