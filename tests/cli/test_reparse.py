@@ -126,12 +126,26 @@ def test_a_value_may_also_change_or_get_lost_and_the_best_with_it(
     record = missed(store, settings, *logs, "val_accuracy=0.3\n", state=ExperimentState.SUCCEEDED)
     assert record.best is not None
     assert record.best.number == 0
-    _, out, _ = shell("metrics", "reparse", "missed", "--metric", "final_accuracy", "--apply")
+    words = ("metrics", "reparse", "missed", "--metric", "final_accuracy", "--apply", "--allow-loss")
+    _, out, _ = shell(*words)
     assert out.splitlines()[0].split() == ["TRIAL", "BEFORE", "AFTER", "val_accuracy", "WAS"]
     assert out.splitlines()[3].split() == ["2", "✔", "Succeeded", "◇", "MetricsUnavailable", "–", "0.3000"]
     best = store.best(record.uid)
     assert best is not None
     assert (best.number, best.objective) == (1, "0.2")
+
+
+def test_a_value_is_not_lost_by_a_typing_error(shell: Shell, store: Store, settings: Settings) -> None:
+    logs = ("val_accuracy=0.9\n", "val_accuracy=0.8\nval_acc=0.85\n")
+    record = missed(store, settings, *logs, state=ExperimentState.SUCCEEDED)
+    before = store.trials(record.uid)
+    code, out, _ = shell("metrics", "reparse", "missed", "--metric", "val_acccuracy", "--apply")
+    assert code == 0
+    assert out.count("it would lose its value: --allow-loss") == 2
+    assert store.trials(record.uid) == before
+    _, out, _ = shell("metrics", "reparse", "missed", "--metric", "val_acc", "--apply", "-o", "json")
+    assert [(row["applied"], row["value"]) for row in json.loads(out)] == [(False, None), (True, 0.85)]
+    assert [trial.objective for trial in store.trials(record.uid)] == ["0.9", "0.85"]
 
 
 def test_a_trial_that_cannot_be_judged_is_left_alone_with_the_reason(
@@ -146,6 +160,28 @@ def test_a_trial_that_cannot_be_judged_is_left_alone_with_the_reason(
     assert "LEFT ALONE BECAUSE" in rows[0]
     assert "its log is not kept any more" in rows[2]
     assert "it failed, and what a failed trial printed has no say" in rows[3]
+
+
+@pytest.mark.parametrize(
+    ("metric", "sentence"), [(" ", "--metric is empty"), ("m" * 501, "--metric is longer than 500 characters")]
+)
+def test_a_name_that_cannot_be_one_is_refused(
+    metric: str, sentence: str, shell: Shell, three: ExperimentRecord
+) -> None:
+    code, out, err = shell("metrics", "reparse", "missed", "--metric", metric)
+    assert (code, out) == (2, "")
+    assert sentence in err
+
+
+def test_nothing_that_was_typed_or_printed_moves_the_cursor(shell: Shell, store: Store, settings: Settings) -> None:
+    missed(store, settings, "val_acc\x07\x1b]0;x\x07=0.5\nval_\x08accuracy_=0.5\n", "val_acc=0.5\n")
+    for words in (
+        ("get", "missed"),
+        ("explain", "missed"),
+        ("metrics", "reparse", "missed", "--metric", "a\x1b[2J\nb"),
+    ):
+        _, out, err = shell(*words)
+        assert all(line.isprintable() for line in (out + err).splitlines()), words
 
 
 def test_filters_are_checked_before_anything_else(shell: Shell) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from evertune.contracts import Rereading
     from evertune.store import Store
 
+LONGEST_NAME = 500  # characters that a rereading carries
 AUDITED = 100  # numbers of changed trials in an audit row
 
 
@@ -73,6 +74,9 @@ def metrics_reparse_(
             show_default=False,
         ),
     ] = None,
+    allow_loss: Annotated[
+        bool, typer.Option("--allow-loss", help="Also revise trials that would lose their value by it.")
+    ] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Change the verdicts; without it, only show them.")] = False,
     output: Annotated[ReparseForm, typer.Option("-o", "--output", help="table or json.")] = ReparseForm.TABLE,
 ) -> None:
@@ -80,8 +84,9 @@ def metrics_reparse_(
     now = session()
     check_filters(now, filters or [])
     record = now.find(namespace, name)
-    if metric is not None and not metric.strip():
-        raise UsageError("--metric is empty", hint=f"evertune metrics {addressed(record)} -o name")
+    if metric is not None and not 0 < len(metric.strip()) <= LONGEST_NAME:
+        what = f"longer than {LONGEST_NAME} characters" if metric.strip() else "empty"
+        raise UsageError(f"--metric is {what}", hint=f"evertune metrics {addressed(record)} -o name")
     from evertune.app import activate
 
     activate()
@@ -94,7 +99,7 @@ def metrics_reparse_(
         numbers = None if chosen is None else sorted({entry.number for entry in chosen})
         rereading = Rereading(filters=filters or None, metric=metric, trials=numbers)
         with _reviser(now, store) as reviser:
-            work = Work(now, store, reviser, record, rereading)
+            work = Work(now, store, reviser, record, rereading, allow_loss)
             rows = work.preview(chosen)
             changing = [row.number for row in rows if row.changes]
             if apply and changing:
@@ -147,7 +152,9 @@ class Work:
     reviser: Reviser
     record: ExperimentRecord
     rereading: Rereading
+    allow_loss: bool = False
     unchanged: int = 0
+    losses: int = 0  # trials that keep a value which these rules do not find
     still_nothing: TrialRecord | None = None  # one that has no objective by these rules either, with what was seen
 
     def preview(self, chosen: Sequence[TrialRecord] | None) -> list[Row]:
@@ -159,6 +166,10 @@ class Work:
             row = Row(trial.number, trial.state, trial.objective, skipped=judgement.skipped)
             if judgement.after is not None:
                 after = judgement.after
+                if trial.objective is not None and after.objective is None and not self.allow_loss:
+                    self.losses += 1
+                    rows.append(dataclasses.replace(row, skipped="it would lose its value: --allow-loss"))
+                    continue
                 row = dataclasses.replace(
                     row, after=after.trial_state, value=after.objective, changes=judgement.changes
                 )
@@ -172,6 +183,8 @@ class Work:
 
     def apply(self, changing: Sequence[int]) -> None:
         """Whoever owns the counts revises them: the workflow while it runs, else the row."""
+        if self.losses:  # else: all that have ended by then
+            self.rereading = self.rereading.model_copy(update={"trials": list(changing)})
         for _ in range(3):  # it may end, or be reopened, while we look
             record = self.store.experiment_by_uid(self.record.uid)
             if record.state.terminal:
@@ -250,7 +263,7 @@ def _say(now: Session, record: ExperimentRecord, rows: Sequence[Row], work: Work
         _say_nothing(now, record, rows, work)
         return
     if not applied:
-        command = _command(name, work.rereading)
+        command = _command(name, work.rereading, allow_loss=work.allow_loss)
         words = f"{plural(changing, 'trial')} would change{alone}. Nothing is changed yet."
         now.say("", words, *next_lines([(command, "change them")]))
         return
@@ -281,10 +294,13 @@ def _say_nothing(now: Session, record: ExperimentRecord, rows: Sequence[Row], wo
         now.say(*next_lines([(tried, "try filters on its log")]))
 
 
-def _command(name: str, rereading: Rereading) -> str:
+def _command(name: str, rereading: Rereading, *, allow_loss: bool) -> str:
     """The same, with --apply."""
+    if not all(text.isprintable() for text in (*(rereading.filters or ()), rereading.metric or "")):
+        return "the same command with --apply"
     words = [f"--filter {shlex.quote(text)}" for text in rereading.filters or ()]
     if rereading.metric is not None:
         words.append(f"--metric {shlex.quote(rereading.metric)}")
     words += [f"--trial {number}" for number in rereading.trials or ()]
+    words += ["--allow-loss"] if allow_loss else []
     return " ".join([f"evertune metrics reparse {name}", *words, "--apply"])

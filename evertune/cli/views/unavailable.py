@@ -35,7 +35,8 @@ class Missed:
         message = trial.message.partition("\n")[0]
         said = message.partition("; ")[0].removeprefix("the trial ").removesuffix("; last lines:")
         found = [pattern.search(message) for pattern in (_SEEN, _NEAR, _FILTER)]
-        seen, near, text = (match.group(1) if match else "" for match in found)
+        # Names come from what programs print: one that cannot be shown as it is, cannot be part of a command.
+        seen, near, text = (match.group(1) if match and match.group(1).isprintable() else "" for match in found)
         return cls(said or "ended without its objective", "" if seen == "no metric at all" else seen, near, text)
 
 
