@@ -25,7 +25,10 @@ def pages() -> dict[Path, str]:
 
 
 def cli_page() -> str:
-    groups = "\n\n".join("\n\n".join([f"## {title}", *map(section_of, verbs)]) for title, verbs in GROUPS)
+    groups = "\n\n".join(
+        "\n\n".join([f"## {title}", *(section_of(verb) for first in verbs for verb in (first, *first.under))])
+        for title, verbs in GROUPS
+    )
     return f"""{NOTE}
 
 # The command line
@@ -58,7 +61,7 @@ def section_of(verb: Verb) -> str:
     """What `evertune VERB --help` says on a terminal of 100 columns, whoever asks."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("EVERTUNE", "TEMPORAL"))}
     done = subprocess.run(
-        [sys.executable, "-m", "evertune.cli", verb.name, "--help"],
+        [sys.executable, "-m", "evertune.cli", *verb.name.split(), "--help"],
         cwd=ROOT,
         env={**plain, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"},
         check=True,

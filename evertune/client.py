@@ -45,6 +45,7 @@ ADMIT_TIMEOUT_S = 60.0
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
 ADMIT_POLL_S = 0.05
 UPDATE_TIMEOUT_S = 30.0
+REPARSE_TIMEOUT_S = 3600.0  # reading ten thousand logs of 1 MB takes minutes
 RETRY_EVERY_S = 0.2
 
 
@@ -258,7 +259,27 @@ class ExperimentHandle:
     async def stop_trial(self, number: int, *, reason: str = "stopped by a person", actor: str = "") -> c.Status:
         return await self._update(c.UPDATE_STOP_TRIAL, c.StopTrialUpdate(number=number, reason=reason, actor=actor))
 
+    async def reparse(
+        self, rereading: c.Rereading, *, actor: str = "", timeout_s: float = REPARSE_TIMEOUT_S
+    ) -> c.Revised:
+        """Read the kept logs of finished trials again, and judge them by what is found there.
+
+        Returns when all are judged; asked again, it finds nothing more to change. Raises UsageError for a filter that
+        cannot be used, ConflictError when the experiment has ended (its row is revised without a workflow, as `evertune
+        metrics reparse` does), UnavailableError after `timeout_s`, whereupon the experiment goes on with it.
+        """
+        request = c.ReparseUpdate(rereading=rereading, actor=actor)
+        try:
+            return await asyncio.wait_for(self._ask(c.UPDATE_REPARSE, request, c.Revised), timeout_s)
+        except TimeoutError as error:
+            raise errors.UnavailableError(
+                f"the logs are still being read after {timeout_s:g} s; that goes on", hint="ask again later"
+            ) from error
+
     async def _update(self, name: str, request: c.Payload) -> c.Status:
+        return await self._ask(name, request, c.Status)
+
+    async def _ask(self, name: str, request: c.Payload, answer: type[T]) -> T:
         # The same update id on every retry: a continue-as-new may abort an update that was not accepted yet.
         update_id = uuid.uuid4().hex
         return await self._call(
@@ -266,7 +287,7 @@ class ExperimentHandle:
                 name,
                 request,
                 id=update_id,
-                result_type=c.Status,
+                result_type=answer,
                 rpc_timeout=timedelta(seconds=UPDATE_TIMEOUT_S),
             )
         )

@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     words, given = _take_flags(arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         if len(words) > 1 and words[0] == "help":
-            words = [words[1], "--help"]
+            words = [*words[1:3], "--help"]
         else:
             return _help()
     if words[0] == "--version":
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
             from evertune.errors import EnvironmentProblem
 
             raise EnvironmentProblem("evertune runs on Linux and macOS", hint="on Windows, use WSL 2")
-        return _verb(words[0], words[1:])
+        return _verb(*_split(words))
     except Stop as stop:
         return stop.code
     except PipeClosedError:
@@ -72,6 +72,15 @@ def command_of(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name, context_settings={"help_option_names": ["-h", "--help"]})(getattr(module, verb.function))
     return typer.main.get_command(app)
+
+
+def _split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The verb, which may be two words, and its arguments."""
+    from evertune.cli.verbs import VERBS
+
+    if " ".join(words[:2]) in VERBS:
+        return " ".join(words[:2]), words[2:]
+    return words[0], words[1:]
 
 
 def _verb(name: str, arguments: Sequence[str]) -> int:

@@ -22,10 +22,11 @@ class Verb:
     name: str
     module: str  # below evertune.cli.commands; the function there has the verb's name
     help: str
+    under: tuple[Verb, ...] = ()  # two words, such as `metrics test`; any other word after the first is its argument
 
     @property
     def function(self) -> str:
-        return f"{self.name}_"
+        return f"{self.name.replace(' ', '_')}_"
 
 
 GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
@@ -49,6 +50,16 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             Verb("trials", "look", "its trials"),
             Verb("best", "best", "its best trial, also as flags, env or python"),
             Verb("logs", "logs", "what trials printed"),
+            Verb(
+                "metrics",
+                "metrics",
+                "what trials reported; also: metrics test, metrics reparse",
+                under=(
+                    Verb("metrics show", "metrics", "the same, for an experiment called test or reparse"),
+                    Verb("metrics test", "metrics_try", "what filters find in a file"),
+                    Verb("metrics reparse", "reparse", "read the logs of finished trials again"),
+                ),
+            ),
             Verb("explain", "explain", "why it is in its state, and what moves it"),
         ),
     ),
@@ -76,7 +87,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         ),
     ),
 )
-VERBS: dict[str, Verb] = {verb.name: verb for _, verbs in GROUPS for verb in verbs}
+VERBS: dict[str, Verb] = {verb.name: verb for _, verbs in GROUPS for first in verbs for verb in (first, *first.under)}
 
 
 def help_text() -> str:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,3 +135,70 @@ def test_a_watch_survives_a_restart_of_the_stack(run: Run, stack: Path, experime
     assert watching.returncode == 0, err
     document = json.loads(out)
     assert (document["state"], document["trials"]["succeeded"]) == ("Succeeded", 4)
+
+
+@pytest.mark.slow
+def test_results_that_were_looked_for_under_another_name_are_found_after_all(
+    run: Run, stack: Path, experiment_file: Callable[..., Path]
+) -> None:
+    command = "\"sh -c 'echo val_acc={x}; sleep 0.3'\""
+    changes = {"command": command, "objective": "minimize val_accuracy", "budget": "{trials: 900, parallel: 2}"}
+    run("submit", str(experiment_file(name="missed", **changes)))
+
+    def document() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(run("get", "missed", "-o", "json").stdout)
+        return found
+
+    while (now := document())["trials"]["metricsUnavailable"] < 4:
+        assert now["state"] == "Running"
+        assert now["best"] is None
+    (reparse,) = {
+        line.strip() for line in run("get", "missed").stdout.splitlines() if "evertune metrics reparse" in line
+    }
+    words = reparse.split()[1:]
+    assert words == ["metrics", "reparse", "missed", "--metric", "val_acc"]
+    shown = run(*words)
+    assert "would change. Nothing is changed yet." in shown.stderr
+    assert document()["best"] is None
+
+    watching = subprocess.Popen(
+        [*EVERTUNE, "watch", "missed"],
+        stderr=subprocess.PIPE,
+        env=environment(stack),
+        text=True,
+        stdout=subprocess.DEVNULL,
+    )
+    time.sleep(1.5)
+    applied = run(*words, "--apply")  # while it runs: its workflow does it
+    assert applied.returncode == 0, applied.stderr
+    assert "missed is Running, best val_accuracy 0." in applied.stderr
+    known = document()
+    assert known["best"] is not None
+    assert known["trials"]["succeeded"] >= 4
+    assert "reparse by" in run("explain", "missed").stdout
+
+    run("stop", "missed")
+    said = watching.communicate(timeout=60)[1]
+    assert said.count(" revised: val_accuracy 0.") >= 4, said
+    counted = [line for line in said.splitlines() if line.startswith("[")]
+    assert len(counted) == document()["trials"]["created"]
+    ended = document()
+    assert ended["trials"]["metricsUnavailable"] > 0  # its own rules are what they were
+
+    applied = run(*words, "--apply")  # now that it has ended: the row is revised
+    assert applied.returncode == 0, applied.stderr
+    last = document()
+    assert (last["trials"]["metricsUnavailable"], last["state"]) == (0, ended["state"])
+    assert last["trials"]["created"] == ended["trials"]["created"]
+    trials = json.loads(run("trials", "missed", "-o", "json").stdout)
+    assert last["best"]["objective"]["value"] == min(trial["objective"] for trial in trials)
+    assert all(trial["objective"] == trial["parameters"]["x"] for trial in trials)
+    values = json.loads(run("metrics", "missed", "--trial", "0", "-o", "json").stdout)
+    assert [(row["metric"], row["value"]) for row in values] == [("val_accuracy", trials[0]["parameters"]["x"])]
+
+    (resume,) = [line.strip() for line in applied.stderr.splitlines() if line.strip().startswith("evertune resume")]
+    assert run("resume", "missed").returncode == 0, resume
+    while (now := document())["trials"]["created"] == last["trials"]["created"]:
+        assert now["state"] in ("Running", "Restarting")
+    assert now["best"] == last["best"]
+    assert run("cancel", "missed").returncode == 0

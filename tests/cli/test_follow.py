@@ -23,10 +23,15 @@ import pytest
 from evertune.cli.follow.keys import Keys
 from evertune.cli.follow.loop import key_words
 from evertune.cli.follow.snapshot import Follower
+from evertune.cli.output.marks import Marks
+from evertune.cli.output.numbers import Decimals
+from evertune.cli.output.text import plain
+from evertune.cli.views.live import event_words
+from evertune.cli.views.progress import ProgressLines
 from evertune.domain.metrics import Point
 from evertune.domain.records import ExperimentRecord
-from evertune.domain.states import ExperimentState
-from evertune.domain.trial import Assignment
+from evertune.domain.states import AttemptState, ExperimentState, TrialState
+from evertune.domain.trial import Assignment, AttemptEnd, Ending
 from evertune.store import Store
 from evertune.testing.store.making import LATER, NOW, create, finish, suggest
 from tests.cli.build import experiment, snapshot
@@ -58,6 +63,59 @@ def test_each_poll_gives_the_trials_that_ended_since_the_last(store: Store) -> N
     assert list(last.curve) == [0.5, 0.5, 0.9]
     follower.poll()
     assert follower.fresh == []
+
+
+def revise(store: Store, uid: str, number: int, value: float | None) -> None:
+    """As `metrics reparse` does, or a report that came late."""
+    state = TrialState.METRICS_UNAVAILABLE if value is None else TrialState.SUCCEEDED
+    ending = Ending(
+        end=AttemptEnd(AttemptState(state.value), str(state), ended=LATER),
+        charged=state.counts_as_failed,
+        trial_state=state,
+        objective=None if value is None else str(value),
+        objective_value=value,
+    )
+    before, after = store.revise(uid, number, 0, lambda _: ending)
+    assert before != after
+
+
+def test_a_revised_trial_is_told_once_more_and_counted_once(store: Store) -> None:
+    uid = make(store, 4)
+    follower = Follower(store, uid)
+    for number, value in enumerate((0.4, 0.9, None)):
+        state = TrialState.METRICS_UNAVAILABLE if value is None else TrialState.SUCCEEDED
+        finish(store, uid, number, value, state)
+    lines = ProgressLines(Marks())
+    record = follower.poll().record
+    assert len([lines.ended(event, record) for event in follower.fresh]) == 3
+    eta = follower.poll(LATER).eta_s
+
+    revise(store, uid, 2, 0.95)
+    last = follower.poll(LATER)
+
+    assert [(event.trial.number, event.revised, event.new_best) for event in follower.fresh] == [(2, True, True)]
+    line = plain(lines.ended(follower.fresh[0], record))
+    assert line.strip().startswith("✔ trial 2 revised: accuracy 0.9500  best 0.9500 *")
+    assert "revised: 0.9500  new best, was 0.9000" in plain(event_words(last.events[-1], Decimals([0.95])))
+    assert last.eta_s == eta
+    finish(store, uid, 3, 0.1)
+    follower.poll()
+    assert plain(lines.ended(follower.fresh[0], record)).startswith("[ 4/24] ")
+
+
+def test_the_best_that_gets_worse_is_the_best_no_longer(store: Store) -> None:
+    uid = make(store, 3)
+    for number, value in enumerate((0.4, 0.9, 0.6)):
+        finish(store, uid, number, value)
+    follower = Follower(store, uid)
+    follower.poll()
+    revise(store, uid, 1, 0.5)
+    last = follower.poll()
+    (event,) = follower.fresh
+    assert event.best is not None
+    assert (event.revised, event.new_best, event.best.number, event.best.objective_value) == (True, False, 2, 0.6)
+    assert last.curve[-1] == 0.6
+    assert [event.revised for event in Follower(store, uid).poll().events] == [False, False, False]
 
 
 def test_somebody_who_comes_late_sees_the_whole_curve_and_the_last_events(store: Store) -> None:

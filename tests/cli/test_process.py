@@ -44,14 +44,15 @@ def test_help_lists_every_verb_on_stdout(home: Path) -> None:
     for words in ((), ("--help",), ("-h",), ("help",)):
         done = evertune(home, *words)
         assert (done.returncode, done.stderr) == (0, "")
-        assert all(f"\n  {verb} " in done.stdout for verb in VERBS)
+        assert all(f"\n  {verb} " in done.stdout for verb in VERBS if " " not in verb)
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_every_verb_has_help_of_its_own(verb: str, home: Path) -> None:
-    done = evertune(home, verb, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"Usage: evertune {verb}")
+    for words in ((*verb.split(), "--help"), ("help", *verb.split())):
+        done = evertune(home, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"Usage: evertune {verb}")
     assert not home.exists()
 
 

@@ -33,6 +33,7 @@ class Ended:
     best: TrialRecord | None  # after it
     new_best: bool = False
     before: float | None = None  # the best value until then
+    revised: bool = False  # it had ended before; its verdict is another one now
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Follower:
     fresh: list[Ended] = field(default_factory=list)
     last: Snapshot | None = None
     _told: int = 0
+    _seen: set[int] = field(default_factory=set)  # trials that have ended; one that is told again was revised
     _best: TrialRecord | None = None
     _curve: list[float] = field(default_factory=list)
     _events: deque[Ended] = field(default_factory=lambda: deque(maxlen=EVENTS))
@@ -107,18 +109,22 @@ class Follower:
     def _take(self, trial: TrialRecord, objective: Objective) -> Ended:
         assert trial.told_seq is not None
         self._told = trial.told_seq
+        revised = trial.number in self._seen
+        self._seen.add(trial.number)
         before = self._best.objective_value if self._best else None
+        if revised and self._best is not None and self._best.number == trial.number:
+            self._best = self.store.best(self.uid)  # it may have got worse: then another one is the best
         value = trial.objective_value
         new_best = value is not None and (before is None or objective.better(value, before))
         if new_best or (self._best is None and trial.objective is not None):
             self._best = trial
         if self._best is not None and self._best.objective_value is not None:
             self._curve.append(self._best.objective_value)
-        if trial.ended is not None:
+        if trial.ended is not None and not revised:
             self._ends.append(trial.ended)
             if trial.started is not None:
                 self._busy_s += max((trial.ended - trial.started).total_seconds(), 0.0)
-        ended = Ended(trial, self._best, new_best, before)
+        ended = Ended(trial, self._best, new_best, before, revised)
         self._events.append(ended)
         return ended
 
@@ -134,7 +140,7 @@ class Follower:
             return None
         ends = sorted(self._ends)[-max(RECENT, 3 * record.budget.parallel) :]
         # Trials that start together end together: measured from the first end, a first wave would take no time at all.
-        since, count = (record.started, len(ends)) if len(ends) == self._told else (ends[0], len(ends) - 1)
+        since, count = (record.started, len(ends)) if len(ends) == len(self._seen) else (ends[0], len(ends) - 1)
         waited = (now - since).total_seconds() / (count + record.budget.parallel)  # it went faster once
         pace = max((ends[-1] - since).total_seconds() / max(count, 1), waited)
         overdue = max((now - ends[-1]).total_seconds(), 0.0)

@@ -65,7 +65,7 @@ def cut_middle(text: str, width: int, ellipsis: str = "…") -> str:
         return ellipsis[:width]
     keep = width - len(ellipsis)
     head, tail = (keep + 1) // 2, keep // 2
-    while head + tail > 1 and width_of(text[:head] + ellipsis + text[len(text) - tail :]) > width:  # wide characters
+    while head + tail > 0 and width_of(text[:head] + ellipsis + text[len(text) - tail :]) > width:  # wide characters
         head, tail = (head - 1, tail) if head > tail else (head, tail - 1)
     return text[:head] + ellipsis + text[len(text) - tail :]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from evertune.cli.output.marks import Marks
@@ -28,6 +28,7 @@ from evertune.cli.views.sentences import (
     over_defaults,
     paused_words,
 )
+from evertune.cli.views.unavailable import mending_command, missed_sentence, unavailable_groups
 from evertune.domain.records import AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
 
@@ -63,12 +64,38 @@ def details(
         lines += [[], [("Best parameters", "bold")], *_parameters(record, record.best, width, marks)]
     if failed:
         lines += [[], [("Attention", "bold")]]
-        for sentence, numbers in group_failures(failed)[:5]:
-            text, *more = wrapped(f"{numbers_words(numbers)}: {sentence}", None if width is None else width - 4)
-            lines.append([("  ", ""), marks.shape(TrialState.FAILED), (f" {text}", "")])
-            lines += [[(f"    {line}", "")] for line in more]
-            lines.append([(f"    evertune logs {addressed(record)} --trial {numbers[-1]}", "dim")])
+        lines += _attention(record, failed, marks, width)
     return lines
+
+
+def _attention(
+    record: ExperimentRecord, failed: Sequence[TrialRecord], marks: Marks, width: int | None
+) -> Iterator[Line]:
+    """What trials died of, and what they missed; below each the command that helps."""
+    died = [trial for trial in failed if trial.state is not TrialState.METRICS_UNAVAILABLE]
+    told = [
+        (
+            TrialState.FAILED,
+            f"{numbers_words(numbers)}: {sentence}",
+            numbers,
+            f"evertune logs {addressed(record)} --trial {numbers[-1]}",
+        )
+        for sentence, numbers in group_failures(died)
+    ]
+    told += [
+        (
+            TrialState.METRICS_UNAVAILABLE,
+            missed_sentence(missed, numbers),
+            numbers,
+            mending_command(record, missed, numbers)[0],
+        )
+        for missed, numbers in unavailable_groups(failed)
+    ]
+    for state, sentence, _, command in sorted(told, key=lambda entry: -len(entry[2]))[:5]:
+        text, *more = wrapped(sentence, None if width is None else width - 4)
+        yield [("  ", ""), marks.shape(state), (f" {text}", "")]
+        yield from ([(f"    {line}", "")] for line in more)
+        yield [(f"    {command}", "dim")]
 
 
 def _state(record: ExperimentRecord, now: datetime, marks: Marks) -> Line:

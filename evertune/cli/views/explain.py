@@ -11,6 +11,7 @@ from evertune.cli.output.numbers import age, interval, plural
 from evertune.cli.output.text import Line, clean, labelled, wrapped, wrapped_line
 from evertune.cli.views.sentences import addressed, experiment_sentence, group_failures, numbers_words, trial_sentence
 from evertune.cli.views.summary import next_lines
+from evertune.cli.views.unavailable import Missed, mending_command, unavailable_groups
 from evertune.domain.records import AttemptRecord, AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.space import Value
 from evertune.domain.states import ExperimentState, TrialState
@@ -39,8 +40,11 @@ def explain_experiment(
         evidence.append(("stack", stack))
     sentence = f"{_sentence(record, audit, now, polling)}"
     name = addressed(record)
+    missed = [mending_command(record, *group) for group in unavailable_groups(failed)[:1]]
     head: Line = [(record.name, "bold"), (" is ", ""), *marks.state(record.state), (sentence, "")]
     title, commands = _moves(record, name, failed, polling)
+    if polling is not False:
+        commands = [*missed, *commands]
     return _compose(head, evidence, title, commands, width)
 
 
@@ -137,7 +141,8 @@ def _moves(
                 (f"evertune delete {name}", "or begin anew"),
             ]
         case ExperimentState.SUCCEEDED | ExperimentState.CANCELLED:
-            return "Next", [(f"evertune best {name}", "the result"), (f"evertune extend {name} +24", "go on from here")]
+            best = [(f"evertune best {name}", "the result")] if record.best is not None else []
+            return "Next", [*best, (f"evertune extend {name} +24", "go on from here")]
         case ExperimentState.PAUSED:
             return "To go on", [(f"evertune resume {name}", ""), (f"evertune stop {name}", "or end it here")]
         case ExperimentState.STOPPING:
@@ -177,6 +182,8 @@ def explain_trial(
     evidence += [("log", line) for line in log]
     name = addressed(record)
     commands = [(f"evertune logs {name} --trial {trial.number}", "its whole log")]
+    if trial.state is TrialState.METRICS_UNAVAILABLE:
+        commands.insert(0, mending_command(record, Missed.of(trial), [trial.number]))
     if not trial.state.terminal:
         commands.append((f"evertune logs {name} --trial {trial.number} -f", "follow it"))
     return _compose(head, evidence, "Next", commands, width)

@@ -224,6 +224,11 @@ def _events(snapshot: Snapshot, count: int, marks: Marks, decimals: Decimals) ->
 
 
 def event_words(event: Ended, decimals: Decimals) -> Line:
+    words = _event_words(event, decimals)
+    return [("revised: ", ""), *words] if event.revised else words
+
+
+def _event_words(event: Ended, decimals: Decimals) -> Line:
     trial = event.trial
     if trial.objective is None:
         return [(trial_sentence(trial), "")]

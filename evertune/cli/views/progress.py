@@ -33,7 +33,7 @@ class ProgressLines:
 
     def ended(self, event: Ended, record: ExperimentRecord) -> Line:
         trial, limit = event.trial, record.budget.max_trials
-        self._finished += 1
+        self._finished += not event.revised
         total = "" if limit is None else f"/{limit}"
         digits = len(str(limit)) if limit is not None else 4
         if self._decimals is None and trial.objective_value:
@@ -41,6 +41,10 @@ class ProgressLines:
         decimals = self._decimals or Decimals([])
         head = f"[{self._finished:>{digits}}{total}] "
         middle = f" trial {trial.number:>{digits}}  {self._words(event, record, decimals)}"
+        if event.revised:  # it was counted when it ended
+            shape, style = self.marks.shape(trial.state)
+            words = f" trial {trial.number} revised: {self._words(event, record, decimals)}"
+            return [(" " * len(head), ""), (shape, style), (words, "")]
         self._widest = min(max(self._widest, width_of(middle)), WIDEST_PADDING)
         took = ""
         if trial.started is not None and trial.ended is not None:

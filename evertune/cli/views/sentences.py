@@ -139,6 +139,8 @@ def next_commands(record: ExperimentRecord) -> list[tuple[str, str]]:
             return [(failed, "the log of the last failed trial"), (f"evertune explain {name}", "what went wrong")]
         case ExperimentState.SUCCEEDED | ExperimentState.CANCELLED:
             best = [(f"evertune best {name} -o flags", "as flags for your script")] if record.best else []
+            if record.best is None and record.counts.metrics_unavailable:
+                best = [(f"evertune explain {name}", f"why no trial has a value of {clean(record.objective.metric)}")]
             return [
                 *best,
                 (f"evertune trials {name} --sort best", "all trials, the best first"),

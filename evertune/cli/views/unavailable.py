@@ -1,0 +1,72 @@
+"""Trials that ended without their objective: what was seen instead, and the command that makes use of it.
+
+The trial's message says it in a sentence (`activities.ending`); here it is taken apart, so that several trials can be
+told at once. What cannot be read is left out, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evertune.cli.output.text import clean
+from evertune.cli.views.sentences import addressed, numbers_words
+from evertune.domain.records import ExperimentRecord, TrialRecord
+from evertune.domain.states import TrialState
+
+_SEEN = re.compile(r"; seen: (?P<names>.*?)(?=; did you mean |; this filter would |; last lines:|\Z)")
+_NEAR = re.compile(r"; did you mean (?P<name>.*?)\?(?=; |\Z)")
+_FILTER = re.compile(r"; this filter would have found it: (?P<text>.*?)(?=; |\Z)")
+
+
+@dataclass(frozen=True)
+class Missed:
+    """`seen`: names that were reported, perhaps with words about what was left out. `near`: the one that was meant."""
+
+    said: str  # `ended without accuracy`, `reported accuracy without a value`
+    seen: str = ""
+    near: str = ""
+    filter: str = ""
+
+    @classmethod
+    def of(cls, trial: TrialRecord) -> Missed:
+        message = trial.message.partition("\n")[0]
+        said = message.partition("; ")[0].removeprefix("the trial ").removesuffix("; last lines:")
+        found = [pattern.search(message) for pattern in (_SEEN, _NEAR, _FILTER)]
+        # Names come from what programs print: one that cannot be shown as it is, cannot be part of a command.
+        seen, near, text = (match.group(1) if match and match.group(1).isprintable() else "" for match in found)
+        return cls(said or "ended without its objective", "" if seen == "no metric at all" else seen, near, text)
+
+
+def unavailable_groups(trials: Sequence[TrialRecord]) -> list[tuple[Missed, list[int]]]:
+    """Trials that missed their objective alike, the most frequent first."""
+    groups: dict[Missed, list[int]] = {}
+    for trial in trials:
+        if trial.state is TrialState.METRICS_UNAVAILABLE:
+            groups.setdefault(Missed.of(trial), []).append(trial.number)
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
+
+
+def missed_sentence(missed: Missed, numbers: Sequence[int]) -> str:
+    """`trial 58 ended without val_accuracy; val_acc was seen`."""
+    instead = (
+        f"{missed.near} was seen" if missed.near else f"seen: {missed.seen}" if missed.seen else "no metric was seen"
+    )
+    if missed.filter:
+        instead = "its filter does not fit what was printed"
+    return clean(f"{numbers_words(numbers)} {missed.said}; {instead}")
+
+
+def mending_command(record: ExperimentRecord, missed: Missed, numbers: Sequence[int]) -> tuple[str, str]:
+    """What reads the metric after all, and what it does; else what helps to find out how."""
+    name = addressed(record)
+    if missed.filter:
+        return f"evertune metrics reparse {name} --filter {shlex.quote(missed.filter)}", "read the logs by this filter"
+    if missed.near:
+        purpose = clean(f"take {missed.near} for {record.objective.metric}")
+        return f"evertune metrics reparse {name} --metric {shlex.quote(missed.near)}", purpose
+    wanted = shlex.quote(record.objective.metric)
+    log = f"evertune logs {name} --trial {numbers[-1]}"
+    return f"{log} | evertune metrics test - --metric {wanted}", "what its log says, line by line"
