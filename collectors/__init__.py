@@ -12,15 +12,17 @@ from pathlib import Path
 from collectors.both import Both
 from collectors.json_lines import MetricLines, ReportLines
 from collectors.lines import FileCollector
-from collectors.tail import Tail
+from collectors.tail import Tail, first_place
 from collectors.text import TextRules
 from evertune.domain.metrics import PUSHED, event_source
 from evertune.errors import LaunchError
 from evertune.protocols import Collector, CollectorSpec, Sources
 
-__all__ = ["create"]
+__all__ = ["create", "first_place_left"]
 
 PRINTED = event_source("collector/log")  # no event files are read where the user's own collector runs
+SEEN = "seen"  # the notes of the tail of the source, and of the reports
+SEEN_REPORTS = "seen-reports"
 _FILTERS = "spec.metricsCollectorSpec.source.filter.metricsFormat"
 
 
@@ -35,12 +37,20 @@ def create(spec: CollectorSpec, sources: Sources) -> Collector:
         raise LaunchError(f"{_FILTERS}: {error}") from None
     parts = [] if main is None else [main]
     if sources.reports is not None:
-        tail = Tail(sources.reports, sources.notes / "seen-reports")
+        tail = Tail(sources.reports, sources.notes / SEEN_REPORTS)
         parts.append(FileCollector(tail, ReportLines(spec.metrics), source=PUSHED))
     if sources.printed is not None:
         tail = Tail(sources.printed, sources.notes / "seen-printed")
         parts.append(FileCollector(tail, ReportLines(spec.metrics, among_text=True), source=PRINTED))
     return Both(parts, sources.log)
+
+
+def first_place_left(sources: Sources) -> int:
+    """From which place (`domain.metrics.place`) a new collector finds all points of the experiment's own source again.
+
+    Whoever reads a finished attempt anew must keep the points before it: what they came from was rotated away or cut.
+    """
+    return first_place(sources.notes / SEEN)
 
 
 def _main(spec: CollectorSpec, sources: Sources) -> Collector | None:
@@ -70,7 +80,7 @@ def _main(spec: CollectorSpec, sources: Sources) -> Collector | None:
 def _file(spec: CollectorSpec, sources: Sources) -> Collector:
     path = _path(spec, sources)
     if spec.format == "JSON":
-        return FileCollector(Tail(path, sources.notes / "seen"), MetricLines(spec.metrics), expected=True)
+        return FileCollector(Tail(path, sources.notes / SEEN), MetricLines(spec.metrics), expected=True)
     if spec.format not in (None, "", "TEXT"):
         raise LaunchError(f"a metrics file of format {spec.format} cannot be read", "use TEXT or JSON")
     return _text(spec, sources, path)
@@ -79,7 +89,7 @@ def _file(spec: CollectorSpec, sources: Sources) -> Collector:
 def _text(spec: CollectorSpec, sources: Sources, path: Path) -> Collector:
     rules = TextRules(spec.metrics, spec.filters)
     objective = spec.metrics[0] if spec.metrics else ""
-    return FileCollector(Tail(path, sources.notes / "seen"), rules, objective=objective, expected=path != sources.log)
+    return FileCollector(Tail(path, sources.notes / SEEN), rules, objective=objective, expected=path != sources.log)
 
 
 def _path(spec: CollectorSpec, sources: Sources) -> Path:

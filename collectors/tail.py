@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 BLOCK = 1 << 20
 LINE_LIMIT = 1 << 20  # bytes; a longer line is read as several, so that memory stays bounded
@@ -33,7 +33,7 @@ RESERVE = 1 << 20  # bytes that are handed out before the note is written again
 PRINT = 64  # bytes that tell whether a file is still the one that was read
 SLID_WITHIN = 4 << 20  # bytes at the start of a rewritten file in which its old end is looked for
 SETTLE_S = 0.02  # a file that was just cut may be in the middle of being written anew
-SETTLE_TIMES = 10
+SETTLE_TIMES = 25
 
 Block = list[tuple[int, bytes]]  # whole lines with their ends, or a piece of an overlong line; each with its place
 
@@ -81,7 +81,7 @@ class Tail:
                 for block in self._read(file):
                     handed = True
                     yield block
-            if not self._rotated:
+            if not self._rotated or self._again:
                 break
             if self._pending:
                 handed = True
@@ -96,8 +96,8 @@ class Tail:
     # ------------------------------------------------------------------------------------------ lines of one file
 
     def _read(self, file: IO[bytes]) -> Iterator[Block]:
-        file.seek(self._position)
-        while data := file.read(min(BLOCK, LINE_LIMIT)):
+        data = self._first(file)
+        while data:
             self._last = (self._last + data)[-PRINT:]
             block = self._whole_lines(self._pending + data)
             if self._position > self._reserved or self._noted < min(PRINT, self._position):
@@ -105,6 +105,23 @@ class Tail:
                 self._note()
             if block:
                 yield block
+            data = file.read(min(BLOCK, LINE_LIMIT))
+
+    def _first(self, file: IO[bytes]) -> bytes:
+        """What stands behind the place that was reached, in one read with what stands before it.
+
+        Empty when the file was written anew since it was opened: the next reading finds the place again.
+        """
+        size = min(BLOCK, LINE_LIMIT)
+        before, at = self._last, self._position
+        file.seek(0 if self._again else at - len(before))
+        data = file.read(size if self._again else len(before) + size)
+        if not self._again:
+            return data[len(before) :] if data.startswith(before) else b""
+        if data[max(0, at - len(before)) : at] != before if at <= len(data) else len(data) < size:
+            return b""
+        self._seen, self._pending, self._last, self._again = 0, b"", b"", False
+        return data
 
     def _whole_lines(self, data: bytes) -> Block:
         """`data` is less than two LINE_LIMITs, so only its first line can be too long."""
@@ -137,17 +154,11 @@ class Tail:
         if self._inode is None and status:
             self._inode = status.st_ino
         if file and status and status.st_ino == self._inode:
-            if self._continues(file):
-                self._rewind()
+            if self._still_there(file, last):
                 return file
-            if not _settled(file, last):
-                file.close()  # just cut; who wrote it will go on, or write it anew
-                return None
-            if not self._continues(file) and not self._slide(file):
-                self._lose(status.st_ino)
-            return file
+            file.close()
+            return None
         if (renamed := self._renamed()) is not None:
-            self._rewind()
             self._rotated = bool(status and status.st_size) or self._next_rotated() is not None
             if file:
                 file.close()
@@ -158,6 +169,27 @@ class Tail:
                 return file
             file.close()
         return None
+
+    def _still_there(self, file: IO[bytes], last: bool) -> bool:
+        """Find the place that was reached, or begin anew in a file that was cut. False: cut just now, look later.
+
+        Whoever writes a file anew empties it first, so nothing is decided before it stands still.
+        """
+        for _ in range(SETTLE_TIMES):
+            before = os.fstat(file.fileno())
+            if self._continues(file):
+                return True
+            if not before.st_size:
+                return False
+            if self._slide(file):
+                return True
+            if not last:
+                time.sleep(SETTLE_S)
+            now = os.fstat(file.fileno())
+            if (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+                break
+        self._lose(os.fstat(file.fileno()).st_ino)
+        return True
 
     def _continues(self, file: IO[bytes]) -> bool:
         return os.pread(file.fileno(), len(self._last), self._position - len(self._last)) == self._last and (
@@ -220,9 +252,6 @@ class Tail:
         self._base += moved
         self._reserved = max(0, self._reserved - moved)
         self._seen -= moved
-        if self._again:
-            self._seen, self._last = 0, b""
-        self._again = False
         self._note()
         return True
 
@@ -234,10 +263,6 @@ class Tail:
         self._base, self._inode = base, inode
         self._seen, self._pending, self._last, self._reserved, self._again = 0, b"", b"", 0, False
         self._note()
-
-    def _rewind(self) -> None:
-        if self._again:
-            self._seen, self._pending, self._last, self._again = 0, b"", b"", False
 
     # ------------------------------------------------------------------------------------------------------ the note
 
@@ -258,11 +283,23 @@ class Tail:
 
     def _load(self) -> None:
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            note = json.loads(self._notes.read_text(encoding="ascii"))
+            note = _noted(self._notes)
             base, inode, seen, reserved = (int(note[key]) for key in ("base", "inode", "seen", "reserved"))
             last = bytes.fromhex(note["print"])
             self._base, self._inode, self._seen, self._last, self._reserved = base, inode, seen, last, reserved
             self._noted, self._again = seen, True
+
+
+def first_place(notes: Path) -> int:
+    """The first place that can be read again: what is before it was rotated away or cut. 0 without a note."""
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        return int(_noted(notes)["base"])
+    return 0
+
+
+def _noted(notes: Path) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads(notes.read_text(encoding="ascii"))
+    return note
 
 
 def end_of(path: Path, size: int) -> bytes:
@@ -284,17 +321,3 @@ def _regular(path: Path) -> IO[bytes] | None:
         os.close(number)
         return None
     return os.fdopen(number, "rb", buffering=0)
-
-
-def _settled(file: IO[bytes], last: bool) -> int:
-    """The size of a file that was just found cut, once it stands still."""
-    before = os.fstat(file.fileno())
-    for _ in range(0 if last else SETTLE_TIMES):
-        if not before.st_size:
-            break
-        time.sleep(SETTLE_S)
-        now = os.fstat(file.fileno())
-        if (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
-            break
-        before = now
-    return before.st_size

@@ -177,3 +177,22 @@ def test_lines_without_a_wanted_name_cost_next_to_nothing(log: Path) -> None:
     unwanted = time.process_time() - begun
     print(f"a megabyte of 10,000 lines: {wanted * 1000:.0f} ms with a point each, {unwanted * 1000:.0f} ms without")
     assert unwanted < wanted / 2
+
+
+def test_what_was_rotated_away_is_before_the_first_place_that_can_be_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "metrics"
+    sources = Sources(log=tmp_path / "log", notes=tmp_path, path=file)
+    spec = CollectorSpec(kind="File", metrics=("loss",))
+    assert collectors.first_place_left(sources) == 0
+    reader, points = collectors.create(spec, sources), list[Point]()
+    for number in range(3):
+        file.write_text(f"loss={number}\n")
+        points += [*reader.read(), *reader.read()]
+        assert collectors.first_place_left(sources) == 7 * number
+        file.rename(tmp_path / f"metrics.{9 - number}")
+    file.write_text("loss=3\n")
+    points += [*reader.read(), *reader.read()]
+    left = collectors.first_place_left(sources)
+    assert values(points) == ["0", "1", "2", "3"]
+    again = collectors.create(spec, sources).finish()
+    assert list(again) == [point for point in points if point.seq >= left]

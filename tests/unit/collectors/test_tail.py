@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -192,6 +194,29 @@ def test_a_file_that_keeps_its_last_lines_only_gives_each_line_once(path: Path) 
         if number % 40 == 39:
             tailing = reader(path)
     assert list(stored.values()) == [entry.rstrip() for entry in entries]
+
+
+def test_a_window_is_read_while_it_is_written_anew_all_the_time(path: Path) -> None:
+    entry = b'{"loss": "%d", "timestamp": 1700000000.%d, "trial": "0", "checkpoint_path": ""}\n'
+    entries = [entry % (number, number) for number in range(200)]
+
+    def write() -> None:
+        for number in range(len(entries)):
+            path.write_bytes(b"".join(entries[max(0, number - 99) : number + 1]))
+            time.sleep(0.005)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    tailing, stored, reads = reader(path), dict[int, bytes](), 0
+    while writer.is_alive():
+        stored |= lines_of(tailing)
+        reads += 1
+        if reads % 10 == 9:
+            tailing = reader(path)
+    stored |= lines_of(tailing, last=True)
+    found = [stored[place] for place in sorted(stored)]
+    assert len(set(found)) == len(found)
+    assert set(found) == {line.rstrip() for line in entries}
 
 
 def test_a_file_that_is_being_written_anew_is_not_taken_for_an_empty_one(path: Path) -> None:
