@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import uuid4
 
 from bench.figures import Figure
+from bench.idle import cpu_s, pss_mb
 from evertune.app import child_environment, module_command
 from evertune.domain.metrics import Objective, ObjectiveType, place
 from evertune.domain.records import Budget
@@ -156,18 +154,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def pss_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def measure() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="evertune-bench-") as name:
-        port = os.environ.get("EVERTUNE_SERVER_PORT") or str(free_port())
         settings = Settings.load(
-            {"HOME": name, "EVERTUNE_HOME": f"{name}/home", "EVERTUNE_LOG": "warning"}, server_port=port
+            {"HOME": name, "EVERTUNE_HOME": f"{name}/home", "EVERTUNE_LOG": "warning"}, server_port=free_port()
         )
         settings.prepare_home()
         with open_store(settings.database_url) as store, gateway(settings) as process:
@@ -175,9 +165,9 @@ def measure() -> Iterator[Figure]:
             made = reporters(settings, store, uid)
             idle_mb = pss_mb(process.pid)
             asyncio.run(send(settings, shared(made, range(WARM_UP))))
-            began = time.perf_counter()
+            began, before_s = time.perf_counter(), cpu_s(process.pid)
             took, bad = asyncio.run(send(settings, shared(made, range(WARM_UP, WARM_UP + REPORTS))))
-            seconds = time.perf_counter() - began
+            seconds, used_s = time.perf_counter() - began, cpu_s(process.pid) - before_s
             if bad:
                 raise AssertionError(f"{len(bad)} reports were not taken: {bad[0]}")
             stored = sum(series.points for number in range(ATTEMPTS) for series in store.series(uid, number))
@@ -192,6 +182,13 @@ def measure() -> Iterator[Figure]:
             at_least=2000,
             note=f"{CONNECTIONS} connections, {ATTEMPTS} attempts",
         )
+        yield Figure(
+            name="processor time of the gateway for a report",
+            value=1e6 * used_s / len(took),
+            unit="us",
+            at_most=700,
+            note="the same on a busy machine",
+        )
         yield Figure(name="answer to a report under that load, median", value=1000 * took[len(took) // 2], unit="ms")
         yield Figure(name="answer to a report, slowest of a hundred", value=1000 * took[-len(took) // 100], unit="ms")
         whole = points == ATTEMPTS // 20 * (REPORTS + WARM_UP) * POINTS
@@ -203,10 +200,3 @@ def measure() -> Iterator[Figure]:
             note=f"of {sent:,}",
         )
         yield Figure(name="gateway, memory when idle", value=idle_mb, unit="MB PSS", note=f"{busy_mb:.0f} under load")
-
-
-if __name__ == "__main__":
-    for figure in measure():
-        print(figure.line(), flush=True)
-    sys.stdout.flush()
-    os._exit(0)
