@@ -339,12 +339,15 @@ def _runtime() -> Runtime:
     return Runtime(telemetry=TelemetryConfig(logging=logging))
 
 
-async def connect_temporal(address: str, namespace: str) -> TemporalClient:
-    """Raises UnavailableError in one sentence when nobody answers within five seconds."""
+async def connect_temporal(address: str, namespace: str, *, lazy: bool = False) -> TemporalClient:
+    """Raises UnavailableError in one sentence when nobody answers within five seconds.
+
+    `lazy`: connect at the first call, which raises RuntimeError while Temporal is away.
+    """
     try:
         return await asyncio.wait_for(
             TemporalClient.connect(
-                address, namespace=namespace, data_converter=pydantic_data_converter, runtime=_runtime()
+                address, namespace=namespace, data_converter=pydantic_data_converter, runtime=_runtime(), lazy=lazy
             ),
             CONNECT_TIMEOUT_S,
         )

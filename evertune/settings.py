@@ -25,6 +25,9 @@ LogFormat = Literal["auto", "human", "json"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DATABASE_DIALECTS = ("sqlite", "mysql", "mariadb", "postgresql")
+INGEST_KEYS_RULE = (
+    "keys are id:hex[,id:hex], each id once, of letters, digits, - and _, each secret 16 to 64 bytes as hexadecimal"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,16 @@ class Settings:
     ui_port: int | None = None
     # EVERTUNE_UI_URL: where the web UI of a configured Temporal server lives. None: no links are shown for it.
     ui_url: str | None = None
+    # EVERTUNE_SERVER_HOST: address that `evertune server` listens on. The default is for this machine only.
+    server_host: str = "127.0.0.1"
+    # EVERTUNE_SERVER_PORT: port of `evertune server`. None: a free one, kept for the home's lifetime.
+    server_port: int | None = None
+    # EVERTUNE_INGEST_URL: what trials are told of where reports go, as http://host:port. Default: this home's server.
+    ingest_url: str | None = None
+    # EVERTUNE_INGEST_KEYS: secrets that sign the tokens of trials, as id:hex[,id:hex]; the first one signs, all are
+    # accepted. To rotate, put the new one first and drop the old one when its trials have ended. Default: one that is
+    # made in the home.
+    ingest_keys: str | None = dataclasses.field(default=None, repr=False)
     # EVERTUNE_BACKEND: where trials run unless the experiment says. Default: kubernetes inside a cluster, else local.
     backend: Backend = "local"
     # EVERTUNE_LOG_CAP: how much of the log of a trial that has ended is kept, as 16M: a quarter from its head, the rest
@@ -97,13 +110,16 @@ class Settings:
         return cls(**values)
 
     def environment(self) -> dict[str, str]:
-        """The EVERTUNE_* variables that make another process of ours load these very settings."""
+        """The EVERTUNE_* variables that make another process of ours load these very settings, secrets included."""
         optional = {
             "EVERTUNE_TEMPORAL_ADDRESS": self.temporal_address,
             "EVERTUNE_TEMPORAL_PORT": self.temporal_port,
             "EVERTUNE_UI_PORT": self.ui_port,
             "EVERTUNE_UI_URL": self.ui_url,
             "EVERTUNE_LOG_RETENTION": self.log_retention_days,
+            "EVERTUNE_SERVER_PORT": self.server_port,
+            "EVERTUNE_INGEST_URL": self.ingest_url,
+            "EVERTUNE_INGEST_KEYS": self.ingest_keys,
         }
         return {
             "EVERTUNE_HOME": str(self.home),
@@ -111,6 +127,7 @@ class Settings:
             "EVERTUNE_DATABASE_URL": self.database_url,
             "EVERTUNE_DURABILITY": self.durability,
             "EVERTUNE_TEMPORAL_NAMESPACE": self.temporal_namespace,
+            "EVERTUNE_SERVER_HOST": self.server_host,
             "EVERTUNE_BACKEND": self.backend,
             "EVERTUNE_LOG_CAP": str(self.log_cap),
             "EVERTUNE_LOG": f"{self.log_level},{self.log_format}",
@@ -147,6 +164,11 @@ class Settings:
     def worker_ready_file(self) -> Path:
         """The worker writes its pid here, by rename, once it polls; the parent removes it before each start."""
         return self.home / "worker.ready"
+
+    @property
+    def ingest_key_file(self) -> Path:
+        """The key of this home's ingest tokens, where EVERTUNE_INGEST_KEYS gives none; see `evertune.tokens`."""
+        return self.home / "ingest.key"
 
     @property
     def down_file(self) -> Path:
@@ -256,6 +278,19 @@ def _address(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    if len(text) > 253 or not re.fullmatch(r"[A-Za-z0-9][-.A-Za-z0-9]*|[0-9A-Fa-f:.]+", text):
+        raise ValueError("a host is a name or an address without a port, as 127.0.0.1 or 0.0.0.0")
+    return text
+
+
+def _ingest_keys(text: str) -> str:
+    keys = [re.fullmatch(r"\s*([A-Za-z0-9_-]{1,32}):(?:[0-9A-Fa-f]{2}){16,64}\s*", part) for part in text.split(",")]
+    if len({found[1] for found in keys if found}) < len(keys):
+        raise ValueError(INGEST_KEYS_RULE)
+    return text
+
+
 def _port(text: str) -> int:
     if not text.isdigit() or not 1024 <= int(text) <= 65535:
         raise ValueError("a port is a whole number from 1024 to 65535")
@@ -306,6 +341,10 @@ _SOURCES: dict[str, tuple[tuple[str, ...], _Parser]] = {
     "temporal_port": (("EVERTUNE_TEMPORAL_PORT",), _port),
     "ui_port": (("EVERTUNE_UI_PORT",), _port),
     "ui_url": (("EVERTUNE_UI_URL",), _url),
+    "server_host": (("EVERTUNE_SERVER_HOST",), _host),
+    "server_port": (("EVERTUNE_SERVER_PORT",), _port),
+    "ingest_url": (("EVERTUNE_INGEST_URL",), _url),
+    "ingest_keys": (("EVERTUNE_INGEST_KEYS",), _ingest_keys),
     "backend": (("EVERTUNE_BACKEND",), _one_of("local", "kubernetes")),
     "log_cap": (("EVERTUNE_LOG_CAP",), _bytes),
     "log_retention_days": (("EVERTUNE_LOG_RETENTION",), _days),
@@ -337,4 +376,5 @@ def _without_password(url: str) -> str:
 
 
 def _shown(name: str, text: str) -> str:
-    return _without_password(text) if name == "database_url" else text
+    """A refused value as it may be repeated: never a secret."""
+    return "***" if name == "ingest_keys" else _without_password(text) if name == "database_url" else text

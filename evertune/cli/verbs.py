@@ -78,9 +78,10 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
     (
         "Operate",
         (
-            Verb("up", "stack", "start Temporal and the worker of this home"),
+            Verb("up", "stack", "start Temporal, worker and server of this home"),
             Verb("down", "stack", "stop them, and local trials"),
             Verb("worker", "stack", "a worker in the foreground"),
+            Verb("server", "stack", "the HTTP server in the foreground"),
             Verb("doctor", "doctor", "check this installation"),
             Verb("replay", "replay", "recompute suggestions from the record"),
             Verb("version", "stack", "what this is"),

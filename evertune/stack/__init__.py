@@ -1,4 +1,4 @@
-"""The stack of a home: an embedded Temporal server and one worker, kept alive by a small parent process.
+"""The stack of a home: an embedded Temporal server, one worker and one HTTP server, kept alive by a small parent.
 
 `ensure_up` starts what is missing, `down` stops it, `status` looks. Several homes on one machine never meet: each has
 its own files, ports and processes. Nothing here knows experiments or trials.

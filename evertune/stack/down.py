@@ -24,7 +24,7 @@ LOCK_S = 60.0
 class DownReport:
     """What `down` did. `trials` is "unknown" when the worker was dead and there was no hook to stop them."""
 
-    stopped: tuple[str, ...] = ()  # of parent, worker, temporal: those that were running
+    stopped: tuple[str, ...] = ()  # of parent, worker, server, temporal: those that were running
     killed: tuple[str, ...] = ()  # of these, those that ended only by SIGKILL
     trials: Literal["stopped", "kept", "unknown"] = "kept"
 
@@ -40,7 +40,7 @@ def down(
     stop_trials: Callable[[], object] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> DownReport:
-    """Stop the stack of this home: parent, worker, Temporal. A no-op when nothing runs.
+    """Stop the stack of this home: parent, worker, server, Temporal. A no-op when nothing runs.
 
     `stop_trials` is called at the end unless `keep_trials`: it stops local trials that the worker did not, because it
     was dead or an earlier `down` kept them. A `down` that is killed half-way can be repeated.

@@ -1,4 +1,4 @@
-"""The stack's parent: starts Temporal and the worker, and starts each again when it dies.
+"""The stack's parent: starts Temporal, the worker and the server, and starts each again when it dies.
 
 One small process per home, started by `evertune.stack.ensure_up` through `python -m evertune.stack`. It sleeps until
 a child ends, a signal comes or a restart is due. When it dies its children go on; the next parent finds them on
@@ -24,14 +24,15 @@ from evertune.app import child_environment
 from evertune.errors import EnvironmentProblem
 from evertune.settings import Settings, home_problem
 from evertune.stack import ports, temporal
+from evertune.stack.child import MAX_DELAY_S, Child
 from evertune.stack.files import cap_log
-from evertune.stack.processes import Held, Identity, alive, open_pidfd, send
+from evertune.stack.processes import Held, alive, send
 from evertune.stack.shutdown import end_group, stop_services
 from evertune.stack.state import Service, StackState, announced_pid, answers, log_file, parent_lock, ports_file
 
-FIRST_DELAY_S, MAX_DELAY_S = 0.2, 30.0  # between a death and the next start; doubles with each quick death
-QUICK_DEATH_S = 60.0  # who lived longer starts again with the first delay
-CHECK_STARTED_S = 0.05  # only while Temporal is starting
+CHECK_STARTED_S = 0.05  # only while Temporal or the server is starting
+CHECK_WORKER_S = 0.1  # only while the server waits for the worker to have started
+SERVER_AFTER_S = 5.0
 PREPARE_TIMEOUT_S = 10.0
 HOUSEKEEPING_S = 60.0  # log sizes; also how late a death is noticed should a wait ever miss it
 NO_PIDFD_POLL_S = 1.0
@@ -45,55 +46,16 @@ class Plan:
     worker_command: list[str]
     search_attributes: dict[str, str]
     database: str  # digest of the database's URL, for the record
+    server_command: list[str] | None = None  # None: no HTTP side is wanted
 
     def as_json(self) -> str:
-        return json.dumps([self.program, self.worker_command, self.search_attributes, self.database])
+        return json.dumps(
+            [self.program, self.worker_command, self.search_attributes, self.database, self.server_command]
+        )
 
     @classmethod
     def of(cls, text: str) -> Plan:
         return cls(*json.loads(text))
-
-
-class Child:
-    """A supervised process at run time: its record, what we can wait on, and when it is due to start (again)."""
-
-    def __init__(self, name: str, record: Service) -> None:
-        self.name = name
-        self.record = record
-        self.process: subprocess.Popen[bytes] | None = None  # None when adopted
-        self.pidfd: int | None = None
-        self.since = time.monotonic()
-        self.due = self.since
-
-    @property
-    def running(self) -> bool:
-        return self.record.identity is not None
-
-    def watch(self, identity: Identity) -> None:
-        self.pidfd = open_pidfd(identity)
-
-    def ended(self) -> str | None:
-        """How it ended; None while it lives. Reaps our own children."""
-        if self.process is not None and (code := self.process.poll()) is not None:
-            return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        if self.process is None and not alive(self.record.identity):
-            return "ended while no parent watched"
-        return None
-
-    def died(self, how: str, *, served: bool) -> None:
-        """`served`: it had become ready, so it can start, and whatever killed it is no reason to wait longer."""
-        quick = time.monotonic() - self.since < QUICK_DEATH_S
-        self.record.failures = self.record.failures + 1 if quick and not served else 1
-        self.record.identity, self.record.ready, self.record.exit = None, False, how
-        self.process = None
-        if self.pidfd is not None:
-            os.close(self.pidfd)
-            self.pidfd = None
-        self.postpone()
-
-    def postpone(self) -> None:
-        exponent = min(max(self.record.failures, 1) - 1, 16)
-        self.due = time.monotonic() + min(MAX_DELAY_S, FIRST_DELAY_S * 2**exponent)
 
 
 class Parent:
@@ -113,10 +75,15 @@ class Parent:
             ui_url=settings.ui_url if plan.program is None else (before.ui_url if before else None),
             temporal=before.temporal if before and plan.program is not None else Service(),
             worker=before.worker if before else Service(),
+            server=before.server if before else Service(),
+            server_url=before.server_url if before and plan.server_command else None,
         )
         self.temporal = Child("temporal", self.state.temporal)
         self.worker = Child("worker", self.state.worker)
+        self.server = Child("server", self.state.server)
         self.children = [self.worker] if plan.program is None else [self.temporal, self.worker]
+        if plan.server_command is not None or self.server.running:  # running: left by a parent that wanted one
+            self.children.append(self.server)
         self.next_housekeeping = time.monotonic()
 
     # ------------------------------------------------------------------------------------------------ the loop
@@ -135,6 +102,7 @@ class Parent:
                     break
                 self._start_due()
                 self._check_temporal()
+                self._check_server()
                 self._housekeeping()
         _say("stopping: the stack goes down, trials go on")
         stop_services(self.settings, self.state)
@@ -163,8 +131,9 @@ class Parent:
     def _sleep(self, wake: socket.socket) -> bool:
         """Wait for something to do. True when a signal asks to stop."""
         due = [child.due for child in self.children if not child.running and self._may_start(child)]
-        if self.temporal.running and not self.temporal.record.ready:
-            due.append(self.temporal.due)
+        due += [child.due for child in (self.temporal, self.server) if child.running and not child.record.ready]
+        if self.plan.server_command is not None and not self.server.running and not self._worker_first():
+            due.append(time.monotonic() + CHECK_WORKER_S)
         timeout_s = max(0.0, min([self.next_housekeeping, *due]) - time.monotonic())
         poller = select.poll()
         poller.register(wake, select.POLLIN)
@@ -191,25 +160,40 @@ class Parent:
         return announced_pid(self.settings) == pid if child is self.worker else child.record.ready
 
     def _may_start(self, child: Child) -> bool:
+        if child is self.server and (self.plan.server_command is None or not self._worker_first()):
+            return False
         return child is self.temporal or self.plan.program is None or self.temporal.record.ready
+
+    def _worker_first(self) -> bool:
+        """Whether the worker polls, or takes long: the server, for which nobody waits, must not take its processor."""
+        identity = self.worker.record.identity
+        polls = identity is not None and announced_pid(self.settings) == identity.pid
+        return polls or time.monotonic() - self.worker.since > SERVER_AFTER_S
 
     def _start_due(self) -> None:
         for child in self.children:
             if child.running or child.due > time.monotonic() or not self._may_start(child):
                 continue
             try:
-                self._start_temporal() if child is self.temporal else self._start_worker()
-                self.state.problem = None
+                self._starter_of(child)()
+                if self.state.problem is not None and self.state.problem["which"] == child.name:
+                    self.state.problem = None
+                    self._save()
             except (OSError, EnvironmentProblem) as error:
                 problem = home_problem(self.settings.home, error) if isinstance(error, OSError) else error
                 child.record.failures += 1
                 child.postpone()
                 message = f"{child.name} cannot be started: {problem}"
-                self.state.problem = {"message": message, "hint": problem.hint or ""}
+                self.state.problem = {"which": child.name, "message": message, "hint": problem.hint or ""}
                 _say(self.state.problem["message"])
                 self._save()
 
     # -------------------------------------------------------------------------------------------- the services
+
+    def _starter_of(self, child: Child) -> Callable[[], None]:
+        return {"temporal": self._start_temporal, "worker": self._start_worker, "server": self._start_server}[
+            child.name
+        ]
 
     def _start_temporal(self) -> None:
         assert self.plan.program is not None
@@ -219,10 +203,9 @@ class Parent:
             _say(note)
         self.state.notes = notes
         address = f"{ports.LOOPBACK}:{chosen['temporal']}"
-        if self.worker.record.identity is not None and address != self.state.temporal_address:
-            _say("the worker restarts: Temporal has another address now")
-            self.settings.worker_ready_file.unlink(missing_ok=True)
-            send(self.worker.record.identity, signal.SIGTERM)
+        if address != self.state.temporal_address:
+            self._restart(self.worker, "Temporal has another address now")
+            self._restart(self.server, "Temporal has another address now")
         self.state.temporal_address = address
         self.state.ui_url = f"http://{ports.LOOPBACK}:{chosen['ui']}"
         command = temporal.server_command(self.plan.program, self.settings, chosen, self.plan.search_attributes)
@@ -231,8 +214,42 @@ class Parent:
 
     def _start_worker(self) -> None:
         self.settings.worker_ready_file.unlink(missing_ok=True)
-        address = {"EVERTUNE_TEMPORAL_ADDRESS": self.state.temporal_address}
-        self._launch(self.worker, self.plan.worker_command, {**self.environment, **address})
+        addresses = {"EVERTUNE_TEMPORAL_ADDRESS": self.state.temporal_address}
+        if self.plan.server_command is not None:
+            self._choose_server_port()
+            addresses["EVERTUNE_INGEST_URL"] = self.settings.ingest_url or self.state.server_url or ""
+        self._launch(self.worker, self.plan.worker_command, {**self.environment, **addresses})
+
+    def _start_server(self) -> None:
+        assert self.plan.server_command is not None
+        port = self._choose_server_port()
+        addresses = {"EVERTUNE_TEMPORAL_ADDRESS": self.state.temporal_address, "EVERTUNE_SERVER_PORT": str(port)}
+        self._launch(self.server, self.plan.server_command, {**self.environment, **addresses})
+        self.server.due = time.monotonic() + CHECK_STARTED_S
+
+    def _choose_server_port(self) -> int:
+        """The port of the server that runs, else the one of the next. A worker that was told another starts again."""
+        known = self.state.server_url
+        if self.server.running and known is not None:
+            return int(known.rpartition(":")[2])
+        chosen, notes = ports.choose(ports_file(self.settings), {"server": self.settings.server_port})
+        for note in notes:
+            _say(note)
+        host = self.settings.server_host
+        url = f"http://{_reachable(host)}:{chosen['server']}"
+        if known is not None and known != url:
+            self.state.notes = [*self.state.notes, *notes]
+            self._restart(self.worker, "the server has another address now")
+        self.state.server_url = url
+        return chosen["server"]
+
+    def _restart(self, child: Child, why: str) -> None:
+        if child.record.identity is None:
+            return
+        _say(f"the {child.name} restarts: {why}")
+        if child is self.worker:
+            self.settings.worker_ready_file.unlink(missing_ok=True)
+        send(child.record.identity, signal.SIGTERM)
 
     def _launch(self, child: Child, command: list[str], environment: Mapping[str, str]) -> None:
         log = log_file(self.settings, child.name)
@@ -280,13 +297,23 @@ class Parent:
         else:
             _say(f"Temporal is not ready: {done.stderr.decode(errors='replace').strip()}")
 
+    def _check_server(self) -> None:
+        """It listens once it can answer."""
+        child = self.server
+        if not child.running or child.record.ready or child.due > time.monotonic():
+            return
+        child.due = time.monotonic() + min(MAX_DELAY_S, max(CHECK_STARTED_S, (time.monotonic() - child.since) / 10))
+        if self.state.server_url is not None and answers(self.state.server_url.rpartition("/")[2]):
+            child.record.ready = True
+            self._save()
+
     # --------------------------------------------------------------------------------------------------- upkeep
 
     def _housekeeping(self) -> None:
         if time.monotonic() < self.next_housekeeping:
             return
         self.next_housekeeping = time.monotonic() + HOUSEKEEPING_S
-        for name in ("temporal", "worker", "parent"):
+        for name in ("temporal", "worker", "server", "parent"):
             with contextlib.suppress(OSError):
                 cap_log(log_file(self.settings, name))
 
@@ -315,6 +342,13 @@ def _signals() -> Iterator[socket.socket]:
             signal.signal(number, handler)
         receiver.close()
         sender.close()
+
+
+def _reachable(host: str) -> str:
+    """How this machine reaches a server that listens on `host`."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - all addresses, this one among them
+        return ports.LOOPBACK
+    return f"[{host}]" if ":" in host else host
 
 
 def _drain(wake: socket.socket) -> bool:

@@ -1,6 +1,6 @@
 """Ports on 127.0.0.1 that belong to a home: chosen once, remembered, and changed only when somebody else took one.
 
-Called by the stack's parent before it starts Temporal. A port that the user asked for is never replaced.
+Called by the stack's parent before it starts Temporal or the server. A port that the user asked for is never replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ LOOPBACK = "127.0.0.1"
 # Below the range from which Linux (32768+) and macOS (49152+) take the ports of outgoing connections.
 FIRST, LAST = 20_000, 32_000
 
-PORT_NAMES = {"temporal": "EVERTUNE_TEMPORAL_PORT", "ui": "EVERTUNE_UI_PORT"}
+PORT_NAMES = {
+    "temporal": "EVERTUNE_TEMPORAL_PORT",
+    "ui": "EVERTUNE_UI_PORT",
+    "server": "EVERTUNE_SERVER_PORT",
+}
 
 
 def is_free(port: int) -> bool:
@@ -44,9 +48,12 @@ def is_open(host: str, port: int, timeout_s: float = 1.0) -> bool:
 def choose(file: Path, wanted: dict[str, int | None]) -> tuple[dict[str, int], list[str]]:
     """A free port for each name, and a sentence for each remembered one that another program took.
 
+    Ports that are remembered for other names stay theirs.
+
     Raises EnvironmentProblem when a port that the user asked for is busy.
     """
     remembered = read_json(file) or {}
+    others = {port for name, port in remembered.items() if name not in wanted}
     chosen: dict[str, int] = {}
     notes: list[str] = []
     for name, port in wanted.items():
@@ -62,11 +69,15 @@ def choose(file: Path, wanted: dict[str, int | None]) -> tuple[dict[str, int], l
         if isinstance(before, int) and is_free(before) and before not in chosen.values():
             chosen[name] = before
             continue
-        chosen[name] = next(port for port in _candidates(file, name) if port not in chosen.values() and is_free(port))
+        chosen[name] = next(
+            port
+            for port in _candidates(file, name)
+            if port not in others and port not in chosen.values() and is_free(port)
+        )
         if isinstance(before, int):
             notes.append(f"port {before} is used by another program now; {name} moves to port {chosen[name]}")
-    if chosen != remembered:
-        write_json(file, dict(chosen))
+    if remembered | chosen != remembered:
+        write_json(file, remembered | chosen)
     return chosen, notes
 
 

@@ -18,8 +18,9 @@ from evertune.stack.files import open_lock, try_lock
 from evertune.stack.processes import Identity, alive, group_members, send, wait_gone
 from evertune.stack.state import StackState, parent_lock, recorded_parent
 
-# After SIGTERM, before SIGKILL: a worker stops its trials (10 s grace each, side by side) and flushes.
-GRACE_S = {"worker": 30.0, "temporal": 10.0}
+# After SIGTERM, before SIGKILL: a worker stops its trials (10 s grace each, side by side) and flushes; the server
+# stores what it has.
+GRACE_S = {"worker": 30.0, "server": 6.0, "temporal": 10.0}
 KILLED_S = 5.0  # how long the system may take to end a process after SIGKILL
 
 
@@ -33,7 +34,7 @@ class Stopped:
 def stop_services(
     settings: Settings, state: StackState, *, on_progress: Callable[[str], None] = lambda _: None
 ) -> Stopped:
-    """Stop the worker, then Temporal. Safe to call again after being killed half-way."""
+    """Stop the worker, the server, then Temporal. Safe to call again after being killed half-way."""
     report = Stopped()
     for name, service in state.services().items():
         identity = service.identity

@@ -17,6 +17,7 @@ from evertune.stack.ports import is_open
 from evertune.stack.processes import Identity
 
 FORMAT = 1
+_SERVICES = ("temporal", "worker", "server")
 
 
 def command_lock(settings: Settings) -> Path:
@@ -34,7 +35,7 @@ def ports_file(settings: Settings) -> Path:
 
 
 def log_file(settings: Settings, name: str) -> Path:
-    """Log of `parent`, `temporal` or `worker`."""
+    """Log of `parent`, `temporal`, `worker` or `server`."""
     return settings.logs_dir / f"{name}.log"
 
 
@@ -69,15 +70,17 @@ class StackState:
     ui_url: str | None = None
     temporal: Service = field(default_factory=Service)
     worker: Service = field(default_factory=Service)
+    server: Service = field(default_factory=Service)
+    server_url: str | None = None  # of our HTTP side; None: there is none in this stack
     notes: list[str] = field(default_factory=list)  # for the person at `up`: a port that moved
-    problem: dict[str, str] | None = None  # why something cannot be started now: message, hint
+    problem: dict[str, str] | None = None  # why something cannot be started now: which, message, hint
 
     def services(self) -> dict[str, Service]:
         """By name, in the order in which they are stopped."""
-        return {"worker": self.worker, "temporal": self.temporal}
+        return {"worker": self.worker, "server": self.server, "temporal": self.temporal}
 
     def save(self, path: Path) -> None:
-        data = {slot: getattr(self, slot) for slot in self.__slots__ if slot not in ("temporal", "worker")}
+        data = {slot: getattr(self, slot) for slot in self.__slots__ if slot not in _SERVICES}
         data |= {name: service.as_dict() for name, service in self.services().items()}
         write_json(path, {"format": FORMAT, **data})
 
@@ -88,7 +91,7 @@ class StackState:
         if data is None or data.pop("format", None) != FORMAT:
             return None
         try:
-            data |= {name: Service.of(data[name]) for name in ("temporal", "worker")}
+            data |= {name: Service.of(data.get(name, {})) for name in _SERVICES}
             return cls(**data)
         except (KeyError, TypeError, ValueError, AttributeError):
             return None

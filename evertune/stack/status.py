@@ -12,7 +12,7 @@ from evertune.stack.state import Service, StackState, announced_pid, answers, lo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
-    name: str  # parent, temporal or worker
+    name: str  # parent, temporal, worker or server
     pid: int | None  # None: it does not run
     ready: bool
     last_exit: str  # how it ended last time, "" when it never did
@@ -25,13 +25,15 @@ class StackStatus:
     embedded: bool
     temporal_address: str | None  # None: no stack was started yet
     ui_url: str | None
+    server_url: str | None  # of our HTTP side; None: this stack has none, or was not started yet
     reachable: bool  # something accepts connections at temporal_address
     services: tuple[ServiceStatus, ...]
     problem: str | None = None  # why the parent cannot start something
 
     @property
     def up(self) -> bool:
-        return self.reachable and all(service.ready for service in self.services)
+        """Experiments can run. The server may still be starting: local trials do not need it."""
+        return self.reachable and all(service.ready for service in self.services if service.name != "server")
 
 
 def status(settings: Settings) -> StackStatus:
@@ -39,13 +41,15 @@ def status(settings: Settings) -> StackStatus:
     state = StackState.load(settings.state_file)
     embedded = state.embedded if state else settings.temporal_address is None
     address = (state.temporal_address if state else settings.temporal_address) or None
-    names = ("parent", "temporal", "worker") if embedded else ("parent", "worker")
+    names = ["parent", *(["temporal"] if embedded else []), "worker"]
+    names += ["server"] if state and state.server_url else []
     known = {"parent": Service(identity=recorded_parent(settings), ready=True), **(state.services() if state else {})}
     return StackStatus(
         home=settings.home,
         embedded=embedded,
         temporal_address=address,
         ui_url=state.ui_url if state else settings.ui_url,
+        server_url=state.server_url if state else None,
         reachable=address is not None and answers(address),
         services=tuple(_service(settings, name, known.get(name, Service())) for name in names),
         problem=state.problem["message"] if state and state.problem else None,

@@ -52,6 +52,7 @@ class StackInfo:
     parent_pid: int
     temporal_pid: int | None  # None: a configured server
     worker_pid: int
+    server_url: str | None = None  # of the HTTP side, which may still be starting; None: this stack has none
     started: bool = False  # this call had to start something
     notes: tuple[str, ...] = ()  # sentences for the person: a port that moved, a restart after an upgrade
 
@@ -62,10 +63,12 @@ def ensure_up(
     wait_s: float = 30.0,
     on_progress: Progress | None = None,
     worker_command: Sequence[str] | None = None,
+    server_command: Sequence[str] | None = None,
 ) -> StackInfo:
     """Return once Temporal answers and the worker of this home polls; start what is missing, and nothing twice.
 
-    With a configured Temporal server only the worker is started. `worker_command` stands in for evertune's worker.
+    With a configured Temporal server only ours are started. `worker_command` stands in for evertune's worker, and then
+    there is a server only if `server_command` is given. Nobody waits for the server.
     Raises EnvironmentProblem (the home, a port or the binary is unusable, or the worker cannot start), UsageError
     (the stack runs with other settings) or UnavailableError (not ready within `wait_s`).
     """
@@ -80,11 +83,14 @@ def ensure_up(
     if (info := _ready(settings)) is not None:
         return info
     _require_space(settings)
+    if worker_command is None and server_command is None:
+        server_command = module_command("evertune.server")
     plan = Plan(
         program=temporal.binary() if settings.temporal_address is None else None,
         worker_command=list(worker_command or module_command("evertune.app", "worker")),
         search_attributes=_search_attributes(),
         database=database_digest(settings),
+        server_command=list(server_command) if server_command is not None else None,
     )
     try:
         with files.lock(command_lock(settings), wait_s=wait_s) as held:
@@ -125,6 +131,7 @@ def _ready(settings: Settings) -> StackInfo | None:
         parent_pid=parent.pid,
         temporal_pid=server.pid if server else None,
         worker_pid=worker.pid,
+        server_url=state.server_url,
     )
 
 
@@ -135,7 +142,7 @@ def _refuse_to_wait(settings: Settings, deadline: float, wait_s: float) -> None:
         if state.problem is not None:
             raise EnvironmentProblem(state.problem["message"], hint=state.problem["hint"] or None)
         for name, service in state.services().items():
-            if service.failures >= QUICK_FAILURES:
+            if service.failures >= QUICK_FAILURES and name != "server":
                 raise EnvironmentProblem(*_why(settings, name, f"{_WHO[name]} cannot start, {service.exit}"))
     if time.monotonic() > deadline:
         if not alive(recorded_parent(settings)):

@@ -56,11 +56,14 @@ def processes_of(home: Path) -> list[int]:
 class Stack:
     """A home below the test's directory, with `up()` as the CLI would call it."""
 
-    def __init__(self, home: Path, worker: str = WORKER, **overrides: Any) -> None:
+    def __init__(
+        self, home: Path, worker: str = WORKER, server_command: list[str] | None = None, **overrides: Any
+    ) -> None:
         home.parent.mkdir(parents=True, exist_ok=True)
         script = home.parent / f"{home.name}.worker.sh"
         script.write_text(worker)
         self.worker_command = ["/bin/sh", str(script)]
+        self.server_command = server_command  # None: a stack without an HTTP side
         self.settings = Settings.load({"EVERTUNE_HOME": str(home)}, **overrides)
 
     @property
@@ -68,7 +71,9 @@ class Stack:
         return self.settings.home
 
     def up(self, **options: Any) -> StackInfo:
-        return ensure_up(self.settings, worker_command=self.worker_command, **options)
+        return ensure_up(
+            self.settings, worker_command=self.worker_command, server_command=self.server_command, **options
+        )
 
     def starts(self) -> int:
         """How often the worker was started."""

@@ -34,6 +34,10 @@ def test_every_variable_is_read() -> None:
             "EVERTUNE_TEMPORAL_PORT": "7400",
             "EVERTUNE_UI_PORT": "7401",
             "EVERTUNE_UI_URL": "https://temporal.example.com/",
+            "EVERTUNE_SERVER_HOST": "0.0.0.0",
+            "EVERTUNE_SERVER_PORT": "7402",
+            "EVERTUNE_INGEST_URL": "http://gateway:7402/",
+            "EVERTUNE_INGEST_KEYS": "b:" + "0b" * 32 + ",a:" + "0a" * 32,
             "EVERTUNE_BACKEND": "kubernetes",
             "EVERTUNE_LOG": "json,debug",
             "EVERTUNE_LOG_CAP": "64MiB",
@@ -50,6 +54,10 @@ def test_every_variable_is_read() -> None:
         temporal_port=7400,
         ui_port=7401,
         ui_url="https://temporal.example.com",
+        server_host="0.0.0.0",
+        server_port=7402,
+        ingest_url="http://gateway:7402",
+        ingest_keys="b:" + "0b" * 32 + ",a:" + "0a" * 32,
         backend="kubernetes",
         log_level="debug",
         log_format="json",
@@ -60,7 +68,12 @@ def test_every_variable_is_read() -> None:
 
 def test_another_process_loads_the_same_settings_from_their_environment() -> None:
     settings = Settings.load(
-        HOME, temporal_address="10.0.0.1:7233", ui_port=9000, log_level="warning", log_retention_days=0.5
+        HOME,
+        temporal_address="10.0.0.1:7233",
+        ui_port=9000,
+        log_level="warning",
+        log_retention_days=0.5,
+        ingest_keys="a:" + "0a" * 16,
     )
     assert Settings.load(settings.environment()) == settings
     assert Settings.load(Settings.load(HOME).environment()) == Settings.load(HOME)
@@ -113,6 +126,9 @@ def test_a_relative_home_is_taken_from_the_working_directory(tmp_path: Path, mon
         ("EVERTUNE_TEMPORAL_PORT", "80", "from 1024 to 65535"),
         ("EVERTUNE_UI_PORT", "many", "from 1024 to 65535"),
         ("EVERTUNE_UI_URL", "temporal.example.com", "https://"),
+        ("EVERTUNE_SERVER_HOST", "http://all", "without a port"),
+        ("EVERTUNE_SERVER_PORT", "80", "from 1024 to 65535"),
+        ("EVERTUNE_INGEST_URL", "gateway:8090", "https://"),
         ("EVERTUNE_BACKEND", "docker", "one of local, kubernetes"),
         ("EVERTUNE_LOG", "loud", "a level"),
         ("EVERTUNE_LOG_CAP", "12", "at least 1M"),
@@ -143,6 +159,15 @@ def test_a_password_is_never_shown() -> None:
     with pytest.raises(UsageError) as caught:
         Settings.load(HOME, database_url=url.replace("mysql", "oracle"))
     assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize("keys", ["k1:abc", "k1:" + "0a" * 32 + ",k1:" + "0b" * 32, "0a" * 32])
+def test_keys_that_cannot_be_used_are_refused_and_keys_are_never_shown(keys: str) -> None:
+    with pytest.raises(UsageError, match="EVERTUNE_INGEST_KEYS") as caught:
+        Settings.load(HOME | {"EVERTUNE_INGEST_KEYS": keys})
+    assert "each secret 16 to 64 bytes" in caught.value.message
+    assert "0a0a" not in caught.value.message
+    assert "0a0a" not in repr(Settings.load(HOME, ingest_keys="k1:" + "0a" * 32))
 
 
 def test_an_unknown_override_is_a_mistake_of_the_caller() -> None:

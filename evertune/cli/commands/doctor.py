@@ -9,12 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evertune.cli.output.numbers import plural
 from evertune.cli.output.text import Line, width_of, wrapped
 from evertune.cli.session import Session, session
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
+
+if TYPE_CHECKING:
+    from evertune.stack import ServiceStatus
 
 GOOD, WARNING, BROKEN = "Succeeded", "MetricsUnavailable", "Failed"
 LOW_SPACE = 1 << 30
@@ -139,7 +143,19 @@ def _temporal(settings: Settings) -> list[Check]:
         checks.append(Check("Worker", f"process {worker.pid} does not poll yet", WARNING, f"its log: {worker.log}"))
     else:
         checks.append(Check("Worker", f"process {worker.pid} polls"))
+    server = next((service for service in status.services if service.name == "server"), None)
+    if server is not None:
+        checks.append(_server(server, status.server_url or ""))
     return checks
+
+
+def _server(server: ServiceStatus, url: str) -> Check:
+    if server.pid is None:
+        why = f"; it ended with {server.last_exit}" if server.last_exit else ""
+        return Check("Server", f"not running{why}", WARNING, f"reports over the network wait; its log: {server.log}")
+    if not server.ready:
+        return Check("Server", f"process {server.pid} does not listen yet", WARNING, f"its log: {server.log}")
+    return Check("Server", f"{url}, process {server.pid}")
 
 
 def _database(now: Session) -> Check:

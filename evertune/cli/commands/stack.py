@@ -1,9 +1,10 @@
-"""`up`, `down`, `worker` and `version`: the processes of this home."""
+"""`up`, `down`, `worker`, `server` and `version`: the processes of this home."""
 
 from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,8 +13,14 @@ from evertune.cli.session import Session, session
 from evertune.cli.views.summary import next_lines
 
 
+class Part(StrEnum):
+    """What of the HTTP side can be served alone."""
+
+    INGEST = "ingest"
+
+
 def up_() -> None:
-    """Start Temporal and the worker of this home, or what of them is missing. What was running goes on."""
+    """Start Temporal, the worker and the server of this home, or what of them is missing. What was running goes on."""
     from evertune import stack
 
     now = session()
@@ -24,6 +31,7 @@ def up_() -> None:
         ("Temporal", info.temporal_address + (", embedded" if info.embedded else "")),
         *([("Web UI", info.ui_url)] if info.ui_url else []),
         ("Worker", f"process {info.worker_pid}"),
+        *([("Server", info.server_url)] if info.server_url else []),
         ("Home", str(now.settings.home)),
     ]
     from evertune.cli.output.text import labelled
@@ -37,7 +45,7 @@ def down_(
         bool, typer.Option("--keep-trials", help="Leave local trials running; the next up attaches to them.")
     ] = False,
 ) -> None:
-    """Stop Temporal, the worker and local trials of this home. Nothing is lost: up goes on."""
+    """Stop Temporal, the worker, the server and local trials of this home. Nothing is lost: up goes on."""
     from evertune import stack
 
     now = session()
@@ -84,6 +92,31 @@ def worker_() -> None:
     now = session()
     environment = {**child_environment(), **now.settings.environment()}
     command = module_command("evertune.app", "worker")
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
+
+
+def server_(
+    only: Annotated[
+        Part | None, typer.Option("--only", help="Serve this part only: ingest takes the reports of trials.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on. Default EVERTUNE_SERVER_HOST.")
+    ] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Default EVERTUNE_SERVER_PORT, else 8090.")] = None,
+) -> None:
+    """Run the HTTP server in the foreground, as a container or a service manager wants it."""
+    from evertune import stack
+    from evertune.app import child_environment, module_command
+    from evertune.settings import Settings
+
+    now = session()
+    settings = Settings.load(now.environ, server_host=host, server_port=port)
+    environment = {**child_environment(), **settings.environment()}
+    if settings.temporal_address is None and (address := stack.status(settings).temporal_address) is not None:
+        environment["EVERTUNE_TEMPORAL_ADDRESS"] = address
+    command = module_command("evertune.server", *(["--only", only.value] if only else []))
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
