@@ -47,6 +47,12 @@ BAD_INPUTS: dict[str, tuple[list[str], str]] = {
     "a-list": (["--input", "[1, 2]"], "is a list"),
     "a-text": (["--input", '"hello"'], "is a text"),
     "null": (["--input", "null"], "is null"),
+    "a-number": (["--input", "17"], "is a number"),
+    "half-a-character": (
+        ["--input", r'{"metadata": {"name": "\ud800"}}'],
+        "cannot be read as JSON",
+    ),
+    "endless-number": (["--input", '{"spec": {"maxTrialCount": %s}}' % ("9" * 5000)], "cannot be read as JSON"),
     "two": (["--input", "{}", "--input", "{}"], "got 2"),
     "empty": (["--input", "{}"], "Required"),
     "wrong-kind": (["--input", '{"kind": "Trial", "apiVersion": "v1", "metadata": {"name": "x"}}'], "kind"),
