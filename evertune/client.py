@@ -220,7 +220,9 @@ class ExperimentHandle:
 
     async def status(self) -> c.Status:
         """The running workflow's own view. Raises ConflictError when it has ended: use `record`."""
-        return await self._call(lambda: self._workflow().query(c.QUERY_STATUS, result_type=c.Status))
+        return await self._call(
+            lambda rest: self._workflow().query(c.QUERY_STATUS, result_type=c.Status, rpc_timeout=rest)
+        )
 
     async def result(self) -> ExperimentRecord:
         """Wait for the end and return the record; a failed experiment is a state, not an exception."""
@@ -262,22 +264,21 @@ class ExperimentHandle:
         # The same update id on every retry: a continue-as-new may abort an update that was not accepted yet.
         update_id = uuid.uuid4().hex
         return await self._call(
-            lambda: self._workflow().execute_update(
-                name,
-                request,
-                id=update_id,
-                result_type=c.Status,
-                rpc_timeout=timedelta(seconds=UPDATE_TIMEOUT_S),
+            lambda rest: self._workflow().execute_update(
+                name, request, id=update_id, result_type=c.Status, rpc_timeout=rest
             )
         )
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Retry what passes by itself (admission, continue-as-new); translate what does not."""
+    async def _call(self, call: Callable[[timedelta], Awaitable[T]]) -> T:
+        """Retry what passes by itself (admission, continue-as-new); translate what does not.
+
+        `call` gets what is left of the time: a server that cannot write, as on a full disk, lets every try wait.
+        """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + UPDATE_TIMEOUT_S
         while True:
             try:
-                return await call()
+                return await call(timedelta(seconds=max(give_up - loop.time(), RETRY_EVERY_S)))
             except WorkflowUpdateFailedError as error:
                 failure: errors.EvertuneError = error_of(error)
                 if not (isinstance(error.cause, ApplicationError) and error.cause.type == "NotReady"):

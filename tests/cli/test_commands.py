@@ -139,6 +139,9 @@ def test_best_is_ready_to_paste(shell: Shell, digits: ExperimentRecord) -> None:
     assert eval(shell("best", "digits", "-o", "python")[1])["batch"] == 32
     assert json.loads(shell("best", "digits", "-o", "json")[1])["trial"] == 2
     assert yaml.safe_load(shell("best", "digits", "-o", "yaml")[1])["parameters"]["lr"] == 0.02
+    header, row = shell("best", "digits", "-o", "csv")[1].splitlines()
+    assert dict(zip(header.split(","), row.split(","), strict=True))["parameters.lr"] == "0.02"
+    assert "started" in shell("best", "digits", "-o", "wide")[1]
 
 
 def test_values_survive_the_shell() -> None:

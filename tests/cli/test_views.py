@@ -161,6 +161,17 @@ def test_without_a_terminal_each_finished_trial_is_one_line() -> None:
     assert line.endswith("   0.8s")
 
 
+def test_without_a_terminal_what_holds_an_experiment_up_is_said_once_with_what_moves_it() -> None:
+    record, lines = experiment(), ProgressLines(MARKS)
+    assert lines.held(record, "", "") == []
+    (line,) = lines.held(record, "", "no worker of this home, trials go on")
+    assert plain(line) == "digits: no worker of this home, trials go on; next: evertune up"
+    assert lines.held(record, "", "no worker of this home, trials go on") == []
+    assert [plain(line) for line in lines.held(record, "", "")] == ["digits: it goes on"]
+    (line,) = lines.held(experiment(ExperimentState.PAUSED))
+    assert plain(line) == "digits: it is paused; next: evertune resume digits"
+
+
 # ---------------------------------------------------------------------------------------------------- summary
 
 
