@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,24 @@ async def test_temporals_cancel_is_our_cancel(house: House, binary: str) -> None
     assert record.counts.killed == 2
     assert record.best is not None
     assert not house.store.running_attempts(handle.uid)
+
+
+async def test_updates_need_no_input_where_they_need_no_words(house: House, binary: str) -> None:
+    handle = await house.submit(manifest("by-hand", "echo objective=0.4; sleep 60"))
+
+    async def update(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return await house.temporal_cli(
+            binary, "workflow", "update", "execute", "-w", handle.workflow_id, "--name", name, *words
+        )
+
+    assert "nothing to change: give parallel" in (await update("edit")).stderr
+    for verb, state in (("pause", ExperimentState.PAUSED), ("resume", ExperimentState.RUNNING)):
+        done = await update(verb)
+        assert done.returncode == 0, done.stderr
+        assert house.store.experiment_by_uid(handle.uid).state is state
+    assert (await update("stop")).returncode == 0
+    assert (await update("cancel")).returncode == 0
+    assert (await house.ended(handle)).state is ExperimentState.CANCELLED
 
 
 @pytest.mark.parametrize("verb", ["terminate", "delete"])
