@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -332,11 +333,16 @@ async def connect_temporal(address: str, namespace: str) -> TemporalClient:
         raise unavailable(address, error) from error
 
 
+_NOT_TEMPORAL = re.compile(r'call error after connection: Status \{.*?message: "([^"]*)"')
+
+
 def unavailable(address: str, error: BaseException) -> errors.UnavailableError:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     for known in ("Connection refused", "connection refused", "dns error", "timed out"):
         if known in text:
             text = known.lower()
+    if answer := _NOT_TEMPORAL.search(text):
+        text = f"what listens there does not answer as Temporal does ({answer[1]})"
     if isinstance(error, asyncio.TimeoutError):
         text = f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
     return errors.UnavailableError(f"cannot reach Temporal at {address}: {text}", hint="evertune doctor")

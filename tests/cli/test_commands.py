@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -502,6 +504,19 @@ def test_doctor_names_what_is_broken_and_still_checks_the_rest(
     assert "✘ Home" in out
     assert "127.0.0.1:1, configured: nothing accepts connections there" in out
     assert "✔ Algorithms" in out
+
+
+def test_doctor_tells_temporal_from_another_server(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{server.server_port}")
+        code, out, _ = shell("doctor")
+        server.shutdown()
+    assert code == 1
+    assert f"127.0.0.1:{server.server_port}: what listens there does not answer as Temporal does (" in " ".join(
+        out.split()
+    )
+    assert "Status {" not in out
 
 
 def test_down_without_a_stack_is_no_mistake(shell: Shell) -> None:
