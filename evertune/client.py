@@ -308,6 +308,11 @@ class ExperimentHandle:
         except RPCError:
             pass
         record = await self.record()
+        if not record.state.terminal:
+            return errors.ConflictError(
+                f"the workflow of {record.name} was closed behind its back; a worker ends it within a minute",
+                hint=f"evertune watch {record.name}",
+            )
         return errors.ConflictError(
             f"experiment {record.name} has ended: {record.state}", hint=f"evertune extend {record.name} +12"
         )

@@ -85,6 +85,12 @@ def test_get_says_what_failed_and_what_to_do_next(shell: Shell, digits: Experime
     assert "Uid" in shell("get", "digits", "-o", "wide")[1]
 
 
+def test_get_says_when_the_stack_that_should_move_it_is_down(shell: Shell, running: ExperimentRecord) -> None:
+    out = " ".join(shell("get", running.name)[1].split())
+    assert "nothing moves: Temporal does not answer, no worker of this home is running; next: evertune up" in out
+    assert "nothing moves" not in shell("get", running.name, "-o", "yaml")[1]
+
+
 def test_an_unknown_experiment_is_exit_code_3_with_a_suggestion(shell: Shell, digits: ExperimentRecord) -> None:
     for verb in ("get", "trials", "best", "logs", "explain", "watch", "delete", "pause"):
         code, out, err = shell(verb, "digit")

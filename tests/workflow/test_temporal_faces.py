@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.errors import ConflictError
 from tests.workflow.harness import House, manifest, until
 
 
@@ -156,6 +157,9 @@ async def test_a_workflow_closed_behind_our_back_leaves_no_process_and_no_runnin
     because = ["--reason", "test"] if verb == "terminate" else ["--yes"]
     done = await house.temporal_cli(binary, "workflow", verb, "-w", handle.workflow_id, *because)
     assert done.returncode == 0, done.stderr
+    if verb == "terminate":
+        with pytest.raises(ConflictError, match="was closed behind its back"):
+            await handle.pause()
 
     async def swept() -> bool:
         await house.sweep()

@@ -42,15 +42,19 @@ def details(
     audit: Sequence[AuditRecord] = (),
     you: str = "",
     failed: Sequence[TrialRecord] = (),
+    trouble: str = "",
     width: int | None = None,
     wide: bool = False,
 ) -> list[Line]:
+    """`trouble`: what is missing of the stack that should move it."""
     rows: list[tuple[str, Line | str]] = [
         ("Name", [(record.name, "bold"), (f"   ({record.namespace})", "dim")]),
         ("State", _state(record, now, marks)),
     ]
     if why := _why(record, audit, now, you):
         rows.append(("Why", why))
+    if trouble:
+        rows.append(("But", f"nothing moves: {trouble}; next: evertune up"))
     rows += [("Best", _best(record, now, marks)), ("Trials", _trials(record, marks)), ("Search", _search(record))]
     rows += _places(record)
     if wide:
