@@ -410,6 +410,20 @@ def test_explain_is_one_sentence_the_evidence_and_the_command() -> None:
     ]
 
 
+def test_trials_that_are_lost_again_and_again_explain_the_wait() -> None:
+    lost = trial(0, TrialState.CREATED, attempts=7)
+    record = experiment(counts=Counts(created=1))
+    lines = [
+        plain(line)
+        for line in explain_experiment(
+            record, now=at(41), marks=MARKS, audit=[], failed=[], polling=True, waiting=[lost]
+        )
+    ]
+    assert lines[0] == "digits is ◐ Running since 41s: 1 trial between two attempts; none runs at this moment."
+    words = "trial 0 7 attempts ended without a result, not charged; the next one waits for its turn"
+    assert " ".join(lines[3].split()) == words
+
+
 def test_an_experiment_that_nobody_moves_says_that_and_how() -> None:
     lines = texts(
         explain_experiment(

@@ -37,6 +37,9 @@ def explain_(
         failed = store.trials(record.uid, states=states, limit=TRIALS_READ) if record.counts.charged else []
         succeeded = store.trials(record.uid, states=[TrialState.SUCCEEDED], limit=TRIALS_READ) if failed else []
         audit = store.audit(record.uid)
+        created = (
+            [] if record.state.terminal else store.trials(record.uid, states=[TrialState.CREATED], limit=TRIALS_READ)
+        )
     polling, stack = now.standing(record)
     now.out.lines(
         explain_experiment(
@@ -48,6 +51,7 @@ def explain_(
             succeeded=succeeded,
             polling=polling,
             stack=stack,
+            waiting=[entry for entry in created if entry.attempts],
             width=now.out.width,
         )
     )
