@@ -106,6 +106,11 @@ class ExperimentWorkflow(Trials):
             return ExperimentState.STOPPING
         return ExperimentState.PAUSED if state.paused else ExperimentState.RUNNING
 
+    def _turn(self, state: RunState) -> None:
+        """A verb changed what the experiment does: the row says so with the verb, before that is answered."""
+        state.state = self._live_state(state)
+        self._wake = True
+
     def _should_continue_as_new(self) -> bool:
         return (
             workflow.info().is_continue_as_new_suggested()
@@ -221,7 +226,7 @@ class ExperimentWorkflow(Trials):
         state = self._must_state()
         self._updates += 1
         state.paused = True
-        self._wake = True
+        self._turn(state)
         detail = {"now": request.now}
         await self._record(state, actor=request.actor, action="pause", detail=detail)
         if request.now:
@@ -238,7 +243,7 @@ class ExperimentWorkflow(Trials):
         self._updates += 1
         state.paused = False
         state.stop_reason = ""
-        self._wake = True
+        self._turn(state)
         await self._record(state, actor=request.actor, action="resume")
         return state.status()
 
@@ -252,7 +257,7 @@ class ExperimentWorkflow(Trials):
         self._updates += 1
         state.stop_reason = request.reason or "stopped by a person; running trials finished"
         state.paused = False
-        self._wake = True
+        self._turn(state)
         await self._record(state, actor=request.actor, action="stop")
         return state.status()
 
