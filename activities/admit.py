@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from temporalio import activity
 
 import evertune.contracts as c
@@ -176,13 +176,17 @@ def _decode(inputs: list[c.RawInput]) -> dict[str, Any]:
     if not inputs[0].encoding.startswith("json/"):
         raise _unreadable(f"JSON is wanted, but the input is {inputs[0].encoding or 'unlabelled bytes'}", wanted)
     try:
-        document = json.loads(base64.b64decode(inputs[0].data))
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(f"the input is not JSON: {error}", wanted) from error
+        # Not json.loads: that takes half of a surrogate pair, which nothing can store, nor even complain about.
+        document = from_json(base64.b64decode(inputs[0].data))
+    except ValueError as error:
+        raise _unreadable(f"the input cannot be read as JSON: {error}", wanted) from error
     if not isinstance(document, dict):
-        kind = {list: "a list", str: "a text", type(None): "null"}.get(type(document), f"a {type(document).__name__}")
+        kind = _KINDS.get(type(document), "a number")
         raise _unreadable(f"an Experiment is wanted, but the input is {kind}", wanted)
     return document
+
+
+_KINDS = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
 
 
 def _unreadable(message: str, hint: str) -> SpecError:

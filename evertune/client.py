@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -221,7 +222,9 @@ class ExperimentHandle:
 
     async def status(self) -> c.Status:
         """The running workflow's own view. Raises ConflictError when it has ended: use `record`."""
-        return await self._call(lambda: self._workflow().query(c.QUERY_STATUS, result_type=c.Status))
+        return await self._call(
+            lambda rest: self._workflow().query(c.QUERY_STATUS, result_type=c.Status, rpc_timeout=rest)
+        )
 
     async def result(self) -> ExperimentRecord:
         """Wait for the end and return the record; a failed experiment is a state, not an exception."""
@@ -269,36 +272,31 @@ class ExperimentHandle:
         metrics reparse` does), UnavailableError after `timeout_s`, whereupon the experiment goes on with it.
         """
         request = c.ReparseUpdate(rereading=rereading, actor=actor)
-        try:
-            return await asyncio.wait_for(self._ask(c.UPDATE_REPARSE, request, c.Revised), timeout_s)
-        except TimeoutError as error:
-            raise errors.UnavailableError(
-                f"the logs are still being read after {timeout_s:g} s; that goes on", hint="ask again later"
-            ) from error
+        return await self._ask(c.UPDATE_REPARSE, request, c.Revised, timeout_s)
 
     async def _update(self, name: str, request: c.Payload) -> c.Status:
         return await self._ask(name, request, c.Status)
 
-    async def _ask(self, name: str, request: c.Payload, answer: type[T]) -> T:
+    async def _ask(self, name: str, request: c.Payload, answer: type[T], timeout_s: float = UPDATE_TIMEOUT_S) -> T:
         # The same update id on every retry: a continue-as-new may abort an update that was not accepted yet.
         update_id = uuid.uuid4().hex
         return await self._call(
-            lambda: self._workflow().execute_update(
-                name,
-                request,
-                id=update_id,
-                result_type=answer,
-                rpc_timeout=timedelta(seconds=UPDATE_TIMEOUT_S),
-            )
+            lambda rest: self._workflow().execute_update(
+                name, request, id=update_id, result_type=answer, rpc_timeout=rest
+            ),
+            timeout_s,
         )
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Retry what passes by itself (admission, continue-as-new); translate what does not."""
+    async def _call(self, call: Callable[[timedelta], Awaitable[T]], timeout_s: float = UPDATE_TIMEOUT_S) -> T:
+        """Retry what passes by itself (admission, continue-as-new); translate what does not.
+
+        `call` gets what is left of the time: a server that cannot write, as on a full disk, lets every try wait.
+        """
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + UPDATE_TIMEOUT_S
+        give_up = loop.time() + timeout_s
         while True:
             try:
-                return await call()
+                return await call(timedelta(seconds=max(give_up - loop.time(), RETRY_EVERY_S)))
             except WorkflowUpdateFailedError as error:
                 failure: errors.EvertuneError = error_of(error)
                 if not (isinstance(error.cause, ApplicationError) and error.cause.type == "NotReady"):
@@ -307,7 +305,7 @@ class ExperimentHandle:
                 failure = errors.UnavailableError(str(error))
             except WorkflowUpdateRPCTimeoutOrCancelledError as error:
                 raise errors.UnavailableError(
-                    f"no worker answered within {UPDATE_TIMEOUT_S:.0f} s", hint="evertune doctor"
+                    f"there was no answer within {timeout_s:.0f} s", hint="evertune doctor"
                 ) from error
             except RPCError as error:
                 failure = await self._ended_or_unavailable(error)
@@ -327,6 +325,11 @@ class ExperimentHandle:
         except RPCError:
             pass
         record = await self.record()
+        if not record.state.terminal:
+            return errors.ConflictError(
+                f"the workflow of {record.name} was closed behind its back; a worker ends it within a minute",
+                hint=f"evertune watch {record.name}",
+            )
         return errors.ConflictError(
             f"experiment {record.name} has ended: {record.state}", hint=f"evertune extend {record.name} +12"
         )
@@ -355,11 +358,16 @@ async def connect_temporal(address: str, namespace: str, *, lazy: bool = False) 
         raise unavailable(address, error) from error
 
 
+_NOT_TEMPORAL = re.compile(r'call error after connection: Status \{.*?message: "([^"]*)"')
+
+
 def unavailable(address: str, error: BaseException) -> errors.UnavailableError:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     for known in ("Connection refused", "connection refused", "dns error", "timed out"):
         if known in text:
             text = known.lower()
+    if answer := _NOT_TEMPORAL.search(text):
+        text = f"what listens there does not answer as Temporal does ({answer[1]})"
     if isinstance(error, asyncio.TimeoutError):
         text = f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
     return errors.UnavailableError(f"cannot reach Temporal at {address}: {text}", hint="evertune doctor")

@@ -26,6 +26,9 @@ from workflows.inputs import admit_request, carried_state
 from workflows.state import RunState
 from workflows.trials import Trials
 
+# An update without any input is what Temporal's own page and command line send for a verb that needs none.
+NO_CHANGE, PAUSE, VERB = c.EditRequest(), c.PauseRequest(), c.VerbRequest()
+
 
 @workflow.defn(dynamic=True)
 class ExperimentWorkflow(Trials):
@@ -102,6 +105,11 @@ class ExperimentWorkflow(Trials):
         if state.stop_reason:
             return ExperimentState.STOPPING
         return ExperimentState.PAUSED if state.paused else ExperimentState.RUNNING
+
+    def _turn(self, state: RunState) -> None:
+        """A verb changed what the experiment does: the row says so with the verb, before that is answered."""
+        state.state = self._live_state(state)
+        self._wake = True
 
     def _should_continue_as_new(self) -> bool:
         return (
@@ -196,7 +204,7 @@ class ExperimentWorkflow(Trials):
         return state.trial_status(number) if number in state.in_flight else None
 
     @workflow.update(name=c.UPDATE_EDIT)
-    async def edit(self, request: c.EditRequest) -> c.Status:
+    async def edit(self, request: c.EditRequest = NO_CHANGE) -> c.Status:
         state = self._must_state()
         self._updates += 1
         change = {
@@ -210,15 +218,15 @@ class ExperimentWorkflow(Trials):
         return state.status()
 
     @edit.validator
-    def _check_edit(self, request: c.EditRequest) -> None:
+    def _check_edit(self, request: c.EditRequest = NO_CHANGE) -> None:
         checks.edit(self._guard(), request, asked=self._asked)
 
     @workflow.update(name=c.UPDATE_PAUSE)
-    async def pause(self, request: c.PauseRequest) -> c.Status:
+    async def pause(self, request: c.PauseRequest = PAUSE) -> c.Status:
         state = self._must_state()
         self._updates += 1
         state.paused = True
-        self._wake = True
+        self._turn(state)
         detail = {"now": request.now}
         await self._record(state, actor=request.actor, action="pause", detail=detail)
         if request.now:
@@ -226,39 +234,39 @@ class ExperimentWorkflow(Trials):
         return state.status()
 
     @pause.validator
-    def _check_pause(self, request: c.PauseRequest) -> None:
+    def _check_pause(self, request: c.PauseRequest = PAUSE) -> None:
         checks.pause(self._guard(), request)
 
     @workflow.update(name=c.UPDATE_RESUME)
-    async def resume(self, request: c.VerbRequest) -> c.Status:
+    async def resume(self, request: c.VerbRequest = VERB) -> c.Status:
         state = self._must_state()
         self._updates += 1
         state.paused = False
         state.stop_reason = ""
-        self._wake = True
+        self._turn(state)
         await self._record(state, actor=request.actor, action="resume")
         return state.status()
 
     @resume.validator
-    def _check_resume(self, request: c.VerbRequest) -> None:
+    def _check_resume(self, request: c.VerbRequest = VERB) -> None:
         checks.resume(self._guard())
 
     @workflow.update(name=c.UPDATE_STOP)
-    async def stop(self, request: c.VerbRequest) -> c.Status:
+    async def stop(self, request: c.VerbRequest = VERB) -> c.Status:
         state = self._must_state()
         self._updates += 1
         state.stop_reason = request.reason or "stopped by a person; running trials finished"
         state.paused = False
-        self._wake = True
+        self._turn(state)
         await self._record(state, actor=request.actor, action="stop")
         return state.status()
 
     @stop.validator
-    def _check_stop(self, request: c.VerbRequest) -> None:
+    def _check_stop(self, request: c.VerbRequest = VERB) -> None:
         self._guard()
 
     @workflow.update(name=c.UPDATE_CANCEL)
-    async def cancel(self, request: c.VerbRequest) -> c.Status:
+    async def cancel(self, request: c.VerbRequest = VERB) -> c.Status:
         state = self._must_state()
         self._updates += 1
         state.cancel_reason = request.reason or "cancelled by a person"
@@ -267,7 +275,7 @@ class ExperimentWorkflow(Trials):
         return state.status()
 
     @cancel.validator
-    def _check_cancel(self, request: c.VerbRequest) -> None:
+    def _check_cancel(self, request: c.VerbRequest = VERB) -> None:
         if self._draining:
             raise ApplicationError("the experiment is moving to a new run; try again", type="NotReady")
         state = self._must_state()

@@ -110,7 +110,8 @@ def decide(state: RunState, *, now: float) -> Verdict | None:
         )
     # Katib: 0 means that the first failure fails the experiment.
     if limits.max_failed is not None and state.charged and state.charged >= limits.max_failed:
-        message = f"{state.charged} trials failed, {limits.max_failed} may; the last one: {state.last_failure}"
+        failed = f"{state.charged} trial{'s' * (state.charged != 1)} failed, {limits.max_failed} may"
+        message = f"{failed}; the last one: {state.last_failure}"
         return Verdict(ExperimentState.FAILED, "ExperimentFailed", message)
     if state.equal_failures >= EQUAL_CONFIGURATION_FAILURES:
         message = f"the first {state.equal_failures} trials could not start, all alike: {state.last_failure}"

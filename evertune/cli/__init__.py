@@ -123,7 +123,7 @@ def _usage(name: str, error: Any) -> int:
             known = close_to(option, options)
         suggestions = sorted(known)
     else:
-        message = error.format_message().rstrip(".")
+        message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
         message = message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
     usage = context.get_usage().removeprefix("Usage: ") if context is not None else f"evertune {name} --help"

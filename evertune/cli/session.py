@@ -116,6 +116,22 @@ class Session:
             raise problem
         return status.temporal_address
 
+    def standing(self, record: ExperimentRecord) -> tuple[bool | None, str]:
+        """(whether a worker of this home polls, what to say); nothing for an experiment that is not its to move."""
+        if record.state.terminal or (record.home_id is not None and record.home_id != self.settings.home_id):
+            return None, ""
+        from evertune import stack
+
+        status = stack.status(self.settings)
+        ready = [service for service in status.services if service.name == "worker" and service.ready]
+        if status.problem:
+            return bool(ready), status.problem
+        if ready and status.reachable:
+            return True, f"Temporal at {status.temporal_address}, worker {ready[0].pid}"
+        missing = [] if status.reachable else ["Temporal does not answer"]
+        missing += [] if ready else ["no worker of this home is running"]
+        return False, ", ".join(missing)
+
     def with_client(self, action: Callable[[Client], Awaitable[T]]) -> T:
         """Run `action` with a connected client."""
         import asyncio  # 20 ms that reading commands do not pay

@@ -157,7 +157,16 @@ _WHO = {"temporal": "Temporal", "worker": "the worker"}
 def _why(settings: Settings, name: str, sentence: str) -> tuple[str, str]:
     log = log_file(settings, name)
     last = files.last_lines(log, 1)
-    return (f"{sentence}: {last[0]}" if last else sentence), f"its log is {log}"
+    return (f"{sentence}: {_words(last[0])}" if last else sentence), f"its log is {log}"
+
+
+def _words(line: str) -> str:
+    """What a line of a log says: the worker's are JSON."""
+    try:
+        entry = json.loads(line)
+        return ": ".join(str(entry[key]) for key in ("event", "error") if entry.get(key)) or line
+    except (ValueError, AttributeError):
+        return line
 
 
 def _start_parent(settings: Settings, plan: Plan) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,12 @@ def test_get_says_what_failed_and_what_to_do_next(shell: Shell, digits: Experime
     assert "Uid" in shell("get", "digits", "-o", "wide")[1]
 
 
+def test_get_says_when_the_stack_that_should_move_it_is_down(shell: Shell, running: ExperimentRecord) -> None:
+    out = " ".join(shell("get", running.name)[1].split())
+    assert "nothing moves: Temporal does not answer, no worker of this home is running; next: evertune up" in out
+    assert "nothing moves" not in shell("get", running.name, "-o", "yaml")[1]
+
+
 def test_an_unknown_experiment_is_exit_code_3_with_a_suggestion(shell: Shell, digits: ExperimentRecord) -> None:
     for verb in ("get", "trials", "best", "logs", "explain", "watch", "delete", "pause"):
         code, out, err = shell(verb, "digit")
@@ -138,6 +146,9 @@ def test_best_is_ready_to_paste(shell: Shell, digits: ExperimentRecord) -> None:
     assert eval(shell("best", "digits", "-o", "python")[1])["batch"] == 32
     assert json.loads(shell("best", "digits", "-o", "json")[1])["trial"] == 2
     assert yaml.safe_load(shell("best", "digits", "-o", "yaml")[1])["parameters"]["lr"] == 0.02
+    header, row = shell("best", "digits", "-o", "csv")[1].splitlines()
+    assert dict(zip(header.split(","), row.split(","), strict=True))["parameters.lr"] == "0.02"
+    assert "started" in shell("best", "digits", "-o", "wide")[1]
 
 
 def test_values_survive_the_shell() -> None:
@@ -488,6 +499,19 @@ def test_doctor_names_what_is_broken_and_still_checks_the_rest(
     assert "✘ Home" in out
     assert "127.0.0.1:1, configured: nothing accepts connections there" in out
     assert "✔ Algorithms" in out
+
+
+def test_doctor_tells_temporal_from_another_server(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{server.server_port}")
+        code, out, _ = shell("doctor")
+        server.shutdown()
+    assert code == 1
+    assert f"127.0.0.1:{server.server_port}: what listens there does not answer as Temporal does (" in " ".join(
+        out.split()
+    )
+    assert "Status {" not in out
 
 
 def test_down_without_a_stack_is_no_mistake(shell: Shell) -> None:

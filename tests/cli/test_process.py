@@ -63,7 +63,7 @@ def test_every_verb_has_help_of_its_own(verb: str, home: Path) -> None:
         (("--vrbose",), 'there is no option "--vrbose"'),
         (("get", "digits", "--namespce", "x"), "there is no option --namespce\n  did you mean   --namespace"),
         (("get",), "missing argument 'NAME'"),
-        (("get", "digits", "-o", "xml"), "'-o' / '--output'"),
+        (("get", "digits", "-o", "xml"), "'-o' / '--output': 'xml' is not one of 'table', 'wide'"),
         (("get", "a", "b"), "unexpected extra argument"),
         (("run", "x.yaml", "--timeout", "soon"), "'--timeout'"),
         (("replay", "digits"), "--verify"),
@@ -74,6 +74,14 @@ def test_wrong_usage_is_exit_code_2_with_a_suggestion(words: tuple[str, ...], se
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert sentence in done.stderr
+
+
+def test_a_watch_that_nobody_can_serve_says_so_instead_of_waiting_in_silence(
+    home: Path, running: ExperimentRecord
+) -> None:
+    done = evertune(home, "watch", running.name, "--timeout", "5")
+    assert done.returncode == 4
+    assert "connection to Temporal lost, trials go on; next: evertune up" in done.stderr
 
 
 def test_bad_files_are_one_sentence_and_exit_code_2(home: Path, tmp_path: Path, experiment_file: Write) -> None:

@@ -161,6 +161,17 @@ def test_without_a_terminal_each_finished_trial_is_one_line() -> None:
     assert line.endswith("   0.8s")
 
 
+def test_without_a_terminal_what_holds_an_experiment_up_is_said_once_with_what_moves_it() -> None:
+    record, lines = experiment(), ProgressLines(MARKS)
+    assert lines.held(record, "", "") == []
+    (line,) = lines.held(record, "", "no worker of this home, trials go on")
+    assert plain(line) == "digits: no worker of this home, trials go on; next: evertune up"
+    assert lines.held(record, "", "no worker of this home, trials go on") == []
+    assert [plain(line) for line in lines.held(record, "", "")] == ["digits: it goes on"]
+    (line,) = lines.held(experiment(ExperimentState.PAUSED))
+    assert plain(line) == "digits: it is paused; next: evertune resume digits"
+
+
 # ---------------------------------------------------------------------------------------------------- summary
 
 
@@ -397,6 +408,20 @@ def test_explain_is_one_sentence_the_evidence_and_the_command() -> None:
         "  evertune extend digits --max-failed 7    once it is mended: go on, more may fail",
         "  evertune delete digits                   or begin anew",
     ]
+
+
+def test_trials_that_are_lost_again_and_again_explain_the_wait() -> None:
+    lost = trial(0, TrialState.CREATED, attempts=7)
+    record = experiment(counts=Counts(created=1))
+    lines = [
+        plain(line)
+        for line in explain_experiment(
+            record, now=at(41), marks=MARKS, audit=[], failed=[], polling=True, waiting=[lost]
+        )
+    ]
+    assert lines[0] == "digits is ◐ Running since 41s: 1 trial between two attempts; none runs at this moment."
+    words = "trial 0 7 attempts ended without a result, not charged; the next one waits for its turn"
+    assert " ".join(lines[3].split()) == words
 
 
 def test_an_experiment_that_nobody_moves_says_that_and_how() -> None:

@@ -264,8 +264,8 @@ def test_up_after_the_cause_was_mended_does_not_wait_for_the_old_back_off(make_s
 
 
 def test_a_worker_that_never_gets_ready_is_given_up_after_the_time_allowed(make_stack: Callable[..., Stack]) -> None:
-    stack = make_stack(worker="echo still waiting; exec sleep 1000")
-    with pytest.raises(UnavailableError, match=r"the worker was not ready within 2 s: still waiting"):
+    stack = make_stack(worker="""echo '{"event": "waiting", "error": "no answer", "level": "x"}'; exec sleep 1000""")
+    with pytest.raises(UnavailableError, match=r"the worker was not ready within 2 s: waiting: no answer$"):
         stack.up(wait_s=2)
     assert down(stack.settings).stopped == ("parent", "worker", "temporal")
     assert stack.processes() == []

@@ -225,3 +225,19 @@ async def test_points_of_a_running_trial_reach_the_database_and_the_workflow(hou
     record = await house.ended(handle)
     assert record.best is not None
     assert record.best.objective == "0.3"
+
+
+async def test_the_row_tells_of_a_verb_as_soon_as_it_is_answered(house: House) -> None:
+    handle = await house.submit(manifest("told", "echo objective=0.4; sleep 60"))
+    await until(lambda: house.store.counts(handle.uid).running == 2)  # a stop with nothing running ends at once
+    for verb, state in (
+        (handle.pause, ExperimentState.PAUSED),
+        (handle.resume, ExperimentState.RUNNING),
+        (handle.stop, ExperimentState.STOPPING),
+        (handle.resume, ExperimentState.RUNNING),
+        (handle.pause, ExperimentState.PAUSED),
+    ):
+        assert (await verb()).state is state
+        assert (await handle.record()).state is state
+    await handle.cancel()
+    await house.ended(handle)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.errors import ConflictError
 from tests.workflow.harness import House, manifest, until
 
 
@@ -47,6 +49,12 @@ BAD_INPUTS: dict[str, tuple[list[str], str]] = {
     "a-list": (["--input", "[1, 2]"], "is a list"),
     "a-text": (["--input", '"hello"'], "is a text"),
     "null": (["--input", "null"], "is null"),
+    "a-number": (["--input", "17"], "is a number"),
+    "half-a-character": (
+        ["--input", r'{"metadata": {"name": "\ud800"}}'],
+        "cannot be read as JSON",
+    ),
+    "endless-number": (["--input", '{"spec": {"maxTrialCount": %s}}' % ("9" * 5000)], "cannot be read as JSON"),
     "two": (["--input", "{}", "--input", "{}"], "got 2"),
     "empty": (["--input", "{}"], "Required"),
     "wrong-kind": (["--input", '{"kind": "Trial", "apiVersion": "v1", "metadata": {"name": "x"}}'], "kind"),
@@ -121,6 +129,24 @@ async def test_temporals_cancel_is_our_cancel(house: House, binary: str) -> None
     assert not house.store.running_attempts(handle.uid)
 
 
+async def test_updates_need_no_input_where_they_need_no_words(house: House, binary: str) -> None:
+    handle = await house.submit(manifest("by-hand", "echo objective=0.4; sleep 60"))
+
+    async def update(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return await house.temporal_cli(
+            binary, "workflow", "update", "execute", "-w", handle.workflow_id, "--name", name, *words
+        )
+
+    assert "nothing to change: give parallel" in (await update("edit")).stderr
+    for verb, state in (("pause", ExperimentState.PAUSED), ("resume", ExperimentState.RUNNING)):
+        done = await update(verb)
+        assert done.returncode == 0, done.stderr
+        assert house.store.experiment_by_uid(handle.uid).state is state
+    assert (await update("stop")).returncode == 0
+    assert (await update("cancel")).returncode == 0
+    assert (await house.ended(handle)).state is ExperimentState.CANCELLED
+
+
 @pytest.mark.parametrize("verb", ["terminate", "delete"])
 async def test_a_workflow_closed_behind_our_back_leaves_no_process_and_no_running_row(
     house: House, binary: str, verb: str
@@ -131,6 +157,9 @@ async def test_a_workflow_closed_behind_our_back_leaves_no_process_and_no_runnin
     because = ["--reason", "test"] if verb == "terminate" else ["--yes"]
     done = await house.temporal_cli(binary, "workflow", verb, "-w", handle.workflow_id, *because)
     assert done.returncode == 0, done.stderr
+    if verb == "terminate":
+        with pytest.raises(ConflictError, match="was closed behind its back"):
+            await handle.pause()
 
     async def swept() -> bool:
         await house.sweep()

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from evertune.cli import options
-from evertune.cli.output.documents import best_document
-from evertune.cli.output.forms import json_text, yaml_text
+from evertune.cli.output.documents import best_document, trial_document
+from evertune.cli.output.forms import Form, json_text, text_of, yaml_text
 from evertune.cli.output.numbers import typed_parameters
 from evertune.cli.session import session
 from evertune.cli.views.details import best_lines
@@ -23,8 +23,10 @@ from evertune.errors import NotFoundError
 
 class BestForm(StrEnum):
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
+    CSV = "csv"
     FLAGS = "flags"
     ENV = "env"
     PYTHON = "python"
@@ -35,10 +37,11 @@ def best_(
     name: options.Name,
     namespace: options.Namespace = None,
     output: Annotated[
-        BestForm, typer.Option("-o", "--output", help="table, json, yaml, flags, env, python or name.")
+        BestForm,
+        typer.Option("-o", "--output", help="table, wide, json, yaml, csv, flags, env, python or name."),
     ] = BestForm.TABLE,
 ) -> None:
-    """The best trial. All forms but the table print nothing else, and exact values."""
+    """The best trial. All forms but the tables print nothing else, and exact values."""
     now = session()
     record = now.find(namespace, name)
     best = record.best
@@ -49,8 +52,8 @@ def best_(
         )
     typed = typed_parameters(record.space, best.parameters)
     match output:
-        case BestForm.TABLE:
-            now.out.lines(best_lines(record, best, now.out.marks))
+        case BestForm.TABLE | BestForm.WIDE:
+            now.out.lines(best_lines(record, best, now.out.marks, wide=output is BestForm.WIDE))
             now.say(
                 "",
                 *next_lines(
@@ -64,6 +67,8 @@ def best_(
             now.out.write(json_text(best_document(record)))
         case BestForm.YAML:
             now.out.write(yaml_text(best_document(record)))
+        case BestForm.CSV:
+            now.out.write(text_of(Form.CSV, trial_document(best, record.space)))
         case BestForm.FLAGS:
             now.out.line(flags(best.parameters))
         case BestForm.ENV:

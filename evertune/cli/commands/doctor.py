@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from evertune.cli.output.numbers import plural
 from evertune.cli.output.text import Line, width_of, wrapped
 from evertune.cli.session import Session, session
-from evertune.errors import EvertuneError
+from evertune.errors import EvertuneError, UnavailableError
 from evertune.settings import Settings
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ def _temporal(settings: Settings) -> list[Check]:
     if not stack.status(settings).reachable:
         mend = "evertune up" if status.embedded else "correct TEMPORAL_ADDRESS, or start that server"
         return [Check("Temporal", f"{address}, {kind}: nothing accepts connections there", BROKEN, mend)]
+    if not status.embedded:
+        _require_temporal(address, settings.temporal_namespace)
     took = (time.perf_counter() - began) * 1000
     checks = [Check("Temporal", f"{address}, {kind}, namespace {settings.temporal_namespace}, {took:.0f} ms")]
     worker = next((service for service in status.services if service.name == "worker"), None)
@@ -156,6 +158,18 @@ def _server(server: ServiceStatus, url: str) -> Check:
     if not server.ready:
         return Check("Server", f"process {server.pid} does not listen yet", WARNING, f"its log: {server.log}")
     return Check("Server", f"{url}, process {server.pid}")
+
+
+def _require_temporal(address: str, namespace: str) -> None:
+    """A port that is open may be anybody's. Raises UnavailableError."""
+    import asyncio
+
+    from evertune.client import connect_temporal
+
+    try:
+        asyncio.run(connect_temporal(address, namespace))
+    except UnavailableError as error:
+        raise UnavailableError(error.message, hint="correct TEMPORAL_ADDRESS, or start that server") from error
 
 
 def _database(now: Session) -> Check:

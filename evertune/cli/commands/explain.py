@@ -38,7 +38,10 @@ def explain_(
         failed = store.trials(record.uid, states=states, limit=TRIALS_READ) if record.counts.charged else []
         succeeded = store.trials(record.uid, states=[TrialState.SUCCEEDED], limit=TRIALS_READ) if failed else []
         audit = store.audit(record.uid)
-    polling, stack = _stack(now, record)
+        created = (
+            [] if record.state.terminal else store.trials(record.uid, states=[TrialState.CREATED], limit=TRIALS_READ)
+        )
+    polling, stack = now.standing(record)
     now.out.lines(
         explain_experiment(
             record,
@@ -49,6 +52,7 @@ def explain_(
             succeeded=succeeded,
             polling=polling,
             stack=stack,
+            waiting=[entry for entry in created if entry.attempts],
             width=now.out.width,
         )
     )
@@ -65,23 +69,6 @@ def _trial(now: Session, record: ExperimentRecord, number: int) -> None:
     now.out.lines(
         explain_trial(record, trial, attempts, now=datetime.now(UTC), marks=now.out.marks, log=log, width=now.out.width)
     )
-
-
-def _stack(now: Session, record: ExperimentRecord) -> tuple[bool | None, str]:
-    """(whether a worker of this home polls, what to say); nothing for an experiment that has ended."""
-    if record.state.terminal or (record.home_id is not None and record.home_id != now.settings.home_id):
-        return None, ""
-    from evertune import stack
-
-    status = stack.status(now.settings)
-    ready = [service for service in status.services if service.name == "worker" and service.ready]
-    if status.problem:
-        return bool(ready), status.problem
-    if ready and status.reachable:
-        return True, f"Temporal at {status.temporal_address}, worker {ready[0].pid}"
-    missing = [] if status.reachable else ["Temporal does not answer"]
-    missing += [] if ready else ["no worker of this home is running"]
-    return False, ", ".join(missing)
 
 
 def last_lines(path: Path, count: int) -> list[str]:

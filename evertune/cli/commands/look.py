@@ -76,6 +76,7 @@ def get_(name: options.Name, namespace: options.Namespace = None, output: option
         audit = store.audit(record.uid)
         states = [state for state in TrialState if state.counts_as_failed]
         failed = store.trials(record.uid, states=states, limit=FAILED_READ) if record.counts.charged else []
+    polling, stack = now.standing(record)
     now.out.lines(
         details(
             record,
@@ -84,6 +85,7 @@ def get_(name: options.Name, namespace: options.Namespace = None, output: option
             audit=audit,
             you=now.actor(),
             failed=failed,
+            trouble=stack if polling is False else "",
             width=now.out.width,
             wide=output is Form.WIDE,
         )

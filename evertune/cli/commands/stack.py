@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from evertune.cli.output.numbers import plural
 from evertune.cli.session import Session, session
 from evertune.cli.views.summary import next_lines
 
@@ -50,13 +51,16 @@ def down_(
 
     now = session()
     now.start_logging()
+    kept: list[int] = []
     report = stack.down(
         now.settings,
         keep_trials=keep_trials,
-        stop_trials=None if keep_trials else lambda: _stop_trials(now),
+        stop_trials=None if keep_trials else lambda: kept.append(_stop_trials(now)),
         on_progress=lambda sentence: now.say([(f"{sentence} …", "dim")]),
     )
-    if report.nothing_was_running:
+    if report.nothing_was_running and any(kept):
+        now.say(f"Stopped {plural(sum(kept), 'local trial')}; nothing else of {now.settings.home} was running.")
+    elif report.nothing_was_running:
         now.say(f"Nothing of {now.settings.home} was running.")
     else:
         killed = f"; {', '.join(report.killed)} had to be killed" if report.killed else ""
@@ -64,25 +68,27 @@ def down_(
     now.say("Next: evertune up")
 
 
-def _stop_trials(now: Session) -> None:
-    """What a dead worker could not stop."""
+def _stop_trials(now: Session) -> int:
+    """What a dead worker could not stop, or an earlier `down` kept; returns how many there were."""
     import asyncio
 
     from evertune.app import activate
 
     if not now.settings.trials_dir.exists():
-        return
+        return 0
     activate()
     from activities.runners.local import LocalRunner
 
-    async def stop() -> None:
+    async def stop() -> int:
         runner = LocalRunner(now.settings.trials_dir)
         try:
-            await asyncio.gather(*(runner.stop(ref, reason="StackDown") for ref in runner.find_orphans(set())))
+            orphans = runner.find_orphans(set())
+            await asyncio.gather(*(runner.stop(ref, reason="StackDown") for ref in orphans))
+            return len(orphans)
         finally:
             runner.close()
 
-    asyncio.run(stop())
+    return asyncio.run(stop())
 
 
 def worker_() -> None:

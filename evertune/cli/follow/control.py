@@ -74,7 +74,13 @@ class Health:
     def trouble(self) -> str:
         if not self._sentence or self._since is None:
             return ""
-        return self._sentence.format(since=age(time.monotonic() - self._since))
+        since = age(time.monotonic() - self._since)
+        return self._sentence.format(ago=f" {since} ago", lasting=f" for {since}")
+
+    @property
+    def kind(self) -> str:
+        """`trouble` without its age: it changes only when the trouble does."""
+        return self._sentence.format(ago="", lasting="")
 
     def _watch(self) -> None:
         from evertune import stack
@@ -86,9 +92,9 @@ class Health:
                 continue
             sentence = ""
             if not status.reachable:
-                sentence = "connection to Temporal lost {since} ago, trials go on"
+                sentence = "connection to Temporal lost{ago}, trials go on"
             elif not any(service.name == "worker" and service.ready for service in status.services):
-                sentence = "no worker of this home for {since}, trials go on"
+                sentence = "no worker of this home{lasting}, trials go on"
             if sentence and not self._sentence:
                 self._since = time.monotonic()
             self._sentence = sentence

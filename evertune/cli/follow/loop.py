@@ -85,15 +85,21 @@ def _polled(follower: Follower, last: Snapshot | None) -> Snapshot:
 def _plain_frames(session: Session, follower: Follower, announce: bool) -> Iterator[Snapshot]:
     lines = ProgressLines(session.err.marks)
     snapshot: Snapshot | None = None
-    while True:
-        snapshot = _polled(follower, snapshot)
-        if announce:
-            session.say(lines.submitted(snapshot.record, snapshot.url))
-            announce = False
-        session.say(*(lines.ended(event, snapshot.record) for event in follower.fresh))
-        follower.fresh = []
-        yield snapshot
-        time.sleep(FRAME_S)
+    health = Health(session)
+    health.start()
+    try:
+        while True:
+            snapshot = _polled(follower, snapshot)
+            if announce:
+                session.say(lines.submitted(snapshot.record, snapshot.url))
+                announce = False
+            session.say(*(lines.ended(event, snapshot.record) for event in follower.fresh))
+            follower.fresh = []
+            session.say(*lines.held(snapshot.record, snapshot.trouble, health.kind))
+            yield snapshot
+            time.sleep(FRAME_S)
+    finally:
+        health.close()
 
 
 # ------------------------------------------------------------------------------------------------------ screen

@@ -65,7 +65,7 @@ def trial_document(trial: TrialRecord, space: SearchSpace) -> JsonDict:
 
 def reason_text(reason: str, message: str) -> str:
     """Katib's word first, for programs; the sentence behind it, for people."""
-    first = message.partition("\n")[0]
+    first = message.partition("; last lines:")[0].partition("\n")[0]
     return f"{reason}: {first}" if reason and first else reason or first
 
 

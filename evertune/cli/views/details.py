@@ -43,15 +43,19 @@ def details(
     audit: Sequence[AuditRecord] = (),
     you: str = "",
     failed: Sequence[TrialRecord] = (),
+    trouble: str = "",
     width: int | None = None,
     wide: bool = False,
 ) -> list[Line]:
+    """`trouble`: what is missing of the stack that should move it."""
     rows: list[tuple[str, Line | str]] = [
         ("Name", [(record.name, "bold"), (f"   ({record.namespace})", "dim")]),
         ("State", _state(record, now, marks)),
     ]
     if why := _why(record, audit, now, you):
         rows.append(("Why", why))
+    if trouble:
+        rows.append(("But", f"nothing moves: {trouble}; next: evertune up"))
     rows += [("Best", _best(record, now, marks)), ("Trials", _trials(record, marks)), ("Search", _search(record))]
     rows += _places(record)
     if wide:
@@ -208,8 +212,8 @@ def _parameters(record: ExperimentRecord, best: TrialRecord, width: int | None, 
     return []
 
 
-def best_lines(record: ExperimentRecord, best: TrialRecord, marks: Marks) -> list[Line]:
-    """The best trial with values of five digits; `-o json` and the others have them exactly."""
+def best_lines(record: ExperimentRecord, best: TrialRecord, marks: Marks, *, wide: bool = False) -> list[Line]:
+    """The best trial with values of five digits; `-o json` and the others have them exactly. `wide`: who and when."""
     value = clean(objective_text(best.objective_value, best.objective, Decimals([best.objective_value]), marks.dash))
     words = f"  trial {best.number}  ({record.objective.strategy(record.objective.metric)})"
     typed = typed_parameters(record.space, best.parameters)
@@ -217,4 +221,9 @@ def best_lines(record: ExperimentRecord, best: TrialRecord, marks: Marks) -> lis
     others = [(name, clean(text)) for name, text in best.metrics.items() if name != record.objective.metric]
     lines: list[Line] = [[(f"{record.objective.metric} ", ""), (value, "bold"), (words, "dim")]]
     lines += [[], *labelled(rows)] if rows else []
-    return [*lines, *([[], *labelled(others)] if others else [])]
+    about = (
+        [("name", best.name), ("started", utc(best.started) or marks.dash), ("ended", utc(best.ended) or marks.dash)]
+        if wide
+        else []
+    )
+    return [*lines, *(line for block in (others, about) if block for line in ([], *labelled(block)))]

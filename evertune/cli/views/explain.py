@@ -30,15 +30,19 @@ def explain_experiment(
     succeeded: Sequence[TrialRecord] = (),
     polling: bool | None = None,
     stack: str = "",
+    waiting: Sequence[TrialRecord] = (),
     width: int | None = None,
 ) -> list[Line]:
-    """`polling`: whether a worker of this home polls, None when this home cannot know. `stack` says how it stands."""
+    """`polling`: whether a worker of this home polls, None when this home cannot know. `stack` says how it
+    stands. `waiting`: trials between two attempts.
+    """
     evidence = _failures(record, failed, succeeded)
+    evidence += [_lost(trial) for trial in waiting[:3] if not record.state.terminal]
     evidence += _limits(record)
     evidence += [_audit_row(entry) for entry in audit[-4:]]
     if stack:
         evidence.append(("stack", stack))
-    sentence = f"{_sentence(record, audit, now, polling)}"
+    sentence = _sentence(record, audit, now, polling, len(waiting))
     name = addressed(record)
     missed = [mending_command(record, *group) for group in unavailable_groups(failed)[:1]]
     head: Line = [(record.name, "bold"), (" is ", ""), *marks.state(record.state), (sentence, "")]
@@ -61,7 +65,14 @@ def _compose(head: Line, evidence: Evidence, title: str, commands: Commands, wid
     return [*lines, [], [(title, "bold")], *next_lines(commands)]
 
 
-def _sentence(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datetime, polling: bool | None) -> str:
+def _lost(trial: TrialRecord) -> tuple[str, str]:
+    ended = plural(trial.attempts, "attempt")
+    return f"trial {trial.number}", f"{ended} ended without a result, not charged; the next one waits for its turn"
+
+
+def _sentence(
+    record: ExperimentRecord, audit: Sequence[AuditRecord], now: datetime, polling: bool | None, waiting: int
+) -> str:
     counts, budget = record.counts, record.budget
     since = f" since {age((now - (record.started or record.created)).total_seconds())}"
     if record.state.terminal:
@@ -83,6 +94,8 @@ def _sentence(record: ExperimentRecord, audit: Sequence[AuditRecord], now: datet
             return f"{since}: a worker has not started it yet."
     if counts.running:
         return f"{since}: {counts.running} of {budget.parallel} slots busy, {counts.finished} trials finished."
+    if waiting:
+        return f"{since}: {plural(waiting, 'trial')} between two attempts; none runs at this moment."
     return f"{since}: the algorithm is asked for the next trials; none runs at this moment."
 
 

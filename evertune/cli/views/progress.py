@@ -8,9 +8,9 @@ from evertune.cli.follow.snapshot import Ended
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, interval, objective_text, parameter_text, plural, typed_parameters
 from evertune.cli.output.text import Line, clean, width_of
-from evertune.cli.views.sentences import trial_sentence
+from evertune.cli.views.sentences import addressed, trial_sentence
 from evertune.domain.records import ExperimentRecord
-from evertune.domain.states import TrialState
+from evertune.domain.states import ExperimentState, TrialState
 
 WIDEST_PADDING = 72
 
@@ -23,6 +23,7 @@ class ProgressLines:
     _decimals: Decimals | None = None
     _widest: int = 0
     _finished: int = 0
+    _held: str = ""
 
     def submitted(self, record: ExperimentRecord, url: str | None) -> Line:
         limit = record.budget.max_trials
@@ -30,6 +31,21 @@ class ProgressLines:
         parts += [plural(limit, "trial")] if limit is not None else []
         parts += [f"{record.budget.parallel} parallel", *([url] if url else [])]
         return [(f"{record.name} submitted: {', '.join(parts)}", "")]
+
+    def held(self, record: ExperimentRecord, *troubles: str) -> list[Line]:
+        """What holds it up and what moves it, once, and once that it goes on: a log must not fall silent unexplained.
+
+        `troubles`: of the database, of the stack; the first that is there counts.
+        """
+        why = next(filter(None, troubles), "")
+        moves = "evertune up" if why else ""
+        if not why and record.state is ExperimentState.PAUSED:
+            why, moves = "it is paused", f"evertune resume {addressed(record)}"
+        if why == self._held or record.state.terminal:
+            return []
+        self._held = why
+        words = f"{why}; next: {moves}" if why else "it goes on"
+        return [[(f"{record.name}: {words}", "warning" if why else "")]]
 
     def ended(self, event: Ended, record: ExperimentRecord) -> Line:
         trial, limit = event.trial, record.budget.max_trials
