@@ -16,17 +16,19 @@ from datetime import UTC, datetime
 from temporalio import activity
 
 import collectors
+import evertune.archive as archive
 import evertune.contracts as c
 from activities.database import check_database
 from activities.ending import ending_of, judged
 from activities.errors import translated
 from activities.launch import LaunchPlans
-from evertune.domain.metrics import PUSHED, MetricSummary, Point, place, summarize
+from activities.rereading import places_of, readable
+from evertune.domain.metrics import MetricSummary, Point, summarize
 from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
 from evertune.domain.trial import AttemptEnd, Conclude, Ending
 from evertune.errors import LaunchError, UsageError
-from evertune.protocols import Collector, Findings, TrialRunner
+from evertune.protocols import Findings, TrialRunner
 from evertune.store import Store
 
 HEARTBEAT_EVERY_S = 2.0
@@ -56,15 +58,15 @@ class _Reread:
     """A trial's sources, read by the rules that are wanted now."""
 
     points: list[Point]
-    collector: Collector | None
-    forget_below: int
+    findings: Findings
+    forget: list[tuple[int, int]]  # ranges of places whose points were read anew
 
 
 @dataclass
 class Reviser:
     store: Store
     plans: LaunchPlans
-    runner: TrialRunner
+    runner: TrialRunner | None  # None: judges by what is stored, and reads no logs
     home_id: str
 
     def finished(self, uid: str, *, numbers: list[int] | None, below: int | None = None) -> Iterator[TrialRecord]:
@@ -87,16 +89,18 @@ class Reviser:
         if read is None:
             return Judgement(trial, skipped="its log is not kept any more")
         kept = [
-            p for _, p in self.store.points(uid, trial.number, attempt=attempt.attempt) if p.seq >= read.forget_below
+            point
+            for _, point in self.store.points(uid, trial.number, attempt=attempt.attempt)
+            if not any(low <= point.seq < high for low, high in read.forget)
         ]
         known = {(point.metric, point.seq) for point in kept}
         fresh = [point for point in read.points if (point.metric, point.seq) not in known]
-        return Judgement(trial, after=self._conclude(uid, attempt, read.collector)(summarize([*kept, *fresh])))
+        return Judgement(trial, after=self._conclude(uid, attempt, read.findings)(summarize([*kept, *fresh])))
 
     def apply(self, uid: str, trial: TrialRecord, rereading: c.Rereading | None) -> bool:
         """Revise one verdict in one transaction; whether it changed."""
         attempt = self._last(uid, trial)
-        read: _Reread | None = _Reread([], None, 0)
+        read: _Reread | None = _Reread([], Findings(), [])
         if rereading is not None:
             read = None if self._skipped(attempt) else self._read(uid, attempt, rereading)
         if read is None:
@@ -105,9 +109,9 @@ class Reviser:
             uid,
             trial.number,
             attempt.attempt,
-            self._conclude(uid, attempt, read.collector),
+            self._conclude(uid, attempt, read.findings),
             points=read.points,
-            forget_below=read.forget_below,
+            forget=read.forget,
         )
         return before != after
 
@@ -140,27 +144,31 @@ class Reviser:
         if alias is not None:
             names = (alias, *(name for name in wanted.metrics[1:] if name != alias))
             wanted = dataclasses.replace(wanted, metrics=names)
+        if self.runner is None:
+            raise TypeError("a reviser without a runner reads no logs")
         sources = self.runner.sources(plan.launch, wanted.path)
-        if not sources.log.exists():
+        if not archive.exists(sources.log):
             return None
-        try:
-            collector = collectors.create(wanted, sources)
-        except LaunchError as error:
-            raise UsageError(error.message, error.hint) from error
-        points = list(collector.finish())
+        with readable(sources) as (there, gaps):
+            try:
+                collector = collectors.create(wanted, there)
+            except LaunchError as error:
+                raise UsageError(error.message, error.hint) from error
+            points = list(collector.finish())
+            findings = collector.findings()
+            forget = places_of(wanted, there, gaps)
         if alias is not None:
             objective = plan.objective.metric
             points = [dataclasses.replace(p, metric=objective) if p.metric == alias else p for p in points]
-        # What was pushed is not in the log; it stays whatever the log says.
-        return _Reread(points, collector, place(PUSHED, 0))
+        return _Reread(points, findings, forget)
 
-    def _conclude(self, uid: str, attempt: AttemptRecord, collector: Collector | None) -> Conclude:
+    def _conclude(self, uid: str, attempt: AttemptRecord, findings: Findings) -> Conclude:
         objective = self.plans.objective(uid)
         end = as_it_ended(attempt)
-        findings = collector.findings if collector is not None else Findings
 
         def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
-            return ending_of(judged(end, objective, summaries, findings), objective, summaries, again=False)
+            final = judged(end, objective, summaries, lambda: findings)
+            return ending_of(final, objective, summaries, again=False)
 
         return conclude
 

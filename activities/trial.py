@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,7 +24,7 @@ from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.observing import Observer
 from evertune import archive
-from evertune.domain.metrics import Objective, Report
+from evertune.domain.metrics import Objective, Point, Report
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
@@ -34,6 +35,7 @@ from evertune.store import Store
 log = structlog.get_logger()
 
 READ_EVERY_S = 0.5  # of a running trial's log; short enough for a live view, long enough to cost nothing
+SILENT_READS = 64  # without any point, of megabytes each; the end of it is read in one go
 FINAL_WAIT_S = 30.0  # after the end of a trial for the last word of the collector beside it
 FOLLOWED_AT_FULL_RATE = 100  # trials; beyond, each is read less often so that the worker's CPU stays flat
 
@@ -82,7 +84,8 @@ class TrialActivities:
             if await asyncio.shield(stop_or_detach()) == "stop":
                 await asyncio.shield(self.runner.stop(ref, reason="ExperimentClosed"))
             raise
-        outcome = await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector)
+        points = await self._drain(ref, collector)
+        outcome = await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector, points)
         # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
         await asyncio.to_thread(self._keep, sources)
         return outcome
@@ -92,14 +95,20 @@ class TrialActivities:
             log.warning("the log stays as it is, the next sweep tries again", reason=problem)
 
     def _record(
-        self, request: c.RunTrialRequest, ref: AttemptRef, objective: Objective, end: AttemptEnd, collector: Collector
+        self,
+        request: c.RunTrialRequest,
+        ref: AttemptRef,
+        objective: Objective,
+        end: AttemptEnd,
+        collector: Collector,
+        points: Sequence[Point],
     ) -> c.TrialOutcome:
         return record_end(
             self.store,
             ref,
             objective,
             end,
-            points=collector.finish(),
+            points=[*points, *collector.finish()],
             findings=collector.findings,
             retry=lambda judged: asks_for_another(judged, request),
         )
@@ -126,6 +135,23 @@ class TrialActivities:
         finally:
             self._following -= 1
             waiting.cancel()
+
+    async def _drain(self, ref: AttemptRef, collector: Collector) -> Sequence[Point]:
+        """What the attempt left to read: the last points, for its record. All before them are stored on the way.
+
+        A log of gigabytes that nobody has read yet must not fill the memory; and to read on says that what was read
+        before is stored.
+        """
+        points: Sequence[Point] = ()
+        silent = 0
+        while silent < SILENT_READS and collector.has_more():
+            if points:
+                report = Report(ref.experiment_uid, ref.number, ref.attempt, points)
+                await asyncio.to_thread(self.store.add_reports, [report])
+            points = await asyncio.to_thread(collector.read)
+            activity.heartbeat()
+            silent = 0 if points else silent + 1
+        return points
 
     async def _until_collected(self, ref: AttemptRef) -> None:
         """The collector beside the trial may still have something to send: until it says that this was all."""

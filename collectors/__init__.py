@@ -18,11 +18,26 @@ from evertune.domain.metrics import PUSHED, event_source
 from evertune.errors import LaunchError
 from evertune.protocols import Collector, CollectorSpec, Sources
 
-__all__ = ["create", "first_place_left"]
+__all__ = [
+    "PRINTED",
+    "SCRAPED",
+    "SEEN",
+    "SEEN_PRINTED",
+    "SEEN_REPORTS",
+    "SEEN_SCRAPED",
+    "create",
+    "first_place_left",
+]
 
 PRINTED = event_source("collector/log")  # no event files are read where the user's own collector runs
-SEEN = "seen"  # the notes of the tail of the source, and of the reports
-SEEN_REPORTS = "seen-reports"
+# In an attempt's notes: what each reader has seen of its file, and what was scraped.
+SEEN, SEEN_REPORTS, SEEN_PRINTED, SEEN_SCRAPED, SCRAPED = (
+    "seen",
+    "seen-reports",
+    "seen-printed",
+    "seen-scraped",
+    "scraped",
+)
 _FILTERS = "spec.metricsCollectorSpec.source.filter.metricsFormat"
 
 
@@ -40,7 +55,7 @@ def create(spec: CollectorSpec, sources: Sources) -> Collector:
         tail = Tail(sources.reports, sources.notes / SEEN_REPORTS)
         parts.append(FileCollector(tail, ReportLines(spec.metrics), source=PUSHED))
     if sources.printed is not None:
-        tail = Tail(sources.printed, sources.notes / "seen-printed")
+        tail = Tail(sources.printed, sources.notes / SEEN_PRINTED)
         parts.append(FileCollector(tail, ReportLines(spec.metrics, among_text=True), source=PRINTED))
     return Both(parts, sources.log)
 
@@ -68,7 +83,9 @@ def _main(spec: CollectorSpec, sources: Sources) -> Collector | None:
     if spec.kind == "PrometheusMetric":
         from collectors.prometheus import PrometheusCollector
 
-        return PrometheusCollector(spec, sources.host, sources.notes)
+        return PrometheusCollector(
+            spec, sources.host, spool=sources.notes / SCRAPED, notes=sources.notes / SEEN_SCRAPED
+        )
     if spec.kind in ("Push", "None"):
         return None
     raise LaunchError(

@@ -41,7 +41,6 @@ TIMEOUT_S = 2.0
 LAST_TRY_S = 0.3  # after the trial's end its endpoint is usually gone
 SIZE_LIMIT = 10 << 20
 NAMES_SHOWN = 50
-SPOOL = "scraped"
 
 _NAME = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{(.*)\})?\s*\Z", re.DOTALL)
 _LINE_NAME = re.compile(rb"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)")
@@ -61,8 +60,11 @@ class _Sample(NamedTuple):
 
 
 class PrometheusCollector:
-    def __init__(self, spec: CollectorSpec, host: str, notes: Path) -> None:
-        """LaunchError without a port to ask, or for a metric that cannot be a sample's name."""
+    def __init__(self, spec: CollectorSpec, host: str, *, spool: Path, notes: Path) -> None:
+        """`spool`: the file of what was scraped; `notes`: what was read of it.
+
+        LaunchError without a port to ask, or for a metric that cannot be a sample's name.
+        """
         if spec.scrape is None:
             raise LaunchError("the collector PrometheusMetric needs source.httpGet with a port")
         self._scrape: Scrape = spec.scrape
@@ -70,9 +72,9 @@ class PrometheusCollector:
         self._wanted = [_wanted(metric) for metric in spec.metrics]
         self._names = {wanted.name.encode() for wanted in self._wanted}
         self._warnings = Warnings()
-        self._spool = notes / SPOOL
+        self._spool = spool
         rules = ReportLines(spec.metrics, self._warnings)
-        self._points = FileCollector(Tail(self._spool, notes / "seen-scraped"), rules)
+        self._points = FileCollector(Tail(spool, notes), rules)
         self._said: dict[str, tuple[str, float]] = {}  # metric -> its last value, and when
         self._recalled = False
         self._seen: dict[str, None] = {}

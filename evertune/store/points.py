@@ -244,10 +244,14 @@ def _taken(tx: Connection, row: Row[Any], objective: Objective, new: int, known:
     )
 
 
-def forget(tx: Connection, trial: int, attempt: int, *, below: int) -> None:
-    """Drop the points of an attempt whose `seq` is below, and sum up what is left. The attempt is locked."""
+def forget(tx: Connection, trial: int, attempt: int, places: Sequence[tuple[int, int]]) -> None:
+    """Drop the points of an attempt whose `seq` is in one of these half-open ranges, and sum up what is left.
+
+    The attempt is locked.
+    """
     for row in tx.execute(_SERIES, {"trial": trial, "no": attempt}).all():
-        tx.execute(delete(POINTS).where(_P.series_id == row.id, _P.seq < below))
+        for low, high in places:
+            tx.execute(delete(POINTS).where(_P.series_id == row.id, _P.seq >= low, _P.seq < high))
         series = _Series(trial, attempt, row.metric, Running(), id=row.id)
         for point in _read(tx, row):
             series.running.add(point)

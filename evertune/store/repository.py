@@ -326,17 +326,15 @@ class Store:
         conclude: Conclude,
         *,
         points: Sequence[Point] = (),
-        forget_below: int = 0,
+        forget: Sequence[tuple[int, int]] = (),
     ) -> tuple[TrialRecord, TrialRecord]:
         """Judge the last attempt of a finished trial anew: the trial before and after.
 
-        `points` are added first; those with a `seq` below `forget_below` are dropped before that. A verdict that
+        Points with a `seq` in one of the half-open ranges `forget` are dropped, then `points` are added. A verdict that
         changes takes a new place in the told order, and whoever reads the history at an older cut sees the old one.
         Judged twice alike, nothing changes the second time. ConflictError while the trial runs.
         """
-        return self._write(
-            lambda tx: trials.revise(tx, uid, number, attempt, conclude, new=points, forget_below=forget_below)
-        )
+        return self._write(lambda tx: trials.revise(tx, uid, number, attempt, conclude, new=points, forget=forget))
 
     def settled(self, uid: str, *, below: int, without: Collection[int] = ()) -> dict[TrialState, int]:
         """Finished trials by state, of those with a number below `below` that are not in `without`."""

@@ -207,7 +207,7 @@ def revise(
     conclude: Conclude,
     *,
     new: Sequence[Point],
-    forget_below: int,
+    forget: Sequence[tuple[int, int]],
 ) -> tuple[TrialRecord, TrialRecord]:
     experiment = locked(tx, uid)
     trial = _trial(tx, experiment.id, number)
@@ -216,8 +216,8 @@ def revise(
     before = records.trial(trial)
     if not before.state.terminal or attempt != trial.attempts - 1:
         raise ConflictError(f"trial {number} still runs; its verdict can be revised once it has ended")
-    if forget_below:
-        points.forget(tx, trial.id, attempt, below=forget_below)
+    if forget:
+        points.forget(tx, trial.id, attempt, forget)
     points.add(tx, trial.id, attempt, new)
     ending = conclude(points.summaries(tx, trial.id, attempt))
     told = (ending.trial_state, ending.objective, dict(ending.metrics))

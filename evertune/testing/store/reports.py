@@ -202,7 +202,7 @@ class ReportContract:
         assert best.number == 0
         fresh = [Point("accuracy", "0.3", 2)]
         for _ in range(2):  # a second time is the same
-            _, after = store.revise(uid, 0, 0, judged, points=fresh, forget_below=place(1, 0))
+            _, after = store.revise(uid, 0, 0, judged, points=fresh, forget=[(0, place(1, 0))])
             assert after.objective == "0.3"
             assert series_of(store, uid, 0) == [fresh[0], Point("accuracy", "0.1", place(1, 3))]
             assert [series.metric for series in store.series(uid, 0)] == ["accuracy"]
@@ -215,7 +215,7 @@ class ReportContract:
         store.open_attempt(uid, 0, 0, home_id="home-1", at=NOW)
         store.add_points(uid, 0, 0, [Point("accuracy", "0.9", 1)])
         store.end_attempt(uid, 0, 0, judged)
-        store.revise(uid, 0, 0, judged, forget_below=place(1, 0))
+        store.revise(uid, 0, 0, judged, forget=[(0, place(1, 0))])
         assert store.best(uid) is None
         assert store.counts(uid).charged == 1
 

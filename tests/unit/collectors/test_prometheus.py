@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import collectors
 from collectors import prometheus
 from evertune.domain.metrics import CollectorSpec, Point, Scrape
 from evertune.errors import LaunchError
@@ -131,7 +132,7 @@ def test_a_restart_gives_the_same_points_and_stores_none_again(tmp_path: Path, p
 def test_a_spool_that_was_torn_goes_on_behind_the_tear(tmp_path: Path, page: Page, port: int) -> None:
     page.text = "loss 3\n"
     scraper(tmp_path, port, "loss").read()
-    spool = tmp_path / "notes" / prometheus.SPOOL
+    spool = tmp_path / "notes" / collectors.SCRAPED
     spool.write_bytes(spool.read_bytes() + b'{"metrics": {"lo')
     page.text = "loss 2\n"
     made = scraper(tmp_path, port, "loss")
