@@ -12,7 +12,8 @@ place of a byte is its *cumulative* offset: what rotation or truncation took awa
   have stored its points. Calling `blocks` again says that what it gave before is stored.
 
 A truncation may skip places (`RESERVE`), so that the note need not be written at each read. What was in a truncated
-file and never read is lost; nothing can read it. Compressed rotated files are not read.
+file and never read is lost; nothing can read it. Compressed rotated files are not read. Of a file that is written anew
+in the very moment it is read, lines may come twice, at different places.
 """
 
 from __future__ import annotations

