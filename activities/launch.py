@@ -86,9 +86,6 @@ class LaunchPlans:
             wanted=prepared.collector,
         )
 
-    def objective(self, uid: str) -> Objective:
-        return self._prepared(uid).record.objective
-
     def ref(self, uid: str, number: int, attempt: int) -> AttemptRef:
         return AttemptRef(uid, number, attempt, self._store.trial(uid, number).name)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from temporalio import activity
@@ -23,7 +23,7 @@ from activities.ending import ending_of, judged
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.rereading import places_of, readable
-from evertune.domain.metrics import MetricSummary, Point, summarize
+from evertune.domain.metrics import MetricSummary, Objective, Point, summarize
 from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
 from evertune.domain.trial import AttemptEnd, Conclude, Ending
@@ -68,6 +68,7 @@ class Reviser:
     plans: LaunchPlans
     runner: TrialRunner | None  # None: judges by what is stored, and reads no logs
     home_id: str
+    _objectives: dict[str, Objective] = field(default_factory=dict)
 
     def finished(self, uid: str, *, numbers: list[int] | None, below: int | None = None) -> Iterator[TrialRecord]:
         """Trials that have a verdict to revise, by number."""
@@ -127,6 +128,11 @@ class Reviser:
             self.store.note(uid, key=key, actor=actor, action="amend", detail={"trials": amended}, at=datetime.now(UTC))
         return amended
 
+    def _objective(self, uid: str) -> Objective:
+        if uid not in self._objectives:
+            self._objectives[uid] = self.store.experiment_by_uid(uid).objective
+        return self._objectives[uid]
+
     def _last(self, uid: str, trial: TrialRecord) -> AttemptRecord:
         return self.store.attempts(uid, trial.number)[-1]
 
@@ -163,7 +169,7 @@ class Reviser:
         return _Reread(points, findings, forget)
 
     def _conclude(self, uid: str, attempt: AttemptRecord, findings: Findings) -> Conclude:
-        objective = self.plans.objective(uid)
+        objective = self._objective(uid)
         end = as_it_ended(attempt)
 
         def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:

@@ -31,13 +31,11 @@ __all__ = [
 
 PRINTED = event_source("collector/log")  # no event files are read where the user's own collector runs
 # In an attempt's notes: what each reader has seen of its file, and what was scraped.
-SEEN, SEEN_REPORTS, SEEN_PRINTED, SEEN_SCRAPED, SCRAPED = (
-    "seen",
-    "seen-reports",
-    "seen-printed",
-    "seen-scraped",
-    "scraped",
-)
+SEEN = "seen"
+SEEN_REPORTS = "seen-reports"
+SEEN_PRINTED = "seen-printed"
+SEEN_SCRAPED = "seen-scraped"
+SCRAPED = "scraped"
 _FILTERS = "spec.metricsCollectorSpec.source.filter.metricsFormat"
 
 

@@ -94,9 +94,9 @@ def _text(text: str) -> str:
 def _step(step: Any) -> int | None:
     with suppress(Exception):
         number = step.item() if callable(getattr(step, "item", None)) else step
-        if int(number) == number and 0 <= number < 1 << 63:
+        if int(number) == number and -(1 << 63) <= number < 1 << 63:
             return int(number)
-    _warn("step", f"step {step!r:.100} is left out: a step is a whole number, 0 or more")
+    _warn("step", f"step {step!r:.100} is left out: a step is a whole number of at most 64 bits")
     return None
 
 
@@ -531,7 +531,7 @@ class _Report:
         """Report metrics of this trial: `report(loss=0.3, step=5)` or `report({"val/loss": 0.3}, step=5)`.
 
         Values are numbers, scalars of numpy, torch and the like, or text; a bool counts as 0 or 1, None is left out.
-        `step` is a whole number, 0 or more. Returns in microseconds. Raises ReportError only if `report.strict`.
+        `step` is a whole number. Returns in microseconds. Raises ReportError only if `report.strict`.
         """
         try:
             _report(args, step, metrics)

@@ -28,6 +28,7 @@ class UnreadableError(Exception):
 
 
 _Whole = Annotated[int, Field(ge=0, lt=_SEQ_LIMIT)]
+_Step = Annotated[int, Field(ge=-_SEQ_LIMIT, lt=_SEQ_LIMIT)]  # a program may count from where it likes
 
 
 @with_config(ConfigDict(strict=True))
@@ -36,7 +37,7 @@ class _Point(TypedDict):
     value: Annotated[str, Field(max_length=MAX_VALUE_BYTES)] | int | float
     seq: NotRequired[_Whole | None]
     timestamp: NotRequired[Annotated[float, Field(ge=0, lt=_YEAR_10000)] | None]
-    step: NotRequired[_Whole | None]
+    step: NotRequired[_Step | None]
 
 
 @with_config(ConfigDict(strict=True))
@@ -114,5 +115,5 @@ _FIELDS = {
     "metric": f"must be text of 1 to {MAX_NAME_CHARS} characters",
     "value": f"must be text of at most {MAX_VALUE_BYTES >> 10} KiB, or a number",
     "timestamp": "must be seconds since 1970 as a number, before the year 10000, or null",
-    "step": f"must be {_NUMBER_RULE}, or null",
+    "step": "must be a whole number from -2^63 to 2^63 - 1, or null",
 }

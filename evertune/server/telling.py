@@ -8,16 +8,13 @@ verdict, is told before its sender is answered: whoever dies in between is asked
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 
-from evertune.domain.metrics import MetricSummary, Report
+from evertune.domain.metrics import Report
 from evertune.domain.records import Taken
-from evertune.domain.trial import Ending
 from evertune.errors import UnavailableError
 from evertune.server.database import LateStore
 from evertune.settings import Settings
@@ -71,24 +68,15 @@ class Teller:
             raise UnavailableError("the points are stored, but the experiment cannot be told of them yet") from None
 
     def _revised_in_the_row(self, report: Report) -> bool:
-        """Judge a trial of a finished experiment anew: its row is the authority then. False while it runs."""
-        store, uid, number = self.database.store(), report.experiment_uid, report.number
-        record = store.experiment_by_uid(uid)
-        if not record.state.terminal:
+        """Judge trials of a finished experiment anew: its row is the authority then. False while it runs."""
+        store, uid = self.database.store(), report.experiment_uid
+        if not store.experiment_by_uid(uid).state.terminal:
             return False
-        from activities.ending import ending_of, judged
-        from activities.revising import as_it_ended
+        from activities.launch import LaunchPlans
+        from activities.revising import Reviser
 
-        def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
-            end = judged(as_it_ended(attempt), record.objective, summaries, None)
-            return ending_of(end, record.objective, summaries, again=False)
-
-        attempt = store.attempts(uid, number)[-1]
-        before, after = store.revise(uid, number, attempt.attempt, conclude)
-        detail = {"trial": number, "attempt": attempt.attempt, "was": before.state.value, "is": after.state.value}
-        key = f"late/{number}/{attempt.attempt}"
-        store.note(uid, key=key, actor="gateway", action="late report", detail=detail, at=datetime.now(UTC))
-        log.info("a late report revised a verdict", experiment_uid=uid, **detail)
+        numbers = Reviser(store, LaunchPlans(store), runner=None, home_id="").amend(uid, actor="gateway")
+        log.info("a late report revised a verdict", experiment_uid=uid, trials=numbers)
         return True
 
     def _build(self) -> asyncio.Task[Observer]:

@@ -69,7 +69,7 @@ def test_whole_numbers_are_good_for_timestamps() -> None:
         (body(timestamp=1e300), "points[0].timestamp must be seconds since 1970"),
         (body(timestamp=float("nan")), "points[0].timestamp must be seconds since 1970"),
         (body(step=1.5), "points[0].step must be a whole number"),
-        (body(step=2**63), "points[0].step must be a whole number from 0 to 2^63 - 1"),
+        (body(step=2**63), "points[0].step must be a whole number from -2^63 to 2^63 - 1"),
         (body(seq=10**400), "points[0].seq must be a whole number from 0 to 2^63 - 1"),
         (body(seq=True), "points[0].seq must be a whole number"),
         (body(True), "points[0].value must be text of at most 64 KiB, or a number"),

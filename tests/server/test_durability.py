@@ -162,7 +162,7 @@ def test_a_late_report_of_a_finished_experiment_revises_the_verdict_before_it_is
             assert (status, answer["stop"]) == (200, True)
             trial = world.store.trial(world.uid, number)
             assert (trial.state, trial.objective) == (TrialState.SUCCEEDED, "0.0002")
-    assert [row.action for row in world.store.audit(world.uid)].count("late report") == 1
+    assert [row.action for row in world.store.audit(world.uid)].count("amend") == 1
     assert world.store.counts(world.uid).succeeded == 1
 
 

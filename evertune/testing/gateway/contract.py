@@ -57,7 +57,7 @@ MALFORMED: dict[str, Any] = {
     "a negative seq": {"points": [a_point(seq=-1)]},
     "a seq beyond 63 bits": {"points": [a_point(seq=1 << 63)]},
     "a seq that is text": {"points": [{"metric": "loss", "value": 1, "seq": "first"}]},
-    "a negative step": {"points": [a_point(step=-1)]},
+    "a step beyond 64 bits": {"points": [a_point(step=2**63)]},
     "a step that is text": {"points": [a_point(step="five")]},
     "a timestamp that is text": {"points": [a_point(timestamp="yesterday")]},
     "too many points": {"points": [a_point(seq=seq) for seq in range(1001)]},

@@ -252,8 +252,8 @@ def _point(point: Any, index: int, report_seq: Any) -> Point:
         raise Refusal(422, f"{where}.value: must be a number or a text of at most {MAX_VALUE} bytes")
     if seq is None or not _whole(seq):
         raise Refusal(422, f"{where}.seq: must be a whole number, unless the report has a `seq` of its own")
-    if step is not None and not _whole(step):
-        raise Refusal(422, f"{where}.step: must be a whole number, 0 or more")
+    if step is not None and (type(step) is not int or not -(2**63) <= step < 2**63):
+        raise Refusal(422, f"{where}.step: must be a whole number of 64 bits")
     if timestamp is not None and (not isinstance(timestamp, int | float) or isinstance(timestamp, bool)):
         raise Refusal(422, f"{where}.timestamp: must be a number of seconds since the epoch")
     return Point(metric=metric, value=text, seq=seq, timestamp=timestamp, step=step)
