@@ -22,6 +22,7 @@ from evertune.domain.space import ParameterType, Value
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Collector, JsonDict, Launch, Sources
 from evertune.store import Store
+from evertune.tokens import Claims, TokenKeys
 
 CACHED_EXPERIMENTS = 64
 # How Katib's example trainers write a metric; its file example has a filter for it, its Custom example has none.
@@ -53,9 +54,20 @@ class _Prepared:
     discrete: frozenset[str]  # names of parameters whose values are numbers that are stored as text
 
 
+@dataclass(frozen=True)
+class Reporting:
+    """Where attempts may report over the network, and what signs their right to."""
+
+    url: str
+    keys: TokenKeys
+
+
 class LaunchPlans:
-    def __init__(self, store: Store) -> None:
+    """`reporting`: None when there is no gateway, or when nothing is started from these plans."""
+
+    def __init__(self, store: Store, reporting: Reporting | None = None) -> None:
         self._store = store
+        self._reporting = reporting
         self._prepared = functools.lru_cache(maxsize=CACHED_EXPERIMENTS)(self._prepare)
 
     def of(self, uid: str, number: int, attempt: int) -> Plan:
@@ -67,6 +79,7 @@ class LaunchPlans:
         manifest = spec.render_trial(
             prepared.experiment, trial_name=trial.name, namespace=record.namespace, parameters=trial.parameters
         )
+        gateway = self._reporting
         launch = Launch(
             ref=AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name),
             manifest=manifest,
@@ -78,6 +91,8 @@ class LaunchPlans:
             shared_paths=prepared.shared_paths,
             custom_collector=prepared.custom_collector,
             parameters=typed(trial.parameters, prepared.discrete),
+            ingest_url=gateway.url if gateway else None,
+            token=gateway.keys.mint(Claims(uid, number, attempt, trial.name)) if gateway else None,
         )
         return Plan(
             experiment=f"{record.namespace}/{record.name}",

@@ -21,7 +21,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 import evertune.contracts as c
 from activities.admit import AdmitActivities
 from activities.asking import AskHost
-from activities.launch import LaunchPlans
+from activities.launch import LaunchPlans, Reporting
 from activities.observing import Observer
 from activities.record import RecordActivities
 from activities.revising import ReviseActivities, Reviser
@@ -30,6 +30,7 @@ from activities.suggest import SuggestActivities
 from activities.trial import TrialActivities
 from evertune.settings import Settings
 from evertune.store import Store
+from evertune.tokens import TokenKeys
 from worker.neighbours import identity, warn_of_other_databases
 from workflows.experiment import ExperimentWorkflow
 
@@ -83,7 +84,7 @@ def workflow_runner() -> WorkflowRunner:
 def workers(parts: Parts) -> list[Worker]:
     backend = parts.settings.backend
     admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
-    plans = LaunchPlans(parts.store)
+    plans = LaunchPlans(parts.store, reporting_of(parts.settings))
     reviser = Reviser(parts.store, plans, parts.runner, parts.settings.home_id)
     record = RecordActivities(parts.store, reviser)
     trial = TrialActivities(
@@ -101,6 +102,11 @@ def workers(parts: Parts) -> list[Worker]:
         _worker(parts, c.SUGGEST_QUEUE, [suggest.suggest]),
         _worker(parts, c.run_queue(parts.settings.home_id), [trial.run_trial, trial.stop_trial, revise.revise]),
     ]
+
+
+def reporting_of(settings: Settings) -> Reporting | None:
+    """Trials may report to the gateway that this worker was told of: by the stack's parent, or by who deployed it."""
+    return None if settings.ingest_url is None else Reporting(settings.ingest_url, TokenKeys.load(settings))
 
 
 def _worker(parts: Parts, queue: str, activities: list[Callable[..., Any]], *, workflows: bool = False) -> Worker:

@@ -131,10 +131,12 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(address: str, home: Path) -> AsyncIterator[House]:
+async def a_house(address: str, home: Path, **overrides: Any) -> AsyncIterator[House]:
     workdir = home / "work"
     workdir.mkdir(parents=True)
-    settings = Settings.load({"EVERTUNE_HOME": str(home / "home"), "TEMPORAL_ADDRESS": address, "HOME": str(home)})
+    settings = Settings.load(
+        {"EVERTUNE_HOME": str(home / "home"), "TEMPORAL_ADDRESS": address, "HOME": str(home)}, **overrides
+    )
     settings.home.mkdir(parents=True, exist_ok=True)
     store = open_store(settings.database_url)
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from evertune.client import ExperimentHandle
@@ -13,7 +15,7 @@ from evertune.settings import Settings
 from evertune.testing.gateway import Attempt
 from evertune.tokens import Claims, TokenKeys
 from tests.server.conftest import closed_port, in_thread, post
-from tests.workflow.harness import House, manifest, until
+from tests.workflow.harness import House, a_house, manifest, until
 
 # Silent until the test lets them go; without that file they would wait a minute.
 WAITS = "n=0; while [ ! -e go ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n+1)); done"
@@ -148,3 +150,32 @@ async def test_a_late_report_changes_the_verdict_of_a_running_experiments_trial(
     record = await house.ended(handle)
     assert record.state is ExperimentState.SUCCEEDED
     assert (record.counts.succeeded, record.counts.metrics_unavailable) == (2, 0)
+
+
+PUSHES = """
+import os
+del os.environ["EVERTUNE_REPORT_FILE"]  # as where nobody can read a file of this trial
+from evertune.report import params, report
+for step in range(50):
+    report(objective=params()["x"] + step, step=step)
+"""
+
+
+async def test_a_trial_that_can_only_reach_the_gateway_pushes_with_its_token(
+    temporal_address: str, tmp_path: Path
+) -> None:
+    port = closed_port()
+    async with a_house(temporal_address, tmp_path, ingest_url=f"http://127.0.0.1:{port}") as house:
+        (house.workdir / "push.py").write_text(PUSHES)
+        command = f"PYTHONPATH={Path(__file__).parents[2]} {sys.executable} push.py"
+        with in_thread(Settings.load(house.settings.environment(), server_port=port)):
+            handle = await house.submit(manifest("push", command))
+            record = await house.ended(handle)
+        assert record.counts.succeeded == 4
+        for number in range(4):
+            trial = house.store.trial(handle.uid, number)
+            points = [point for _, point in house.store.points(handle.uid, number)]
+            assert [point.step for point in points] == list(range(50))
+            assert trial.objective == points[-1].value, "the objective is maximized"
+        for file in house.settings.trials_dir.rglob("*"):
+            assert not file.is_file() or b"et1." not in file.read_bytes(), f"a token is kept in {file}"
