@@ -304,6 +304,8 @@ class ExperimentHandle:
             except WorkflowQueryFailedError as error:
                 failure = errors.UnavailableError(str(error))
             except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+                if isinstance(error.__cause__, asyncio.CancelledError):
+                    raise error.__cause__ from None  # somebody gave up waiting, as with Ctrl-C: no answer of a worker
                 raise errors.UnavailableError(
                     f"there was no answer within {timeout_s:.0f} s", hint="evertune doctor"
                 ) from error

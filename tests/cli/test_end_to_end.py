@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import time
@@ -11,6 +12,11 @@ from typing import Any
 
 import pytest
 
+from evertune.client import Client
+from evertune.contracts import Rereading
+from evertune.errors import UnavailableError
+from evertune.settings import Settings
+from evertune.stack import status
 from tests.cli.test_process import EVERTUNE, environment, evertune
 
 
@@ -135,6 +141,21 @@ def test_a_watch_survives_a_restart_of_the_stack(run: Run, stack: Path, experime
     assert watching.returncode == 0, err
     document = json.loads(out)
     assert (document["state"], document["trials"]["succeeded"]) == ("Succeeded", 4)
+
+
+def test_who_gives_up_waiting_for_a_reparse_hears_that_it_goes_on(
+    run: Run, stack: Path, experiment_file: Callable[..., Path]
+) -> None:
+    run("submit", str(experiment_file(name="patient", command=f'"{SLOW}"')))
+    settings = Settings.load({"EVERTUNE_HOME": str(stack), "HOME": str(stack)})
+
+    async def impatient() -> None:
+        async with Client.connect(settings, address=status(settings).temporal_address) as client:
+            await (await client.handle("default", "patient")).reparse(Rereading(), timeout_s=0.005)
+
+    with pytest.raises(UnavailableError, match=r"still being read after 0\.005 s; that goes on"):
+        asyncio.run(impatient())
+    assert run("cancel", "patient").returncode == 0
 
 
 @pytest.mark.slow
