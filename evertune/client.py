@@ -35,7 +35,7 @@ import evertune.contracts as c
 import evertune.errors as errors
 from evertune.domain.records import ExperimentRecord
 from evertune.settings import Settings
-from evertune.store import Store, open_store
+from evertune.store import Store, store_of
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Client:
         settings = settings or Settings.load()
         target = address or settings.temporal_address or "127.0.0.1:7233"
         temporal = await connect_temporal(target, settings.temporal_namespace)
-        store = await asyncio.to_thread(open_store, settings.database_url)
+        store = await asyncio.to_thread(store_of, settings)
         try:
             yield cls(temporal=temporal, store=store, address=target)
         finally:

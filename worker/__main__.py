@@ -18,7 +18,7 @@ import evertune.log as logs
 from evertune.client import connect_temporal
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
-from evertune.store import open_store
+from evertune.store import store_of
 from worker.compose import compose, run_until, stop_local_trials
 from worker.reconcile import reconciler_of
 
@@ -32,7 +32,7 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    store = await asyncio.to_thread(open_store, settings.database_url)
+    store = await asyncio.to_thread(store_of, settings)
     try:
         client = await _connect(settings, stopping)
         if client is None:

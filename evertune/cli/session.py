@@ -83,11 +83,11 @@ class Session:
 
     def store(self) -> Store:
         """The database, for reading; `with session().store() as store:`. It is not created here."""
-        from evertune.store import open_store
+        from evertune.store import store_of
 
         if self.verbosity > 0:
             self.start_logging()
-        return open_store(self.settings.database_url, create=False)
+        return store_of(self.settings, create=False)
 
     def find(self, namespace: str | None, name: str) -> ExperimentRecord:
         """The experiment as it is now; NotFoundError with a suggestion."""

@@ -41,9 +41,9 @@ class LateStore:
                 raise UnavailableError("the database does not answer: it is still being opened")
             try:
                 if self._store is None:
-                    from evertune.store import open_store
+                    from evertune.store import store_of
 
-                    self._store = open_store(self._settings.database_url, durability=self._settings.durability)
+                    self._store = store_of(self._settings)
             finally:
                 self._opening.release()
         return self._store

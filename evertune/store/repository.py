@@ -28,6 +28,7 @@ from evertune.domain.states import ExperimentState, TrialState
 from evertune.domain.trial import Conclude, HistoryTrial
 from evertune.errors import EnvironmentProblem, NotFoundError
 from evertune.protocols import Answer, JsonDict
+from evertune.settings import Settings
 from evertune.store import experiments, following, points, requests, schema, trials
 from evertune.store.engine import Database, Durability, parse_url
 from evertune.store.records import NewExperiment
@@ -50,6 +51,11 @@ def open_store(url: str, *, create: bool = True, durability: Durability = "norma
     except BaseException:
         database.close()
         raise
+
+
+def store_of(settings: Settings, *, create: bool = True) -> Store:
+    """The store that a process was told of by its settings. Raises as `open_store`."""
+    return open_store(settings.database_url, create=create, durability=settings.durability)
 
 
 class Store:

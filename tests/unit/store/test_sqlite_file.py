@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import text
 
 from evertune.errors import EnvironmentProblem, UnavailableError
-from evertune.store import engine, open_store
+from evertune.settings import Settings
+from evertune.store import engine, open_store, store_of
 from evertune.store.engine import Database, parse_url
 
 NOBODY = 65534
@@ -146,6 +147,15 @@ def test_durability_is_sqlites_synchronous(tmp_path: Path, durability: engine.Du
         pragmas = [run(lambda tx, p=p: tx.exec_driver_sql(f"PRAGMA {p}").scalar()) for p in PRAGMAS]  # type: ignore[misc]
         assert pragmas == ["wal", synchronous, 1, 40_000]
     database.close()
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("normal", 1), ("full", 2)])
+def test_a_process_opens_its_store_as_durable_as_its_settings_say(
+    tmp_path: Path, durability: str, synchronous: int
+) -> None:
+    settings = Settings.load({"EVERTUNE_HOME": str(tmp_path), "EVERTUNE_DURABILITY": durability, "HOME": str(tmp_path)})
+    with store_of(settings) as store:
+        assert store._write(lambda tx: tx.exec_driver_sql("PRAGMA synchronous").scalar()) == synchronous
 
 
 PRAGMAS = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
