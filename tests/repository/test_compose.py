@@ -65,8 +65,10 @@ def test_every_secret_is_in_the_example_and_none_is_in_the_file() -> None:
     assert wanted == set(re.findall(r"^([A-Z_]+)=$", example, re.MULTILINE))
 
 
-def test_the_workers_settings_are_ones_that_evertune_accepts() -> None:
-    given = {name: value.replace("$", "") for name, value in SERVICES["worker"]["environment"].items()}
+@pytest.mark.parametrize("service", ["worker", "server"])
+def test_settings_are_ones_that_evertune_accepts(service: str) -> None:
+    environment = SERVICES[service]["environment"]
+    given = {name: re.sub(r"\$\{[^}]*\}", "0a" * 32, value) for name, value in environment.items()}
     understood = Settings.load({"HOME": "/home/evertune", **given}).environment()
 
     assert {name: understood[name] for name in given} == given
@@ -82,6 +84,16 @@ def test_the_worker_and_the_ui_speak_to_the_server_that_is_there() -> None:
     assert {address.split(":")[0] for address in named} <= set(SERVICES)
 
 
+def test_whoever_mints_tokens_and_whoever_checks_them_have_one_key_and_one_address() -> None:
+    worker, server = (SERVICES[name]["environment"] for name in ("worker", "server"))
+    host, port = worker["EVERTUNE_INGEST_URL"].removeprefix("http://").split(":")
+
+    assert re.sub(r":\?[^}]*", "", worker["EVERTUNE_INGEST_KEYS"][3:]) == server["EVERTUNE_INGEST_KEYS"][3:]
+    assert host in SERVICES
+    assert port in SERVICES[host]["entrypoint"]
+    assert worker["EVERTUNE_DATABASE_URL"] == server["EVERTUNE_DATABASE_URL"]
+
+
 def test_server_and_tools_of_temporal_have_one_version() -> None:
     versions = {SERVICES[name]["image"].split(":")[1] for name in ("temporal", *ONE_SHOT)}
 
@@ -89,7 +101,8 @@ def test_server_and_tools_of_temporal_have_one_version() -> None:
 
 
 def test_the_worker_image_has_the_version_of_the_package() -> None:
-    assert SERVICES["worker"]["image"] == f"evertune/worker:{evertune.__version__}"
+    for service in ("worker", "server"):
+        assert SERVICES[service]["image"] == f"evertune/worker:{evertune.__version__}"
 
 
 def test_the_recipe_copies_what_exists_and_what_the_build_context_lets_in() -> None:
