@@ -22,7 +22,7 @@ from activities.asks import Asks
 from algorithms.registry import in_process
 from evertune.app import child_environment, module_command
 from evertune.domain.trial import Assignment
-from evertune.errors import AlgorithmError, UnavailableError
+from evertune.errors import AlgorithmError, EvertuneError, UnavailableError
 from evertune.protocols import Answer
 from evertune.store import Store
 
@@ -65,7 +65,7 @@ class AskHost:
             deaths = 0
             while not self._closed:
                 fresh = await self._ensure_child()
-                reply = await self._exchange(job)
+                reply = await self._exchange(asdict(job))
                 if reply is not None:
                     return _answer(reply)
                 code = await self._ended()
@@ -77,6 +77,21 @@ class AskHost:
                     said = "; ".join(self._errors) or f"exit code {code}"
                     raise AlgorithmError(f"the ask process died {deaths} times on request {job.request_no}: {said}")
             raise UnavailableError("this worker is shutting down")
+
+    async def warm(self, uid: str) -> None:
+        """Load what asks of this experiment need, so that the first one does not wait for it. Never raises.
+
+        Called at a worker's start for what it finds unfinished: after a kill, the ask under way comes again in seconds.
+        """
+        try:
+            if in_process(await self._algorithm(uid)):
+                return
+            async with self._lock:
+                if not self._closed:
+                    await self._ensure_child()
+                    await self._exchange({"warm": uid})
+        except EvertuneError as error:  # the ask itself will say it
+            log.debug("the ask process is not warm", error=str(error))
 
     @property
     def pid(self) -> int | None:
@@ -105,14 +120,14 @@ class AskHost:
                 self._algorithms.popitem(last=False)
         return self._algorithms[uid]
 
-    async def _exchange(self, job: AskJob) -> dict[str, Any] | None:
+    async def _exchange(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The child's reply, None when it died first."""
         child = self._child
         assert child is not None
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            child.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            child.stdin.write(json.dumps(request).encode() + b"\n")
             await child.stdin.drain()
             line = await child.stdout.readline()
         except (BrokenPipeError, ConnectionResetError):

@@ -1,4 +1,6 @@
-"""The ask process: one JSON line in (an AskJob), one JSON line out, until stdin ends or a minute of silence.
+"""The ask process: one JSON line in (an AskJob, or an experiment to get ready for), one JSON line out.
+
+It ends with its stdin, or after a minute of silence.
 
 Started by `activities.asking.AskHost` only. BLAS runs on one thread: models are small, and their results then do not
 depend on the number of cores.
@@ -33,11 +35,17 @@ def serve(database_url: str, idle_s: float, requests: TextIO, replies: TextIO) -
                 if asks is None:
                     # Not created: an empty database in the place of a lost one would hide the loss.
                     asks = Asks(stack.enter_context(open_store(database_url, create=False)))
-                reply = _reply(asks, AskJob(**json.loads(line)))
+                request = json.loads(line)
+                reply = _warmed(asks, request["warm"]) if "warm" in request else _reply(asks, AskJob(**request))
             except EvertuneError as error:  # the algorithm has no part in it: not its failure, and not for ever
                 reply = json.dumps({"unavailable": str(error)})
             replies.write(reply + "\n")
             replies.flush()
+
+
+def _warmed(asks: Asks, uid: str) -> str:
+    asks.warm(uid)
+    return "{}"
 
 
 def _reply(asks: Asks, job: AskJob) -> str:

@@ -62,6 +62,15 @@ class Asks:
             state = self._store.algorithm_state(job.uid, job.request_no) if needs_state else None
             return self.answer_from(job, state)
 
+    def warm(self, uid: str) -> None:
+        """Load the libraries of this experiment's algorithm. Raises as `answer`, and answers nothing."""
+        with self._lock:
+            record = self._store.experiment_by_uid(uid)
+            job = AskJob(uid=uid, request_no=0, k=0, first_number=0, cut=0, revision=record.revision)
+            algorithm = self._algorithm(job)
+            if isinstance(algorithm, SessionAlgorithm):
+                algorithm.session()
+
     def answer_from(self, job: AskJob, state: JsonDict | None) -> Answer:
         """The answer, given the algorithm's state instead of reading it. Not for two threads at once."""
         algorithm = self._algorithm(job)

@@ -7,6 +7,7 @@ too, after polling has ended, so that nobody starts their next attempt meanwhile
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -19,12 +20,13 @@ from evertune.client import connect_temporal
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
 from evertune.store import store_of
-from worker.compose import compose, run_until, stop_local_trials
+from worker.compose import Parts, compose, run_until, stop_local_trials
 from worker.reconcile import reconciler_of
 
 log = structlog.get_logger()
 
 CONNECT_EVERY_S = 1.0
+WARMED = 4  # experiments at most, the newest; they share their libraries
 
 
 async def serve(settings: Settings) -> None:
@@ -40,15 +42,25 @@ async def serve(settings: Settings) -> None:
         parts = await compose(settings, client, store)
         try:
             reconciler = asyncio.create_task(reconciler_of(parts).run(stopping))
+            warming = asyncio.create_task(_warm(parts))
             await run_until(parts, stopping, lambda: _ready(settings))
             await reconciler
             if settings.down_file.exists():
                 await stop_local_trials(parts.runner, reason="StackDown")
                 settings.down_file.unlink(missing_ok=True)
         finally:
+            warming.cancel()
             await parts.host.close()
     finally:
         await asyncio.to_thread(store.close)
+
+
+async def _warm(parts: Parts) -> None:
+    """Whoever was killed in the middle of an ask has it asked again of us, by then without loading libraries first."""
+    with contextlib.suppress(EvertuneError):  # the asks themselves will say it
+        unfinished = await asyncio.to_thread(parts.store.unfinished)
+        for record in unfinished[-WARMED:]:
+            await parts.host.warm(record.uid)
 
 
 async def _connect(settings: Settings, stopping: asyncio.Event) -> Client | None:

@@ -226,6 +226,27 @@ async def test_asks_at_the_same_time_wait_for_each_other(store: Store, host: Ask
         assert drive.parameters() == control.parameters()
 
 
+async def test_a_warm_child_has_loaded_its_library_and_answers_as_a_cold_one(store: Store, host: AskHost) -> None:
+    ours, control = (Drive(store, new_experiment(store, "tpe")) for _ in range(2))
+    await host.warm(ours.uid)
+    pid = host.pid
+    assert pid is not None
+    assert any("numpy" in file for file in mapped(pid)), "hyperopt and all that it needs"
+    assert await ours.run(host.ask, 6, 2) == await control.run(cold(store), 6, 2)
+    assert host.pid == pid
+
+
+async def test_warming_an_experiment_that_is_gone_does_no_harm(store: Store, host: AskHost) -> None:
+    await host.warm("0" * 32)
+    drive = Drive(store, new_experiment(store, "random"))
+    assert len(await drive.run(host.ask, 2, 1)) == 2
+
+
+def mapped(pid: int) -> list[str]:
+    """Files that the process has mapped: shared libraries, among others numpy's."""
+    return [line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+
+
 async def test_grid_needs_no_child(store: Store, host: AskHost) -> None:
     drive = Drive(store, new_experiment(store, "grid"))
     answer = await drive.step(host.ask, 30)
