@@ -18,7 +18,6 @@ from activities.runners.local.paths import rewrite_text
 from collectors.text import DEFAULT_FILTER
 from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
-from evertune.domain.space import ParameterType, Value
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Collector, JsonDict, Launch, Sources
 from evertune.store import Store
@@ -51,7 +50,6 @@ class _Prepared:
     working_dir: str  # absolute, or below the submitter's
     shared_paths: tuple[str, ...]
     custom_collector: JsonDict | None
-    discrete: frozenset[str]  # names of parameters whose values are numbers that are stored as text
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class LaunchPlans:
             deadline_s=spec.trial_deadline_of(prepared.experiment),
             shared_paths=prepared.shared_paths,
             custom_collector=prepared.custom_collector,
-            parameters=typed(trial.parameters, prepared.discrete),
+            parameters=record.space.typed(trial.parameters),
             ingest_url=gateway.url if gateway else None,
             token=gateway.keys.mint(Claims(uid, number, attempt, trial.name)) if gateway else None,
         )
@@ -121,7 +119,6 @@ class LaunchPlans:
             working_dir=spec.working_dir_of(experiment) or "",
             shared_paths=shared_paths(experiment),
             custom_collector=spec.custom_collector(experiment),
-            discrete=discrete_of(experiment),
         )
 
 
@@ -136,24 +133,6 @@ def collected(experiment: spec.Experiment) -> CollectorSpec:
     if wanted.kind != "Custom" or wanted.filters:
         return wanted
     return dataclasses.replace(wanted, filters=(DEFAULT_FILTER, KATIB_PAIR))
-
-
-def discrete_of(experiment: spec.Experiment) -> frozenset[str]:
-    return frozenset(p.name for p in spec.to_space(experiment) if p.type is ParameterType.DISCRETE)
-
-
-def typed(parameters: Mapping[str, Value], discrete: frozenset[str]) -> dict[str, Value]:
-    """As a program wants them: also the numbers of a discrete parameter, which are kept as the user wrote them."""
-    return {name: _number(value) if name in discrete else value for name, value in parameters.items()}
-
-
-def _number(value: Value) -> Value:
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
 
 
 def shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:

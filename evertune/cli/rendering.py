@@ -118,7 +118,7 @@ def local_command(
     image_roots: Sequence[str],
 ) -> JsonDict:
     """What the local runner would execute: argv, directory, environment, with the attempt's own paths."""
-    from activities.launch import discrete_of, primary_container, shared_paths, typed
+    from activities.launch import primary_container, shared_paths
     from activities.runners.local import beside, paths
     from activities.runners.local.attempt import Attempt
     from activities.runners.local.command import limitations, prepare
@@ -135,7 +135,7 @@ def local_command(
         deadline_s=spec.trial_deadline_of(experiment),
         shared_paths=shared_paths(experiment),
         custom_collector=spec.custom_collector(experiment),
-        parameters=typed(parameters, discrete_of(experiment)),
+        parameters=spec.to_space(experiment).typed(parameters),
     )
     directory = session.settings.trials_dir / "UID" / str(number) / "0"
     command = prepare(launch, paths.rewrite(manifest, launch.shared_paths, directory / "files"), {}, directory)

@@ -64,6 +64,15 @@ class SearchSpace:
     def names(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
 
+    def typed(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The values as a program or a person expects them (`typed_value`), in the order of the space."""
+        known = {
+            parameter.name: typed_value(parameter, values[parameter.name])
+            for parameter in self.parameters
+            if parameter.name in values
+        }
+        return {**known, **{name: value for name, value in values.items() if name not in known}}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchProblem:

@@ -21,7 +21,6 @@ from evertune.cli.output.numbers import (
     interval,
     number_or_text,
     parameter_text,
-    typed_parameters,
     utc,
 )
 from evertune.cli.output.table import Column, table
@@ -99,7 +98,7 @@ def test_a_written_parameter_is_close_to_its_value(value: float) -> None:
 
 
 def test_discrete_numbers_are_numbers_and_the_order_is_that_of_the_space() -> None:
-    typed = typed_parameters(SPACE, {"batch": "0.5", "kernel": "rbf", "C": 1.5, "gamma": 0.1})
+    typed = SPACE.typed({"batch": "0.5", "kernel": "rbf", "C": 1.5, "gamma": 0.1})
     assert typed == {"C": 1.5, "gamma": 0.1, "kernel": "rbf", "batch": 0.5}
     assert list(typed) == ["C", "gamma", "kernel", "batch"]
 

@@ -12,7 +12,6 @@ import typer
 from evertune.cli import options
 from evertune.cli.output.documents import best_document, trial_document
 from evertune.cli.output.forms import Form, json_text, text_of, yaml_text
-from evertune.cli.output.numbers import typed_parameters
 from evertune.cli.session import session
 from evertune.cli.views.details import best_lines
 from evertune.cli.views.sentences import addressed
@@ -50,7 +49,7 @@ def best_(
             f"{record.name} has no best trial yet: none has reported {record.objective.metric}",
             hint=f"evertune explain {addressed(record)}",
         )
-    typed = typed_parameters(record.space, best.parameters)
+    typed = record.space.typed(best.parameters)
     match output:
         case BestForm.TABLE | BestForm.WIDE:
             now.out.lines(best_lines(record, best, now.out.marks, wide=output is BestForm.WIDE))

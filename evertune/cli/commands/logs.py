@@ -13,7 +13,7 @@ import typer
 
 from evertune import archive
 from evertune.cli import options
-from evertune.cli.output.numbers import plural
+from evertune.cli.choosing import Attempt, Trial, chosen_attempt, chosen_trials
 from evertune.cli.output.printer import PipeClosedError
 from evertune.cli.session import Session, session
 from evertune.cli.views.sentences import addressed
@@ -32,19 +32,8 @@ MOST_TRIALS = 64  # printed at once
 def logs_(
     name: options.Name,
     namespace: options.Namespace = None,
-    trial: Annotated[
-        str | None,
-        typer.Option(
-            "-t",
-            "--trial",
-            metavar="TRIAL",
-            help="Number or name of a trial, or best, failed (the last one), running (all).",
-            show_default=False,
-        ),
-    ] = None,
-    attempt: Annotated[
-        int | None, typer.Option("--attempt", min=0, help="From 0; else the last.", show_default=False)
-    ] = None,
+    trial: Trial = None,
+    attempt: Attempt = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the trials end.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only so many lines.", show_default=False)] = None,
     collector: Annotated[bool, typer.Option("--collector", help="What the user's own collector printed.")] = False,
@@ -95,31 +84,11 @@ def _chosen(store: Store, record: ExperimentRecord, wanted: str | None) -> list[
         running = store.trials(record.uid, states=[TrialState.RUNNING])
         ended = store.told_trials(record.uid, after=max(record.counts.finished - 1, 0), limit=1)
         return running or ended
-    if wanted == "running":
-        return store.trials(record.uid, states=[TrialState.RUNNING])
-    if wanted == "best":
-        return [record.best] if record.best else []
-    if wanted == "failed":
-        failed = store.trials(record.uid, states=[state for state in TrialState if state.counts_as_failed])
-        return sorted(failed, key=lambda entry: entry.told_seq or 0)[-1:]
-    if wanted.isdigit():
-        return [store.trial(record.uid, int(wanted))]
-    named = [entry for entry in store.trials(record.uid) if entry.name == wanted]
-    if not named:
-        raise NotFoundError(
-            f'{record.name} has no trial "{wanted}"', hint="give a number, a name, best, failed or running"
-        )
-    return named
+    return chosen_trials(store, record, wanted)
 
 
 def _source(now: Session, record: ExperimentRecord, trial: TrialRecord, attempt: int | None, log: str) -> Source:
-    if not trial.attempts:
-        raise NotFoundError(f"trial {trial.number} of {record.name} was not started yet")
-    if attempt is not None and attempt >= trial.attempts:
-        raise NotFoundError(
-            f"trial {trial.number} has {plural(trial.attempts, 'attempt')}, counted from 0: there is no {attempt}"
-        )
-    number = trial.attempts - 1 if attempt is None else attempt
+    number = chosen_attempt(record, trial, attempt)
     if record.home_id is not None and record.home_id != now.settings.home_id:
         raise UsageError(
             f"{record.name} runs in another home or on another machine; its logs are there",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evertune.cli.output.numbers import number_or_text, typed_parameters, utc
+from evertune.cli.output.numbers import number_or_text, utc
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.space import SearchSpace
 
@@ -42,7 +42,7 @@ def best_document(record: ExperimentRecord) -> JsonDict | None:
         return None
     return {
         "trial": best.number,
-        "parameters": typed_parameters(record.space, best.parameters),
+        "parameters": record.space.typed(best.parameters),
         "metrics": metrics_document(best),
         "objective": {"name": record.objective.metric, "value": objective_value(best)},
     }
@@ -54,7 +54,7 @@ def trial_document(trial: TrialRecord, space: SearchSpace) -> JsonDict:
         "name": trial.name,
         "state": str(trial.state),
         "reason": reason_text(trial.reason, trial.message if " " not in trial.reason else ""),
-        "parameters": typed_parameters(space, trial.parameters),
+        "parameters": space.typed(trial.parameters),
         "metrics": metrics_document(trial),
         "objective": objective_value(trial),
         "attempts": trial.attempts,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from evertune.domain.space import SearchSpace, Value, typed_value
+from evertune.domain.space import Value
 
 DIGITS = 4  # of an objective
 SMALL, LARGE = 1e-4, 1e7
@@ -44,13 +44,6 @@ def parameter_text(value: Value, digits: int = 3) -> str:
         return _short_exponent(f"{value:.{digits - 1}e}")
     decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
     return f"{value:.{decimals}f}"
-
-
-def typed_parameters(space: SearchSpace, parameters: Mapping[str, Value]) -> dict[str, Value]:
-    """In the order of the search space, discrete numbers as numbers."""
-    known = {parameter.name: parameter for parameter in space}
-    names = [name for name in known if name in parameters] + [name for name in parameters if name not in known]
-    return {name: typed_value(known[name], parameters[name]) if name in known else parameters[name] for name in names}
 
 
 def number_or_text(text: str | None) -> float | int | str | None:

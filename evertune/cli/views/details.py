@@ -13,7 +13,6 @@ from evertune.cli.output.numbers import (
     objective_text,
     parameter_text,
     plural,
-    typed_parameters,
     utc,
 )
 from evertune.cli.output.table import Column, table
@@ -193,7 +192,7 @@ def _places(record: ExperimentRecord) -> list[tuple[str, Line | str]]:
 
 def _parameters(record: ExperimentRecord, best: TrialRecord, width: int | None, marks: Marks) -> list[Line]:
     """In as many columns of `name  value` as fit, at most three, read down."""
-    entries = list(typed_parameters(record.space, best.parameters).items())
+    entries = list(record.space.typed(best.parameters).items())
     for count in range(min(PARAMETER_COLUMNS, max(1, len(entries) // 2)), 0, -1):
         height = -(-len(entries) // count)
         columns: list[Column] = []
@@ -216,7 +215,7 @@ def best_lines(record: ExperimentRecord, best: TrialRecord, marks: Marks, *, wid
     """The best trial with values of five digits; `-o json` and the others have them exactly. `wide`: who and when."""
     value = clean(objective_text(best.objective_value, best.objective, Decimals([best.objective_value]), marks.dash))
     words = f"  trial {best.number}  ({record.objective.strategy(record.objective.metric)})"
-    typed = typed_parameters(record.space, best.parameters)
+    typed = record.space.typed(best.parameters)
     rows = [(name, clean(parameter_text(entry, digits=5))) for name, entry in typed.items()]
     others = [(name, clean(text)) for name, text in best.metrics.items() if name != record.objective.metric]
     lines: list[Line] = [[(f"{record.objective.metric} ", ""), (value, "bold"), (words, "dim")]]

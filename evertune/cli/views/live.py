@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from evertune.cli.follow.snapshot import Ended, RunningTrial, Snapshot
 from evertune.cli.output.marks import Marks
-from evertune.cli.output.numbers import Decimals, age, clock, objective_text, parameter_text, typed_parameters
+from evertune.cli.output.numbers import Decimals, age, clock, objective_text, parameter_text
 from evertune.cli.output.table import Column, table
 from evertune.cli.output.text import Line, between, clean, fit, line_width, width_of
 from evertune.cli.views.sentences import (
@@ -172,8 +172,7 @@ def _parameters(snapshot: Snapshot, width: int) -> Line:
     record = snapshot.record
     assert record.best is not None
     words = [
-        f"{name}={clean(parameter_text(value))}"
-        for name, value in typed_parameters(record.space, record.best.parameters).items()
+        f"{name}={clean(parameter_text(value))}" for name, value in record.space.typed(record.best.parameters).items()
     ]
     line = "  " + "  ".join(words)
     shown = len(words)
@@ -194,7 +193,7 @@ def _trials(snapshot: Snapshot, count: int, width: int, marks: Marks, decimals: 
         number.add(str(entry.trial.number))
         step.add(str(entry.step) if entry.step else marks.dash)
         value.add(_last_value(entry, decimals, marks))
-        typed = typed_parameters(record.space, entry.trial.parameters)
+        typed = record.space.typed(entry.trial.parameters)
         for column in parameters:
             column.add(clean(parameter_text(typed[column.header])) if column.header in typed else marks.dash)
         started = entry.trial.started

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evertune.cli.follow.snapshot import Ended
 from evertune.cli.output.marks import Marks
-from evertune.cli.output.numbers import Decimals, interval, objective_text, parameter_text, plural, typed_parameters
+from evertune.cli.output.numbers import Decimals, interval, objective_text, parameter_text, plural
 from evertune.cli.output.text import Line, clean, width_of
 from evertune.cli.views.sentences import addressed, trial_sentence
 from evertune.domain.records import ExperimentRecord
@@ -79,6 +79,6 @@ class ProgressLines:
             best = objective_text(event.best.objective_value, event.best.objective, decimals, self.marks.dash)
             words += f"  best {clean(best)} {'*' if event.new_best else ' '}"
         if trial.state is TrialState.SUCCEEDED:
-            typed = typed_parameters(record.space, trial.parameters)
+            typed = record.space.typed(trial.parameters)
             return f"{words}  " + " ".join(f"{name}={clean(parameter_text(value))}" for name, value in typed.items())
         return f"{words}  {trial_sentence(trial)}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from evertune.cli.follow.snapshot import Snapshot
 from evertune.cli.output.marks import Marks
-from evertune.cli.output.numbers import Decimals, clock, objective_text, parameter_text, plural, typed_parameters
+from evertune.cli.output.numbers import Decimals, clock, objective_text, parameter_text, plural
 from evertune.cli.output.text import Line, clean, pad, width_of, wrapped, wrapped_line
 from evertune.cli.views.sentences import (
     experiment_sentence,
@@ -63,7 +63,7 @@ def _best_rows(record: ExperimentRecord, marks: Marks) -> list[Line]:
         return []
     decimals = Decimals([best.objective_value])
     value = clean(objective_text(best.objective_value, best.objective, decimals, marks.dash))
-    typed = typed_parameters(record.space, best.parameters)
+    typed = record.space.typed(best.parameters)
     label = f"best {record.objective.metric}"
     column = max(width_of(name) for name in (label, *typed)) + 3
     texts = {name: clean(parameter_text(entry)) for name, entry in typed.items()}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from evertune.cli.output.marks import Marks
-from evertune.cli.output.numbers import Decimals, age, interval, objective_text, parameter_text, typed_parameters, utc
+from evertune.cli.output.numbers import Decimals, age, interval, objective_text, parameter_text, utc
 from evertune.cli.output.table import Column, Rendered, table
 from evertune.cli.output.text import Line, clean
 from evertune.cli.views.sentences import trial_sentence
@@ -54,7 +54,7 @@ def trials_table(
         state.add(trial_state(trial, marks))
         value.add(clean(objective_text(trial.objective_value, trial.objective, decimals, marks.dash)))
         took.add(took_text(trial, now, marks))
-        typed = typed_parameters(record.space, trial.parameters)
+        typed = record.space.typed(trial.parameters)
         for column in fields:
             name = column.header
             text = clean(parameter_text(typed[name])) if name in typed else clean(trial.metrics.get(name, marks.dash))

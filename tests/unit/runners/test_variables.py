@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from activities.launch import typed
 from activities.runners.local import LocalRunner
 from activities.runners.local.attempt import Attempt
 from activities.runners.local.variables import LONGEST_PARAMETERS
+from evertune.domain.space import Parameter, ParameterType, SearchSpace
 from evertune.domain.states import AttemptState
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch
@@ -38,9 +38,16 @@ def directory(runner: LocalRunner, of: AttemptRef) -> Path:
 
 
 async def test_parameters_arrive_as_json_with_their_types(runner: LocalRunner) -> None:
-    parameters = typed(
-        {"lr": 0.1, "units": 32, "name": "0.5", "batch": "64", "rate": "1e-3"}, frozenset({"batch", "rate"})
+    space = SearchSpace(
+        (
+            Parameter(name="lr", type=ParameterType.DOUBLE, low=0.0, high=1.0),
+            Parameter(name="units", type=ParameterType.INT, low=1, high=64),
+            Parameter(name="name", type=ParameterType.CATEGORICAL, values=("0.5", "1")),
+            Parameter(name="batch", type=ParameterType.DISCRETE, values=("32", "64")),
+            Parameter(name="rate", type=ParameterType.DISCRETE, values=("1e-3", "0.1")),
+        )
     )
+    parameters = space.typed({"lr": 0.1, "units": 32, "name": "0.5", "batch": "64", "rate": "1e-3"})
     (line,) = await printed(runner, sh('echo "$EVERTUNE_PARAMETERS"', parameters=parameters))
     assert json.loads(line) == {"lr": 0.1, "units": 32, "name": "0.5", "batch": 64, "rate": 0.001}
 
