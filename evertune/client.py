@@ -24,6 +24,7 @@ from temporalio.client import (
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -269,22 +270,51 @@ class ExperimentHandle:
 
         Returns when all are judged; asked again, it finds nothing more to change. Raises UsageError for a filter that
         cannot be used, ConflictError when the experiment has ended (its row is revised without a workflow, as `evertune
-        metrics reparse` does), UnavailableError after `timeout_s`, whereupon the experiment goes on with it.
+        metrics reparse` does), UnavailableError when no worker takes it within 30 s, or when it lasts longer than
+        `timeout_s`, whereupon the experiment goes on with it.
         """
         request = c.ReparseUpdate(rereading=rereading, actor=actor)
-        return await self._ask(c.UPDATE_REPARSE, request, c.Revised, timeout_s)
+        update_id = uuid.uuid4().hex
+        taken = False
+
+        async def ask(rest: timedelta) -> c.Revised:
+            nonlocal taken
+            first = min(rest, timedelta(seconds=UPDATE_TIMEOUT_S))
+            update = await self._workflow().start_update(
+                c.UPDATE_REPARSE,
+                request,
+                id=update_id,
+                wait_for_stage=WorkflowUpdateStage.ACCEPTED,
+                result_type=c.Revised,
+                rpc_timeout=first,
+            )
+            taken = True
+            answer: c.Revised = await update.result(rpc_timeout=rest)
+            return answer
+
+        # The SDK asks again and again, for a worker and for the result: it has no deadline of its own.
+        working = asyncio.ensure_future(self._call(ask, timeout_s))
+        first_wait = min(timeout_s, UPDATE_TIMEOUT_S)
+        try:
+            await asyncio.wait([working], timeout=first_wait)
+            if not working.done() and not taken:
+                raise errors.UnavailableError(f"no worker has taken it within {first_wait:g} s", hint="evertune doctor")
+            await asyncio.wait([working], timeout=timeout_s - first_wait)
+            if not working.done():
+                raise errors.UnavailableError(
+                    f"the logs are still being read after {timeout_s:g} s; that goes on", hint="ask again later"
+                )
+            return working.result()
+        finally:
+            working.cancel()
 
     async def _update(self, name: str, request: c.Payload) -> c.Status:
-        return await self._ask(name, request, c.Status)
-
-    async def _ask(self, name: str, request: c.Payload, answer: type[T], timeout_s: float = UPDATE_TIMEOUT_S) -> T:
         # The same update id on every retry: a continue-as-new may abort an update that was not accepted yet.
         update_id = uuid.uuid4().hex
         return await self._call(
             lambda rest: self._workflow().execute_update(
-                name, request, id=update_id, result_type=answer, rpc_timeout=rest
-            ),
-            timeout_s,
+                name, request, id=update_id, result_type=c.Status, rpc_timeout=rest
+            )
         )
 
     async def _call(self, call: Callable[[timedelta], Awaitable[T]], timeout_s: float = UPDATE_TIMEOUT_S) -> T:

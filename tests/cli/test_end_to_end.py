@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from evertune.client import Client
+from evertune.client import Client, ExperimentHandle
 from evertune.contracts import Rereading
 from evertune.errors import UnavailableError
 from evertune.settings import Settings
@@ -143,19 +143,20 @@ def test_a_watch_survives_a_restart_of_the_stack(run: Run, stack: Path, experime
     assert (document["state"], document["trials"]["succeeded"]) == ("Succeeded", 4)
 
 
-def test_who_gives_up_waiting_for_a_reparse_hears_that_it_goes_on(
-    run: Run, stack: Path, experiment_file: Callable[..., Path]
-) -> None:
-    run("submit", str(experiment_file(name="patient", command=f'"{SLOW}"')))
+def test_a_reparse_that_nobody_takes_does_not_wait_for_ever_nor_blame_the_logs(run: Run, stack: Path) -> None:
+    assert run("up").returncode == 0
     settings = Settings.load({"EVERTUNE_HOME": str(stack), "HOME": str(stack)})
 
     async def impatient() -> None:
         async with Client.connect(settings, address=status(settings).temporal_address) as client:
-            await (await client.handle("default", "patient")).reparse(Rereading(), timeout_s=0.005)
+            workflow = await client.temporal.start_workflow("Experiment", id="unheard", task_queue="nobody-polls-this")
+            try:
+                await ExperimentHandle(client, uid="", workflow_id="unheard").reparse(Rereading(), timeout_s=0.3)
+            finally:
+                await workflow.terminate()
 
-    with pytest.raises(UnavailableError, match=r"still being read after 0\.005 s; that goes on"):
+    with pytest.raises(UnavailableError, match=r"no worker has taken it within 0\.3 s"):
         asyncio.run(impatient())
-    assert run("cancel", "patient").returncode == 0
 
 
 @pytest.mark.slow
