@@ -28,6 +28,12 @@ def told_trials(tx: Connection, uid: str, *, after: int, limit: int) -> list[Tri
     return [records.trial(row) for row in tx.execute(query)]
 
 
+def last_ended(tx: Connection, uid: str) -> TrialRecord | None:
+    query = select(TRIALS).where(_T.experiment_id == identify(tx, uid), _T.told_seq.is_not(None))
+    row = tx.execute(query.order_by(_T.told_seq.desc()).limit(1)).first()
+    return None if row is None else records.trial(row)
+
+
 def progress(tx: Connection, uid: str, metric: str) -> dict[int, tuple[int, str]]:
     query = (
         select(_T.number, _S.points, _S.latest_text)

@@ -317,6 +317,15 @@ def points(
     return every
 
 
+def page(tx: Connection, trial: int, metric: str, attempt: int, *, after: int, limit: int) -> list[Point]:
+    """The next points of a series, by seq, behind `after`."""
+    rows = _series_rows(tx, trial, metric, attempt)
+    if not rows:
+        return []
+    query = select(_P.value, _P.seq, _P.timestamp, _P.step).where(_P.series_id == rows[0].id, _P.seq > after)
+    return [Point(metric, *point) for point in tx.execute(query.order_by(_P.seq).limit(limit))]
+
+
 def curve(tx: Connection, trial: int, metric: str, attempt: int, *, at_most: int) -> list[Point]:
     """The shape of a series in few points, by seq: all of them when they fit, else evenly spread over its length.
 

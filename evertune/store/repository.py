@@ -251,6 +251,10 @@ class Store:
         """Trials that ended behind place `after` of the told order, in that order."""
         return self._read(lambda tx: following.told_trials(tx, uid, after=after, limit=limit))
 
+    def last_ended(self, uid: str) -> TrialRecord | None:
+        """The trial whose end, or revised verdict, was told last."""
+        return self._read(lambda tx: following.last_ended(tx, uid))
+
     def progress(self, uid: str, metric: str) -> dict[int, tuple[int, str]]:
         """Of each running trial that has reported `metric` in its current attempt: how many values, and the last."""
         return self._read(lambda tx: following.progress(tx, uid, metric))
@@ -293,6 +297,14 @@ class Store:
             lambda tx: points.points(
                 tx, trials.trial_id(tx, uid, number), metric=metric, attempt=attempt, newest=newest
             )
+        )
+
+    def page(
+        self, uid: str, number: int, metric: str, attempt: int, *, after: int = -1, limit: int = 5000
+    ) -> list[Point]:
+        """Some points of one series by seq, those behind `after` first: to read it whole without holding it."""
+        return self._read(
+            lambda tx: points.page(tx, trials.trial_id(tx, uid, number), metric, attempt, after=after, limit=limit)
         )
 
     def series(self, uid: str, number: int, *, attempt: int | None = None) -> list[SeriesRecord]:

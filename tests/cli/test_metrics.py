@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from evertune.cli.commands.metrics import POINTS_READ
 from evertune.domain.metrics import Point
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.trial import Assignment
@@ -127,6 +128,16 @@ def test_the_table_of_many_trials_shows_the_last_ones_and_says_so(shell: Shell, 
     assert "the last 50 of 120 trials" in err
     assert len(shell("metrics", "many", "--limit", "90")[1].splitlines()) == 91
     assert len(json.loads(shell("metrics", "many", "-o", "json")[1])) == 120
+
+
+def test_a_long_series_is_written_whole_and_in_order(shell: Shell, store: Store) -> None:
+    uid = create(store, namespace="default", name="long").uid
+    suggest(store, uid, 0, [Assignment({"layers": 1})])
+    store.open_attempt(uid, 0, 0, home_id="home-1", at=NOW)
+    count = 2 * POINTS_READ + 1
+    store.add_points(uid, 0, 0, [Point("loss", str(step), 3 * step, step=step) for step in range(count)])
+    rows = json.loads(shell("metrics", "long", "-o", "json")[1])
+    assert [row["step"] for row in rows] == list(range(count))
 
 
 def test_an_experiment_that_is_called_test_can_be_read(shell: Shell, store: Store) -> None:

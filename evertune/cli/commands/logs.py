@@ -82,8 +82,8 @@ class Source:
 def _chosen(store: Store, record: ExperimentRecord, wanted: str | None) -> list[TrialRecord]:
     if wanted is None:
         running = store.trials(record.uid, states=[TrialState.RUNNING])
-        ended = store.told_trials(record.uid, after=max(record.counts.finished - 1, 0), limit=1)
-        return running or ended
+        ended = store.last_ended(record.uid)
+        return running or ([ended] if ended else [])
     return chosen_trials(store, record, wanted)
 
 

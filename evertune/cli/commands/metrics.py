@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 COLUMNS = ("trial", "attempt", "metric", "step", "value", "timestamp")
 TRIALS_SHOWN = 50  # of a table, unless somebody asks for more or for one
 BATCH = 200  # trials read at a time
+POINTS_READ = 5000  # at a time
 CURVE_POINTS = 64
 NAMES_KEPT = 256  # for the hint
 
@@ -167,15 +168,24 @@ class Reading:
             yield from batch
             after = batch[-1].number
 
-    def _points(self, summed: Summed) -> list[Point]:
+    def _points(self, summed: Summed) -> Iterator[Point]:
+        """The newest ones, or all of them, some at a time."""
+        if self.newest is None:
+            after = -1
+            while batch := self.store.page(
+                self.record.uid, summed.trial, summed.metric, summed.attempt, after=after, limit=POINTS_READ
+            ):
+                yield from batch
+                after = batch[-1].seq
+            return
         read = self.store.points(
             self.record.uid, summed.trial, metric=summed.metric, attempt=summed.attempt, newest=self.newest
         )
-        return [point for _, point in read]
+        yield from (point for _, point in read)
 
     def _with_curve(self, summed: Summed) -> Summed:
         if self.newest is not None:
-            return summed_of(summed.trial, summed.attempt, summed.metric, self._points(summed))
+            return summed_of(summed.trial, summed.attempt, summed.metric, list(self._points(summed)))
         curve = self.store.curve(self.record.uid, summed.trial, summed.metric, summed.attempt, at_most=CURVE_POINTS)
         return Summed(
             summed.trial, summed.attempt, summed.metric, summed.count, summed.low, summed.high, summed.latest, curve

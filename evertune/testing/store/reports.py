@@ -116,6 +116,11 @@ class ReportContract:
         assert max(gaps) <= 3 * 17 * 3000 / 50
         assert len(store.curve(uid, 0, "loss", 0, at_most=5000)) == 3000
         assert store.curve(uid, 0, "absent", 0, at_most=50) == []
+        read: list[Point] = []
+        while page := store.page(uid, 0, "loss", 0, after=read[-1].seq if read else -1, limit=700):
+            read += page
+        assert read == series_of(store, uid, 0, metric="loss")
+        assert store.page(uid, 0, "absent", 0) == []
         newest = series_of(store, uid, 0, newest=3)
         assert [(point.metric, point.seq) for point in newest] == [
             ("loss", 17 * 2998),
@@ -187,6 +192,7 @@ class ReportContract:
         (attempt,) = store.attempts(uid, 1)
         assert (attempt.state, attempt.charged) == (AttemptState.SUCCEEDED, False)
         assert store.revise(uid, 1, 0, judged) == (new, new)
+        assert store.last_ended(uid) == new
         assert store.last_revision(uid) == 3
         with pytest.raises(ConflictError, match="still runs"):
             store.revise(uid, 2, 0, judged)

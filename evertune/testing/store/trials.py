@@ -222,6 +222,9 @@ class TrialContract:
         for number in (2, 0, 3):
             finish(store, uid, number, 0.5)
         assert [trial.number for trial in store.told_trials(uid)] == [2, 0, 3]
+        last = store.last_ended(uid)
+        assert last is not None
+        assert last.number == 3
         assert [trial.number for trial in store.told_trials(uid, after=1)] == [0, 3]
         assert [trial.number for trial in store.told_trials(uid, after=1, limit=1)] == [0]
         assert store.told_trials(uid, after=3) == []

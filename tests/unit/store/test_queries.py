@@ -75,6 +75,8 @@ READS: dict[str, Callable[[Store, str], object]] = {
 }
 READS |= {
     "the end of a series": lambda store, uid: store.points(uid, 0, newest=1),
+    "a page of a series": lambda store, uid: store.page(uid, 0, "loss", 0, after=0, limit=1),
+    "the last end": lambda store, uid: store.last_ended(uid),
     "series": lambda store, uid: (store.series(uid, 0), store.summaries(uid, 0, 0)),
     "a curve": lambda store, uid: store.curve(uid, 0, "loss", 0, at_most=2),
     "late reports": lambda store, uid: store.late(uid),
