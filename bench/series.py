@@ -16,7 +16,7 @@ from statistics import median
 
 from bench.figures import Figure
 from bench.home import NO_OP, Home, experiment, home
-from evertune.client import connect_temporal
+from evertune.connection import connect_temporal
 from evertune.domain.metrics import Point, Report
 from evertune.store import Store, open_store
 from evertune.testing.store.making import NOW, with_trials

@@ -16,7 +16,7 @@ import structlog
 from temporalio.client import Client
 
 import evertune.log as logs
-from evertune.client import connect_temporal
+from evertune.connection import connect_temporal
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
 from evertune.store import store_of

@@ -86,7 +86,7 @@ class Teller:
         return self._building
 
     async def _built(self) -> Observer:
-        from evertune.client import connect_temporal
+        from evertune.connection import connect_temporal
 
         kind, store = await asyncio.to_thread(self._prepared)
         client = await connect_temporal(self.address, self.settings.temporal_namespace, lazy=True)  # it may be away
@@ -98,7 +98,7 @@ class Teller:
 
     def _prepared(self) -> tuple[type[Observer], Store]:
         """What takes half a second: the imports."""
-        import evertune.client  # noqa: F401 - for `_built`, where nobody may wait for it
+        import evertune.connection  # noqa: F401 - for `_built`, where nobody may wait for it
         from activities.observing import Observer
 
         return Observer, self.database.store()

@@ -17,7 +17,7 @@ import pytest
 
 import evertune.contracts as c
 from activities.observing import Observer
-from evertune.client import connect_temporal
+from evertune.connection import connect_temporal
 from evertune.domain.metrics import Report
 from evertune.domain.records import Taken
 from evertune.domain.states import AttemptState, ExperimentState, TrialState

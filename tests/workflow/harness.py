@@ -18,7 +18,8 @@ from typing import Any
 from temporalio.client import Client as TemporalClient
 
 from activities.runners.local import LocalRunner
-from evertune.client import Client, ExperimentHandle, connect_temporal
+from evertune.client import Client, ExperimentHandle
+from evertune.connection import connect_temporal
 from evertune.contracts import StartContext
 from evertune.domain.records import ExperimentRecord
 from evertune.settings import Settings

@@ -164,7 +164,7 @@ def _require_temporal(address: str, namespace: str) -> None:
     """A port that is open may be anybody's. Raises UnavailableError."""
     import asyncio
 
-    from evertune.client import connect_temporal
+    from evertune.connection import connect_temporal
 
     try:
         asyncio.run(connect_temporal(address, namespace))
