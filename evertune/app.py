@@ -86,13 +86,16 @@ def _owner(name: str) -> str:
     return f" (installed by {', '.join(sorted(set(owners)))})" if owners else ""
 
 
+RUNS = ("worker", "collectors")  # what a container or a pod starts
+
+
 def main(arguments: list[str]) -> None:
-    """`python -m evertune.app worker [ARGS]`: run the worker's `__main__` as if it had been called itself."""
-    if arguments[:1] != ["worker"]:
-        raise UsageError("python -m evertune.app runs one thing: worker [ARGS]")
+    """`python -m evertune.app worker|collectors [ARGS]`: run that package's `__main__` as if it had been called itself."""
+    if arguments[:1] not in [[name] for name in RUNS]:
+        raise UsageError(f"python -m evertune.app runs {' or '.join(RUNS)}, with arguments of their own")
     activate()
     sys.argv = arguments
-    runpy.run_module("worker", run_name="__main__", alter_sys=True)
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

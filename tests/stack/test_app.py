@@ -175,9 +175,20 @@ def test_the_worker_is_run_as_main_with_its_arguments(unpacked_wheel: Path, tmp_
     assert done.stdout == "__main__ ['--once']\n", done.stderr
 
 
-def test_anything_else_than_the_worker_is_refused_in_a_sentence() -> None:
+def test_the_sidecar_is_run_from_an_installed_wheel_too(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*module_command("evertune.app"), "collectors", "--notes", str(tmp_path / "notes")],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, "a sidecar never fails its pod"
+    assert "needs --notes and --log" in done.stderr
+
+
+def test_anything_else_than_these_is_refused_in_a_sentence() -> None:
     done = subprocess.run(
         module_command("evertune.app", "server"), env=child_environment(), capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr == "error: python -m evertune.app runs one thing: worker [ARGS]\n"
+    assert done.stderr == "error: python -m evertune.app runs worker or collectors, with arguments of their own\n"
