@@ -90,7 +90,7 @@ RUNS = ("worker", "collectors")  # what a container or a pod starts
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m evertune.app worker|collectors [ARGS]`: run that package's `__main__` as if it had been called itself."""
+    """`python -m evertune.app worker|collectors [ARGS]`: run that package's `__main__` as if called itself."""
     if arguments[:1] not in [[name] for name in RUNS]:
         raise UsageError(f"python -m evertune.app runs {' or '.join(RUNS)}, with arguments of their own")
     activate()
