@@ -19,7 +19,7 @@ import collectors
 import evertune.archive as archive
 import evertune.contracts as c
 from activities.database import check_database
-from activities.ending import ending_of, judged
+from activities.ending import ending_of, judged, with_warnings
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.rereading import places_of, readable
@@ -173,7 +173,7 @@ class Reviser:
         end = as_it_ended(attempt)
 
         def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
-            final = judged(end, objective, summaries, lambda: findings)
+            final = with_warnings(judged(end, objective, summaries, lambda: findings), lambda: findings.warnings)
             return ending_of(final, objective, summaries, again=False)
 
         return conclude

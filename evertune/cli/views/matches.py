@@ -95,9 +95,13 @@ def line_lines(
 def highlighted(text: str, spans: Iterable[tuple[Span, str]], room: int, marks: Marks) -> list[Segment]:
     """As much of the line as fits, from a little before its first name; nothing in it can move the cursor."""
     ordered = sorted(span for span in spans if span[0][1] > span[0][0])
-    start = 0
-    if len(text) > room and ordered and ordered[0][0][1] > room - len(marks.ellipsis):
-        start = max(ordered[0][0][0] - BEFORE, 0)
+    start, rest = 0, ""
+    if len(text) > room:
+        rest = f"{marks.ellipsis} ({len(text):,} characters)"
+        room = max(room - len(rest), BEFORE)
+        if ordered and ordered[0][0][1] > room:
+            start = max(ordered[0][0][0] - BEFORE, 0)
+            room -= len(marks.ellipsis)
     end = min(len(text), start + room)
     segments: list[Segment] = [(marks.ellipsis, "dim")] if start else []
     at = start
@@ -109,7 +113,7 @@ def highlighted(text: str, spans: Iterable[tuple[Span, str]], room: int, marks: 
         at = high
     segments.append((harmless(text[at:end]), ""))
     if end < len(text):
-        segments.append((f"{marks.ellipsis} ({len(text):,} characters)", "dim"))
+        segments.append((rest, "dim"))
     return [segment for segment in segments if segment[0]]
 
 
