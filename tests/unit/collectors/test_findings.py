@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -178,3 +179,14 @@ def test_a_file_beside_a_custom_collector_counts_only_where_nobody_reported_the_
 
     assert values('{"metrics": {"loss": 7}}\n') == []
     assert values('{"metrics": {"acc": 7}}\nI broke\n') == [("loss", "1"), ("loss", "2")]
+
+
+def test_a_name_that_cannot_be_one_is_not_told_as_one_too_many(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    reports.write_text(json.dumps({"metrics": {"": 1, "a" * 600: 2, "loss": 3}}) + "\n")
+    made = collector(tmp_path, CollectorSpec(kind="Push", metrics=("loss",)), reports=reports)
+    assert [point.value for point in made.finish()] == ["3"]
+    (warning,) = made.warnings()
+    assert warning == (
+        "2 values were left out: their metrics' names are empty or longer than 512 characters (first in line 1)"
+    )
