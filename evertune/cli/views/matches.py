@@ -79,7 +79,8 @@ def line_lines(
     for match, reason in found[:FOUND_SHOWN]:
         value = cut_end(clean(match.value), VALUE_SHOWN, marks.ellipsis) or "(no value)"
         shape = marks.shape(TrialState.SUCCEEDED if not reason else TrialState.CREATED)
-        said: Line = [(blank, ""), shape, (f" {clean(match.metric)} = {value}", "" if not reason else "dim")]
+        name = cut_end(clean(match.metric), VALUE_SHOWN, marks.ellipsis)
+        said: Line = [(blank, ""), shape, (f" {name} = {value}", "" if not reason else "dim")]
         if reason:
             said.append((f"  {reason}", "dim"))
         if len(filters) > 1 and match.filter in filters:
@@ -128,7 +129,7 @@ def totals_table(totals: Sequence[Total], marks: Marks) -> list[Line]:
     for total in totals:
         numbers = [finite(total.summary.min), finite(total.summary.max)]
         decimals = Decimals(numbers)
-        metric.add(clean(total.metric))
+        metric.add(cut_end(clean(total.metric), VALUE_SHOWN, marks.ellipsis))
         wanted.add([("yes", "succeeded")] if total.wanted else [("no", "dim")])
         count.add(f"{total.count:,}")
         for column, number in zip((low, high), numbers, strict=True):
