@@ -18,7 +18,7 @@ from evertune.domain.metrics import MetricSummary, Objective, Point, finite, obj
 from evertune.domain.records import TrialRecord
 from evertune.domain.retry import retry_again
 from evertune.domain.states import AttemptState, FailureClass, TrialState
-from evertune.domain.trial import AttemptEnd, AttemptRef, Ending
+from evertune.domain.trial import LAST_LINES, WARNING, AttemptEnd, AttemptRef, Ending
 from evertune.protocols import Findings
 from evertune.store import Store
 
@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 EARLY_STOPPED = "EarlyStopped"  # how the reason of a stop begins that early stopping decided
 MAX_MESSAGE = 4000  # characters of log lines in the database
+NAME_SHOWN = 60  # characters of a metric's name in a sentence
 MAX_CARRIED = 500  # characters that travel through Temporal's history
 
 
@@ -37,18 +38,20 @@ def record_end(
     *,
     points: Sequence[Point] = (),
     findings: Callable[[], Findings] | None = None,
+    warnings: Callable[[], Sequence[str]] = tuple,
     retry: Callable[[AttemptEnd], bool] | None = None,
 ) -> c.TrialOutcome:
     """Judge an attempt by everything it has reported, these points included, and record its end.
 
-    `findings`: what its collector saw, asked only when the objective is missing. `retry`: whether the trial gets
+    `findings`: what its collector saw, asked only when the objective is missing. `warnings`: what it
+    left out, told also when the objective is there. `retry`: whether the trial gets
     another attempt; None for one whose experiment is over.
     """
 
     concluded: list[Ending] = []
 
     def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
-        final = _with_warnings(judged(end, objective, summaries, findings))
+        final = with_warnings(judged(end, objective, summaries, findings), warnings)
         again = retry is not None and retry(final)
         concluded[:] = [ending_of(final, objective, summaries, again=again)]
         return concluded[0]
@@ -118,9 +121,10 @@ def ending_of(end: AttemptEnd, objective: Objective, summaries: Mapping[str, Met
     )
 
 
-def _with_warnings(end: AttemptEnd) -> AttemptEnd:
-    """Whoever reads the trial's message learns what went wrong beside it."""
-    lines = [end.message, *(f"warning: {warning}" for warning in end.warnings)]
+def with_warnings(end: AttemptEnd, collected: Callable[[], Sequence[str]]) -> AttemptEnd:
+    """Whoever reads the trial's message learns what went wrong beside it, and what its collector left out."""
+    told = () if end.state is AttemptState.METRICS_UNAVAILABLE else collected()  # else `judged` has said it
+    lines = [end.message, *(f"{WARNING}{warning}" for warning in (*end.warnings, *told))]
     return dataclasses.replace(end, message="\n".join(line for line in lines if line)[:MAX_MESSAGE], warnings=())
 
 
@@ -157,15 +161,17 @@ def _explained(objective: Objective, summaries: Mapping[str, MetricSummary], fin
     said = f"the trial ended without {objective.metric}"
     if objective.metric in summaries:  # reported, but never with a value
         said = f"the trial reported {objective.metric} without a value"
-    parts = [f"{said}; seen: {', '.join(list(names)[:20]) or 'no metric at all'}"]
+    seen = [name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "…" for name in list(names)[:20]]
+    parts = [f"{said}; seen: {', '.join(seen) or 'no metric at all'}"]
     if near := difflib.get_close_matches(objective.metric, names, n=1):
         parts.append(f"did you mean {near[0]}?")
     if findings.suggested_filter:
         parts.append(f"this filter would have found it: {findings.suggested_filter}")
     parts += findings.warnings
     message = "; ".join(parts)
-    if findings.last_lines:
-        message += "; last lines:\n" + "\n".join(findings.last_lines)
+    if lines := findings.last_lines:  # every one of them, if need be its start only: the last one says most
+        room = max(40, (MAX_MESSAGE - len(message) - 20) // len(lines) - 1)
+        message += LAST_LINES + "\n".join(line if len(line) <= room else line[: room - 1] + "…" for line in lines)
     return message
 
 

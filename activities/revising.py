@@ -19,7 +19,7 @@ import collectors
 import evertune.archive as archive
 import evertune.contracts as c
 from activities.database import check_database
-from activities.ending import ending_of, judged
+from activities.ending import ending_of, judged, with_warnings
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.rereading import places_of, readable
@@ -165,15 +165,28 @@ class Reviser:
             forget = places_of(wanted, there, gaps)
         if alias is not None:
             objective = plan.objective.metric
+            points += self._stored_elsewhere(uid, attempt, alias, points, forget)
             points = [dataclasses.replace(p, metric=objective) if p.metric == alias else p for p in points]
         return _Reread(points, findings, forget)
+
+    def _stored_elsewhere(
+        self, uid: str, attempt: AttemptRecord, metric: str, read: list[Point], forget: list[tuple[int, int]]
+    ) -> list[Point]:
+        """Values of `metric` whose source is not kept: rotated away, or in the gap of an archive. They count, too."""
+        known = {point.seq for point in read if point.metric == metric}
+        stored = self.store.points(uid, attempt.number, attempt=attempt.attempt, metric=metric)
+        return [
+            point
+            for _, point in stored
+            if point.seq not in known and not any(low <= point.seq < high for low, high in forget)
+        ]
 
     def _conclude(self, uid: str, attempt: AttemptRecord, findings: Findings) -> Conclude:
         objective = self._objective(uid)
         end = as_it_ended(attempt)
 
         def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
-            final = judged(end, objective, summaries, lambda: findings)
+            final = with_warnings(judged(end, objective, summaries, lambda: findings), lambda: findings.warnings)
             return ending_of(final, objective, summaries, again=False)
 
         return conclude

@@ -110,6 +110,7 @@ class TrialActivities:
             end,
             points=[*points, *collector.finish()],
             findings=collector.findings,
+            warnings=collector.warnings,
             retry=lambda judged: asks_for_another(judged, request),
         )
 

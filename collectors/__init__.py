@@ -48,14 +48,17 @@ def create(spec: CollectorSpec, sources: Sources) -> Collector:
         main = _main(spec, sources)
     except ValueError as error:
         raise LaunchError(f"{_FILTERS}: {error}") from None
-    parts = [] if main is None else [main]
+    beside = main is not None and sources.printed is not None  # the user's own collector runs, and reads the file
+    parts = [] if main is None or beside else [main]
     if sources.reports is not None:
         tail = Tail(sources.reports, sources.notes / SEEN_REPORTS)
         parts.append(FileCollector(tail, ReportLines(spec.metrics), source=PUSHED))
     if sources.printed is not None:
         tail = Tail(sources.printed, sources.notes / SEEN_PRINTED)
         parts.append(FileCollector(tail, ReportLines(spec.metrics, among_text=True), source=PRINTED))
-    return Both(parts, sources.log)
+    return Both(
+        parts, sources.log, last_resort=main if beside else None, objective=spec.metrics[0] if spec.metrics else ""
+    )
 
 
 def first_place_left(sources: Sources) -> int:

@@ -1,4 +1,8 @@
-"""Several collectors as one: the experiment's own, and the one of what was pushed. Made by `collectors.create`."""
+"""Several collectors as one: the experiment's own, and the one of what was pushed. Made by `collectors.create`.
+
+Where the user's own collector runs, the file that it reads is a last resort: our rules read it at the end, and only
+when nobody has reported the objective. Read beside that collector it would give every value a second time.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,43 @@ from evertune.protocols import Collector, Findings
 
 
 class Both:
-    def __init__(self, collectors: Sequence[Collector], log: Path) -> None:
+    def __init__(
+        self, collectors: Sequence[Collector], log: Path, *, last_resort: Collector | None = None, objective: str = ""
+    ) -> None:
+        """`last_resort`: what `finish` reads as well, unless a point of `objective` has come by then."""
         self._collectors = collectors
         self._log = log
+        self._last_resort = last_resort
+        self._objective = objective
+        self._reported = False
 
     def has_more(self) -> bool:
         return any(collector.has_more() for collector in self._collectors)
 
     def read(self) -> list[Point]:
-        return [point for collector in self._collectors for point in collector.read()]
+        return self._noted([point for collector in self._collectors for point in collector.read()])
 
     def finish(self) -> list[Point]:
-        return [point for collector in self._collectors for point in collector.finish()]
+        points = self._noted([point for collector in self._collectors for point in collector.finish()])
+        if self._last_resort is not None and not self._reported:
+            points += self._last_resort.finish()
+        return points
+
+    def _noted(self, points: list[Point]) -> list[Point]:
+        if self._last_resort is not None and not self._reported:
+            self._reported = any(point.metric == self._objective for point in points)
+        return points
+
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(said for collector in self._everybody() for said in collector.warnings()))
+
+    def _everybody(self) -> list[Collector]:
+        aside = [] if self._last_resort is None or self._reported else [self._last_resort]
+        return [*aside, *self._collectors]
 
     def findings(self) -> Findings:
         """The lines of the experiment's own source, else of the log; everybody's names and warnings."""
-        found = [collector.findings() for collector in self._collectors]
+        found = [collector.findings() for collector in self._everybody()]
         names = dict.fromkeys(name for findings in found for name in findings.names_seen)
         return Findings(
             last_lines=next((findings.last_lines for findings in found if findings.last_lines), ())

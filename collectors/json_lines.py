@@ -106,7 +106,10 @@ class ReportLines:
 
     def _known(self, name: str, number: int) -> bool:
         if name not in self._wanted and name not in self._others:
-            if not 0 < len(name) <= NAME_LIMIT or len(self._others) + len(self._wanted) >= NAMES_LIMIT:
+            if not 0 < len(name) <= NAME_LIMIT:
+                self.warnings.add("name", number, name)
+                return False
+            if len(self._others) + len(self._wanted) >= NAMES_LIMIT:
                 self.warnings.add("names", number, name)
                 return False
             self._others.add(name)

@@ -74,6 +74,9 @@ class FileCollector:
         except PermissionError as error:  # the user's to mend; waiting would not
             self._rules.warnings.say(f"{self._tail.path} cannot be read: {error.strerror}")
 
+    def warnings(self) -> tuple[str, ...]:
+        return self._rules.warnings.sentences()
+
     def findings(self) -> Findings:
         try:
             lines = _lines(end_of(self._tail.path, END))

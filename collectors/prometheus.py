@@ -96,6 +96,9 @@ class PrometheusCollector:
             self._ask(LAST_TRY_S)
         return self._points.finish()
 
+    def warnings(self) -> tuple[str, ...]:
+        return self._warnings.sentences()
+
     def findings(self) -> Findings:
         spooled = self._points.findings()
         if not self._answered and not spooled.names_seen:

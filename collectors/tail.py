@@ -4,7 +4,7 @@
 place of a byte is its *cumulative* offset: what rotation or truncation took away still counts, so places never repeat.
 
 - Rotation by rename: the rest of the renamed file, found by its inode in the same directory, comes first; then files
-  that were rotated away meanwhile; then the new one.
+  that were rotated away meanwhile; then the new one. At the very first look, all that were rotated away before it.
 - Truncation: seen by the size, or by the 64 bytes before the place that was reached. A file that is written anew with
   its oldest lines left out (as hypertune's last 100 metrics) goes on after those bytes, wherever they are now.
 - Restart: a small note says where the current file begins and how it looked, so that a later reader gives the same
@@ -152,8 +152,8 @@ class Tail:
         self._rotated = False
         file = _regular(self.path)
         status = os.fstat(file.fileno()) if file else None
-        if self._inode is None and status:
-            self._inode = status.st_ino
+        if self._inode is None:
+            self._inode = self._first_rotated() or (status.st_ino if status else None)
         if file and status and status.st_ino == self._inode:
             if self._still_there(file, last):
                 return file
@@ -216,15 +216,26 @@ class Tail:
                     file.close()
         return None
 
-    def _next_rotated(self) -> Path | None:
-        """The file that was rotated away after the current one, when that happened several times unseen."""
+    def _first_rotated(self) -> int | None:
+        """The oldest file that was rotated away before anybody looked: its inode."""
+        found = self._all_rotated()
+        return found[0][1] if found else None
+
+    def _all_rotated(self) -> list[tuple[int, int, str]]:
+        """(time, inode, path) of what was rotated away, and of the file that is read, the oldest first."""
         found: list[tuple[int, int, str]] = []
-        with os.scandir(self.path.parent) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path.parent) as entries:
             for entry in entries:
                 status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    continue
                 if status.st_ino == self._inode or self._rotated_name.match(entry.name):
                     found.append((status.st_mtime_ns, status.st_ino, entry.path))
-        found.sort()
+        return sorted(found)
+
+    def _next_rotated(self) -> Path | None:
+        """The file that was rotated away after the current one, when that happened several times unseen."""
+        found = self._all_rotated()
         later = [inode for _, inode, _ in found]
         if self._inode not in later or (index := later.index(self._inode) + 1) == len(found):
             return None

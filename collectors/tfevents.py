@@ -97,6 +97,9 @@ class EventCollector:
             points += self.read()
         return points
 
+    def warnings(self) -> tuple[str, ...]:
+        return self._warnings.sentences()
+
     def findings(self) -> Findings:
         if not self._folder.is_dir():
             is_there = self._folder.exists()

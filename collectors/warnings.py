@@ -19,6 +19,10 @@ _SENTENCES = {
         "value of a metric beyond the first 256 names was left out",
         "values of metrics beyond the first 256 names were left out",
     ),
+    "name": (
+        "value was left out: its metric's name is empty or longer than 512 characters",
+        "values were left out: their metrics' names are empty or longer than 512 characters",
+    ),
     "slow": (
         "line took more than a second to search and was not searched to its end",
         "lines took more than a second to search and were not searched to their end",

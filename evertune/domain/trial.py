@@ -11,6 +11,10 @@ from evertune.domain.metrics import MetricSummary
 from evertune.domain.space import Value
 from evertune.domain.states import AttemptState, FailureClass, TrialState
 
+# How a message of an attempt is made: a sentence, then what it printed last, then a line for every warning.
+LAST_LINES = "; last lines:\n"
+WARNING = "warning: "
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:

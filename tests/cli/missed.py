@@ -34,7 +34,7 @@ def missed(
     state: ExperimentState = ExperimentState.FAILED,
     failed: tuple[int, ...] = (),
 ) -> ExperimentRecord:
-    """A trial for each log. Those in `failed` ended with exit code 1."""
+    """A trial for each log, or text of its metrics file. Those in `failed` ended with exit code 1."""
     (document,) = spec.parse_documents(short, "missed.yaml")
     experiment = spec.check(document, None).experiment
     assert experiment is not None
@@ -57,13 +57,24 @@ def missed(
         plan = plans.of(uid, number, 0)
         sources = runner.sources(plan.launch, plan.wanted.path)
         sources.log.parent.mkdir(parents=True)
-        sources.log.write_text(text)
+        sources.log.touch()
+        file = sources.path or sources.log
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
         collector = plan.collector(sources)
         end = AttemptEnd(AttemptState.SUCCEEDED, "Succeeded", exit_code=0, ended=LATER)
         if number in failed:
             end = AttemptEnd(AttemptState.FAILED, "exit 1", "boom", FailureClass.PROGRAM, 1, ended=LATER)
         points = collector.finish()
-        record_end(store, plan.launch.ref, plan.objective, end, points=points, findings=collector.findings)
+        record_end(
+            store,
+            plan.launch.ref,
+            plan.objective,
+            end,
+            points=points,
+            findings=collector.findings,
+            warnings=collector.warnings,
+        )
     runner.close()
     if state is not ExperimentState.RUNNING:
         store.set_state(uid, state, reason="ExperimentFailed", key="end", at=LATER)

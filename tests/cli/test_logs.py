@@ -13,6 +13,7 @@ from evertune.settings import Settings
 from evertune.store import Store
 from evertune.testing.store.making import finish
 from tests.cli.conftest import Shell
+from tests.cli.missed import missed
 
 LONG = "".join(f"epoch={number} accuracy=0.{number:06d}\n" for number in range(8000))
 
@@ -117,3 +118,14 @@ def test_deleted_logs_are_said_to_be_gone(shell: Shell, digits: ExperimentRecord
     code, out, err = shell("logs", "digits", "--trial", "0")
     assert (code, out) == (0, "")
     assert "is gone" in err
+
+
+def test_a_trial_that_is_not_there_is_named(shell: Shell, digits: ExperimentRecord) -> None:
+    code, _, err = shell("logs", "digits", "--trial", "999")
+    assert (code, err.splitlines()[0]) == (3, 'error: digits has no trial "999"')
+
+
+def test_a_file_is_shown_only_where_a_collector_reads_one(shell: Shell, store: Store, settings: Settings) -> None:
+    missed(store, settings, "nothing\n")
+    code, _, err = shell("logs", "missed", "--trial", "0", "--file")
+    assert (code, err.splitlines()[0]) == (2, "error: missed collects with StdOut, which reads no file")

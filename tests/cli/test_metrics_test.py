@@ -176,3 +176,12 @@ def test_an_endless_pipe_is_shown_as_it_comes_and_ctrl_c_ends_it_with_the_summar
     assert process.returncode == 130, err
     assert [b"loss", b"yes", b"2"] in [line.split()[:3] for line in out.splitlines()]
     assert b"Traceback" not in err
+
+
+def test_a_name_of_any_length_fits_the_screen(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "long.log"
+    file.write_text("loss " + "a" * 100_000 + "=1\n")
+    code, out, err = shell("metrics", "test", str(file), "--metric", "loss", "-f", "(a+)=(1)")
+    assert code == 1
+    assert max(len(line) for line in (out + err).splitlines()) < 300
+    assert "found instead" not in err or "…" in err

@@ -57,6 +57,54 @@ def test_get_gives_the_filter_that_would_have_found_the_objective(
     assert [(row["trial"], row["after"], row["value"]) for row in rows if row["changes"]] == [(0, "Succeeded", 0.5)]
 
 
+FILE = """\
+metricsCollectorSpec:
+  collector: {kind: File}
+  source: {fileSystemPath: {kind: File, format: %s, path: /var/log/trial/metrics}}
+"""
+
+
+def test_what_was_searched_is_shown_to_its_last_line_also_when_it_is_a_file(
+    shell: Shell, store: Store, settings: Settings
+) -> None:
+    lines = [f"line {number} " + "x" * 600 for number in range(30)]
+    missed(store, settings, "\n".join(lines), short=SHORT + FILE % "TEXT")
+    out = shell("explain", "missed", "0")[1]
+    shown = [line.split()[2] for line in out.splitlines() if line.startswith("  log ")]
+    assert shown == [str(number) for number in range(10, 30)]
+    assert "  message " not in out
+    command = "evertune logs missed --trial 0 --file | evertune metrics test - --metric val_accuracy"
+    assert command in out
+    assert shell("logs", "missed", "--trial", "0", "--file")[:2] == (0, "\n".join(lines))
+
+
+def test_where_no_filter_has_a_say_a_name_that_was_seen_is_offered(
+    shell: Shell, store: Store, settings: Settings
+) -> None:
+    missed(store, settings, '{"loss": 1, "auc": 0.5}\n', short=SHORT + FILE % "JSON")
+    out = shell("explain", "missed", "0")[1]
+    assert "evertune metrics reparse missed --metric loss    take loss for val_accuracy, or another one" in out
+    shell("metrics", "reparse", "missed", "--metric", "auc", "--apply")
+    assert "val_accuracy 0.5" in shell("best", "missed")[1]
+
+
+def test_a_name_of_any_length_is_named_in_one_sentence(shell: Shell, store: Store, settings: Settings) -> None:
+    missed(store, settings, "a" * 100_000 + "=1\n")
+    head = shell("explain", "missed", "0")[1].splitlines()[0]
+    assert "seen: " + "a" * 59 + "…." in head
+
+
+def test_what_a_collector_left_out_is_told_of_a_trial_that_succeeded(
+    shell: Shell, store: Store, settings: Settings
+) -> None:
+    record = missed(store, settings, '{"val_accuracy": 0.5}\noops\n', short=SHORT + FILE % "JSON")
+    assert store.trial(record.uid, 0).state is TrialState.SUCCEEDED
+    assert (
+        "  warning    1 line is not a JSON object and was left out (line 2: oops)\n"
+        in shell("explain", "missed", "0")[1]
+    )
+
+
 def test_without_apply_it_shows_what_would_change_and_changes_nothing(
     shell: Shell, store: Store, three: ExperimentRecord
 ) -> None:
@@ -85,6 +133,7 @@ def test_apply_revises_verdicts_counters_and_best_and_starts_nothing(
     assert (record.best.number, record.best.objective_value) == (1, 0.9)
     assert record.counts.created == 3
     assert "3 trials revised; missed is Failed, best val_accuracy 0.9 at trial 1." in err
+    assert "New trials are read by the experiment's own rules: once they end, give this command again." in err
     assert "evertune resume missed" in err
     entry = store.audit(three.uid)[-1]
     assert entry.action == "reparse"

@@ -15,7 +15,7 @@ from evertune.cli.views.listing import attention, listing
 from evertune.cli.views.live import detached_lines, live_lines
 from evertune.cli.views.progress import ProgressLines
 from evertune.cli.views.sentences import group_failures, numbers_words, over_defaults, trial_sentence
-from evertune.cli.views.summary import summary_lines
+from evertune.cli.views.summary import next_lines, summary_lines
 from evertune.cli.views.trials import hidden_line, reasons_table, trials_table
 from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.records import AttemptRecord, AuditRecord, Budget, Counts
@@ -477,3 +477,8 @@ def test_explaining_a_trial_shows_each_attempt_and_the_end_of_its_log() -> None:
         "Next",
         "  evertune logs digits --trial 3    its whole log",
     ]
+
+
+def test_a_long_command_does_not_move_the_purpose_of_the_others_off_the_screen() -> None:
+    lines = texts(next_lines([("evertune reparse " + "x" * 100, "read"), ("evertune logs a", "its log")]))
+    assert lines == ["  evertune reparse " + "x" * 100 + "    read", "  evertune logs a    its log"]

@@ -68,6 +68,19 @@ async def test_logs_read_again_change_verdicts_counts_and_best_of_a_running_expe
     assert record.best.number == 1
 
 
+async def test_stored_values_count_for_the_objective_also_when_their_source_is_not_kept(house: House) -> None:
+    named = {"type": "maximize", "objectiveMetricName": "objective", "additionalMetricNames": ["other"]}
+    handle = await two_without_objective(house, "rotated", objective=named)
+    lost = Report(handle.uid, 0, 0, [Point("other", "0.9", place(PUSHED, 1))])  # as if from a file that is gone
+    house.store.add_reports([lost])
+    revised = await reparse(house, handle, metric="other")
+    assert revised.changed == [0]
+    trial = house.store.trial(handle.uid, 0)
+    assert (trial.state, trial.objective) == (TrialState.SUCCEEDED, "0.9")
+    assert (await reparse(house, handle, metric="other")).total == 0
+    await handle.cancel()
+
+
 async def test_a_filter_that_is_none_is_refused_and_nothing_changes(house: House) -> None:
     handle = await two_without_objective(house, "refused")
     with pytest.raises(Exception) as refusal:

@@ -212,8 +212,7 @@ class LocalRunner:
         return Sources(
             log=attempt.log,
             notes=attempt.directory,
-            # Where the user's own collector runs, the file is its to read: ours would report everything a second time.
-            path=private if collector is None else None,
+            path=private,
             reports=attempt.directory / "reports",
             printed=None if collector is None else collector.log,
         )

@@ -1,11 +1,12 @@
-"""`logs`: what trials printed, as they printed it; followed while they run, archived or not."""
+"""`logs`: what trials printed or wrote for their collector; followed while they run, archived or not."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -37,17 +38,19 @@ def logs_(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the trials end.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only so many lines.", show_default=False)] = None,
     collector: Annotated[bool, typer.Option("--collector", help="What the user's own collector printed.")] = False,
+    file: Annotated[bool, typer.Option("--file", help="The file in which its collector looks for metrics.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="No trial numbers before the lines of several.")] = False,
 ) -> None:
     """What a trial printed. Without --trial: those that run, else the one that ended last."""
     now = session()
     record = now.find(namespace, name)
     with now.store() as store:
-        trials = _chosen(store, record, trial)
-        if not trials:
-            raise NotFoundError(f"{record.name} has no such trial yet", hint=f"evertune trials {addressed(record)}")
-        name_of_log = COLLECTOR_LOG if collector else "log"
-        sources = [_source(now, record, entry, attempt, name_of_log) for entry in trials[:MOST_TRIALS]]
+        trials = _latest(store, record) if trial is None else chosen_trials(store, record, trial)
+        if file and collector:
+            raise UsageError("--file and --collector are two different texts", hint="leave one of them out")
+        sources = [_source(now, record, entry, attempt, _named(collector)) for entry in trials[:MOST_TRIALS]]
+        if file:
+            sources = [_of_file(now, store, record, source) for source in sources]
         prefixed = len(sources) > 1 and not plain
         digits = max(len(str(source.trial.number)) for source in sources)
         for source in sources:
@@ -55,6 +58,28 @@ def logs_(
         if follow:
             _follow(store, record, sources, digits if prefixed else None)
     _say(now, record, sources, len(trials))
+
+
+def _named(collector: bool) -> str:
+    return COLLECTOR_LOG if collector else "log"
+
+
+def _of_file(now: Session, store: Store, record: ExperimentRecord, source: Source) -> Source:
+    """The file of the experiment's `fileSystemPath`, where this attempt has it. UsageError when there is none."""
+    from activities.launch import LaunchPlans
+    from activities.runners.local import LocalRunner
+    from evertune import spec
+
+    wanted = spec.collector_spec(spec.load_experiment(dict(record.manifest)))
+    if wanted.path is None or wanted.path_kind == "Directory":
+        raise UsageError(f"{record.name} collects with {wanted.kind}, which reads no file", hint="leave out --file")
+    plan = LaunchPlans(store).of(record.uid, source.trial.number, source.attempt)
+    runner = LocalRunner(now.settings.trials_dir)
+    try:
+        place = runner.sources(plan.launch, wanted.path)
+    finally:
+        runner.close()
+    return replace(source, name=os.path.relpath(place.path or wanted.path, place.notes))
 
 
 @dataclass
@@ -79,12 +104,15 @@ class Source:
             yield piece.data
 
 
-def _chosen(store: Store, record: ExperimentRecord, wanted: str | None) -> list[TrialRecord]:
-    if wanted is None:
-        running = store.trials(record.uid, states=[TrialState.RUNNING])
-        ended = store.last_ended(record.uid)
-        return running or ([ended] if ended else [])
-    return chosen_trials(store, record, wanted)
+def _latest(store: Store, record: ExperimentRecord) -> list[TrialRecord]:
+    if running := store.trials(record.uid, states=[TrialState.RUNNING]):
+        return running
+    if (ended := store.last_ended(record.uid)) is None:
+        raise NotFoundError(
+            f"no trial of {record.name} has run yet",
+            hint=f"`evertune explain {addressed(record)}` says what it waits for",
+        )
+    return [ended]
 
 
 def _source(now: Session, record: ExperimentRecord, trial: TrialRecord, attempt: int | None, log: str) -> Source:
@@ -148,7 +176,9 @@ def _say(now: Session, record: ExperimentRecord, sources: list[Source], total: i
         if source.trial.attempts > 1:
             words += f" of {source.trial.attempts} (from 0); the others: --attempt N"
         if not archive.exists(source.path):
-            words += "; it had no collector of its own" if source.name == COLLECTOR_LOG else f"; {source.path} is gone"
+            gone = "is gone" if source.name == "log" else "was never written, or is gone"
+            where = os.path.normpath(source.path)
+            words += "; it had no collector of its own" if source.name == COLLECTOR_LOG else f"; {where} {gone}"
         now.say("", [(words, "dim")])
     elif total > len(sources):
         now.say("", [(f"{len(sources)} of {total} trials: name one with --trial", "dim")])

@@ -21,7 +21,7 @@ from evertune.cli.filters import check_filters
 from evertune.cli.lines import Lines
 from evertune.cli.output.numbers import plural
 from evertune.cli.output.rows import Rows
-from evertune.cli.output.text import Line, clean
+from evertune.cli.output.text import Line, clean, cut_end
 from evertune.cli.session import Session, Stop, session
 from evertune.cli.views.matches import Total, line_lines, totals_table
 from evertune.domain.metrics import Point, Running
@@ -36,6 +36,7 @@ LINE_FORMATS = ("TEXT", "JSON")
 NAMES_KEPT = 256  # of metrics that nobody asked for
 MENTIONS_KEPT = 500  # lines, for the filter that would have found a metric
 MENTION_BYTES = 4096
+NAME_SHOWN = 60  # characters
 
 
 class TestForm(StrEnum):
@@ -301,7 +302,7 @@ class Trying:
         if near := difflib.get_close_matches(name, names, n=1):
             self.now.err.line(f"  did you mean   --metric {clean(near[0])}")
         elif names and not count:
-            self.now.err.line(f"  found instead  {clean(', '.join(names[:10]))}")
+            self.now.err.line(f"  found instead  {', '.join(cut_end(clean(seen), NAME_SHOWN) for seen in names[:10])}")
 
     def _suggest(self, name: str) -> bool:
         """A filter for the lines that mention the metric in vain."""

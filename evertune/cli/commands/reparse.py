@@ -277,6 +277,9 @@ def _say(now: Session, record: ExperimentRecord, rows: Sequence[Row], work: Work
     else:
         following.append((f"evertune watch {name}", "it goes on with the new verdicts"))
     now.say(*next_lines(following))
+    if work.rereading.filters or work.rereading.metric:
+        which = "New trials" if record.state.terminal else "Trials that end from now on"
+        now.say("", f"{which} are read by the experiment's own rules: once they end, give this command again.")
 
 
 def _say_nothing(now: Session, record: ExperimentRecord, rows: Sequence[Row], work: Work) -> None:

@@ -8,13 +8,24 @@ from datetime import datetime
 
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import age, interval, plural
-from evertune.cli.output.text import Line, clean, labelled, wrapped, wrapped_line
-from evertune.cli.views.sentences import addressed, experiment_sentence, group_failures, numbers_words, trial_sentence
+from evertune.cli.output.text import Line, clean, cut_end, labelled, wrapped, wrapped_line
+from evertune.cli.views.sentences import (
+    addressed,
+    experiment_sentence,
+    group_failures,
+    last_lines,
+    numbers_words,
+    trial_sentence,
+    trial_warnings,
+)
 from evertune.cli.views.summary import next_lines
 from evertune.cli.views.unavailable import Missed, mending_command, unavailable_groups
 from evertune.domain.records import AttemptRecord, AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.space import Value
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.domain.trial import WARNING
+
+LINE_SHOWN = 200  # characters of a line of a log: it is there to be recognised
 
 Evidence = list[tuple[str, str]]
 Commands = list[tuple[str, str]]
@@ -189,10 +200,14 @@ def explain_trial(
     evidence: Evidence = [(f"attempt {attempt.attempt}", _attempt_words(attempt, now)) for attempt in attempts]
     if trial.metrics:
         evidence.append(("metrics", ", ".join(f"{name} {value}" for name, value in trial.metrics.items())))
-    last = next((line for line in reversed(trial.message.splitlines()) if line.strip()), "")
+    if trial.state is TrialState.METRICS_UNAVAILABLE and (lines := last_lines(trial)):
+        log = lines  # of the file, where metrics are in one; these were searched and did not match
+    told = [line for line in trial.message.splitlines() if line.strip() and not line.startswith(WARNING)]
+    last = told[-1] if told else ""
     if trial.state.counts_as_failed and last and not log and clean(last) not in trial_sentence(trial):
         evidence.append(("message", last))
-    evidence += [("log", line) for line in log]
+    evidence += [("warning", warning) for warning in trial_warnings(trial)]
+    evidence += [("log", cut_end(line, LINE_SHOWN)) for line in log]
     name = addressed(record)
     commands = [(f"evertune logs {name} --trial {trial.number}", "its whole log")]
     if trial.state is TrialState.METRICS_UNAVAILABLE:

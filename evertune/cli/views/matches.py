@@ -79,7 +79,8 @@ def line_lines(
     for match, reason in found[:FOUND_SHOWN]:
         value = cut_end(clean(match.value), VALUE_SHOWN, marks.ellipsis) or "(no value)"
         shape = marks.shape(TrialState.SUCCEEDED if not reason else TrialState.CREATED)
-        said: Line = [(blank, ""), shape, (f" {clean(match.metric)} = {value}", "" if not reason else "dim")]
+        name = cut_end(clean(match.metric), VALUE_SHOWN, marks.ellipsis)
+        said: Line = [(blank, ""), shape, (f" {name} = {value}", "" if not reason else "dim")]
         if reason:
             said.append((f"  {reason}", "dim"))
         if len(filters) > 1 and match.filter in filters:
@@ -95,9 +96,13 @@ def line_lines(
 def highlighted(text: str, spans: Iterable[tuple[Span, str]], room: int, marks: Marks) -> list[Segment]:
     """As much of the line as fits, from a little before its first name; nothing in it can move the cursor."""
     ordered = sorted(span for span in spans if span[0][1] > span[0][0])
-    start = 0
-    if len(text) > room and ordered and ordered[0][0][1] > room - len(marks.ellipsis):
-        start = max(ordered[0][0][0] - BEFORE, 0)
+    start, rest = 0, ""
+    if len(text) > room:
+        rest = f"{marks.ellipsis} ({len(text):,} characters)"
+        room = max(room - len(rest), BEFORE)
+        if ordered and ordered[0][0][1] > room:
+            start = max(ordered[0][0][0] - BEFORE, 0)
+            room -= len(marks.ellipsis)
     end = min(len(text), start + room)
     segments: list[Segment] = [(marks.ellipsis, "dim")] if start else []
     at = start
@@ -109,7 +114,7 @@ def highlighted(text: str, spans: Iterable[tuple[Span, str]], room: int, marks: 
         at = high
     segments.append((harmless(text[at:end]), ""))
     if end < len(text):
-        segments.append((f"{marks.ellipsis} ({len(text):,} characters)", "dim"))
+        segments.append((rest, "dim"))
     return [segment for segment in segments if segment[0]]
 
 
@@ -124,7 +129,7 @@ def totals_table(totals: Sequence[Total], marks: Marks) -> list[Line]:
     for total in totals:
         numbers = [finite(total.summary.min), finite(total.summary.max)]
         decimals = Decimals(numbers)
-        metric.add(clean(total.metric))
+        metric.add(cut_end(clean(total.metric), VALUE_SHOWN, marks.ellipsis))
         wanted.add([("yes", "succeeded")] if total.wanted else [("no", "dim")])
         count.add(f"{total.count:,}")
         for column, number in zip((low, high), numbers, strict=True):

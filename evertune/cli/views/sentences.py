@@ -11,6 +11,7 @@ from evertune.cli.output.text import clean
 from evertune.domain.metrics import Objective, ObjectiveType, finite
 from evertune.domain.records import AuditRecord, Counts, ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.domain.trial import LAST_LINES, WARNING
 
 BASELINE = "evertune.io/baseline"  # annotation: the objective with the script's own defaults, measured by its author
 
@@ -40,8 +41,20 @@ def trial_sentence(trial: TrialRecord) -> str:
     return message if message and reason.isalnum() else reason or message  # `CannotStart` alone says little
 
 
+def last_lines(trial: TrialRecord) -> list[str]:
+    """What the source of its metrics said last, when it ended without its objective; at most 20 lines."""
+    _, found, lines = trial.message.partition(LAST_LINES)
+    return [line for line in lines.split("\n") if not line.startswith(WARNING)] if found else []
+
+
+def trial_warnings(trial: TrialRecord) -> list[str]:
+    """What went wrong beside the trial, and what its collector left out, a sentence each."""
+    return [line.removeprefix(WARNING) for line in trial.message.split("\n") if line.startswith(WARNING)]
+
+
 def _without_lines(message: str) -> str:
-    return clean(message.partition("; last lines:")[0].partition("\n")[0])
+    first = message.partition("; last lines:")[0].partition("\n")[0]
+    return "" if first.startswith(WARNING) else clean(first)
 
 
 def experiment_sentence(record: ExperimentRecord) -> str:

@@ -33,10 +33,14 @@ def summary_lines(
     return [*lines, [], *_counts(snapshot, marks)]
 
 
+LONGEST_ALIGNED = 60  # columns of a command
+
+
 def next_lines(commands: Sequence[tuple[str, str]]) -> list[Line]:
-    """`command   what for`, in columns."""
-    width = max((width_of(command) for command, _ in commands), default=0) + 4
-    return [[(f"  {command:<{width}}", ""), (purpose, "dim")] for command, purpose in commands]
+    """`command   what for`, in columns. A long command, with a filter in it say, moves no other's purpose away."""
+    short = [width for command, _ in commands if (width := width_of(command)) <= LONGEST_ALIGNED]
+    width = max(short, default=0) + 4
+    return [[(f"  {command:<{max(width, len(command) + 4)}}", ""), (purpose, "dim")] for command, purpose in commands]
 
 
 def after(record: ExperimentRecord) -> list[Line]:

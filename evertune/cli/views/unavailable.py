@@ -67,6 +67,24 @@ def mending_command(record: ExperimentRecord, missed: Missed, numbers: Sequence[
     if missed.near:
         purpose = clean(f"take {missed.near} for {record.objective.metric}")
         return f"evertune metrics reparse {name} --metric {shlex.quote(missed.near)}", purpose
+    kind, form = _collector(record)
+    others = [seen for seen in missed.seen.split(", ") if seen and not seen.endswith("…")]
+    others = [seen for seen in others if seen not in record.objective.metrics]
+    if others and (kind not in ("StdOut", "File", "Custom") or form == "JSON"):  # no filter has a say
+        purpose = f"take {others[0]} for {record.objective.metric}" + (", or another one" if others[1:] else "")
+        return f"evertune metrics reparse {name} --metric {shlex.quote(others[0])}", clean(purpose)
     wanted = shlex.quote(record.objective.metric)
     log = f"evertune logs {name} --trial {numbers[-1]}"
-    return f"{log} | evertune metrics test - --metric {wanted}", "what its log says, line by line"
+    if kind in ("StdOut", "File", "Custom"):
+        where, what = ("", "log") if kind == "StdOut" else (" --file", "file")
+        lines = " --format json" if form == "JSON" else ""
+        return f"{log}{where} | evertune metrics test - --metric {wanted}{lines}", f"what its {what} says, line by line"
+    return log, "what it printed"
+
+
+def _collector(record: ExperimentRecord) -> tuple[str, str]:
+    """Kind and format, as the manifest says; what it leaves out is the default."""
+    collector = record.manifest.get("spec", {}).get("metricsCollectorSpec") or {}
+    kind = (collector.get("collector") or {}).get("kind") or "StdOut"
+    path = (collector.get("source") or {}).get("fileSystemPath") or {}
+    return ("StdOut" if kind == "Custom" and not path else kind), path.get("format") or ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 import re2
 
+import collectors
 from collectors.suggest import suggested_filter
 from collectors.text import TextRules
 from evertune.domain.metrics import CollectorSpec
+from evertune.protocols import Sources
 from tests.unit.collectors.reading import collector, read
 
 
@@ -155,3 +158,35 @@ def test_a_file_that_may_not_be_read_is_said(tmp_path: Path) -> None:
     made = collector(tmp_path, CollectorSpec(kind="File", metrics=("loss",)), path=path)
     assert [*made.read(), *made.finish()] == []
     assert made.findings().warnings == (f"{path} cannot be read: Permission denied",)
+
+
+def test_a_file_beside_a_custom_collector_counts_only_where_nobody_reported_the_objective(tmp_path: Path) -> None:
+    file, printed = tmp_path / "metrics.log", tmp_path / "printed"
+    file.write_text("loss=1\nloss=2\n")
+    spec = CollectorSpec(kind="Custom", metrics=("loss", "acc"), path="/m/metrics.log", path_kind="File")
+
+    def values(said: str) -> list[tuple[str, str]]:
+        printed.write_text(said)
+        sources = Sources(log=tmp_path / "log", notes=tmp_path, path=file, printed=printed)
+        made = collectors.create(spec, sources)
+        assert [point.metric for point in made.read() if point.metric == "loss"] == (["loss"] if "loss" in said else [])
+        found = made.finish()
+        again = collectors.create(spec, sources)  # a worker that died at the end: the same points at the same places
+        assert [(p.metric, p.seq) for p in again.finish() if p.metric == "loss"][-len(found) :] == [
+            (p.metric, p.seq) for p in found
+        ] or "loss" in said
+        return [(point.metric, point.value) for point in found]
+
+    assert values('{"metrics": {"loss": 7}}\n') == []
+    assert values('{"metrics": {"acc": 7}}\nI broke\n') == [("loss", "1"), ("loss", "2")]
+
+
+def test_a_name_that_cannot_be_one_is_not_told_as_one_too_many(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    reports.write_text(json.dumps({"metrics": {"": 1, "a" * 600: 2, "loss": 3}}) + "\n")
+    made = collector(tmp_path, CollectorSpec(kind="Push", metrics=("loss",)), reports=reports)
+    assert [point.value for point in made.finish()] == ["3"]
+    (warning,) = made.warnings()
+    assert warning == (
+        "2 values were left out: their metrics' names are empty or longer than 512 characters (first in line 1)"
+    )

@@ -148,6 +148,18 @@ def test_the_rest_of_a_renamed_file_comes_before_the_new_one_also_after_a_restar
     assert not again.has_more()
 
 
+def test_what_was_rotated_away_before_the_first_look_comes_first(path: Path) -> None:
+    for number, name in enumerate(("log.2", "log.1", "log", "log.bak", "log.1.gz")):
+        path.with_name(name).write_bytes(b"%d\n" % number)
+        os.utime(path.with_name(name), (number, number))
+    made = reader(path)
+    found = lines_of(made)
+    while made.has_more():
+        found |= lines_of(made)
+    assert found == {0: b"0", 2: b"1", 4: b"2"}
+    assert lines_of(reader(path), last=True) == {4: b"2"}, "the note says that the others are stored"
+
+
 def test_points_of_a_renamed_file_are_given_again_until_the_next_read_says_they_are_stored(path: Path) -> None:
     path.write_bytes(b"first\n")
     lines_of(reader(path))

@@ -73,7 +73,8 @@ async def test_it_reads_the_trials_file_and_reports_before_the_end_is_told(runne
     assert json.loads(sources.reports.read_text()) == {"metrics": {"accuracy": 1}}
     assert sources.printed is not None
     assert sources.printed.read_text() == "read\n"
-    assert sources.path is None, "the file is the collector's to read"
+    assert sources.path is not None, "the last resort, should nobody report the objective"
+    assert sources.path.read_text() == "accuracy\n"
     assert runner.log_path(ref()).read_text() == ""
 
 
