@@ -117,10 +117,12 @@ def decide(state: RunState, *, now: float) -> Verdict | None:
         message = f"the first {state.equal_failures} trials could not start, all alike: {state.last_failure}"
         return Verdict(ExperimentState.FAILED, "ExperimentFailed", message)
     if limits.max_trials is not None and state.finished >= limits.max_trials:
+        # Katib's rule, also without any result; but a person is told.
+        without = "" if state.best else f", none of them with a value of {limits.metric}"
         return Verdict(
             ExperimentState.SUCCEEDED,
             "ExperimentMaxTrialsReached",
-            f"{state.finished} of {limits.max_trials} trials finished",
+            f"{state.finished} of {limits.max_trials} trials finished{without}",
             drain=limits.on_completion == "drain",
         )
     if limits.deadline is not None and now >= limits.deadline:

@@ -228,3 +228,14 @@ def test_a_revision_loses_no_trial_that_ends_while_it_is_made(events: list[tuple
     asked_ever = any(what == "ask" for what, _, _ in events)
     assert state.counts == expected or not asked_ever
     assert state.finished == len(database)
+
+
+def test_a_budget_that_was_spent_without_any_result_says_so() -> None:
+    state = a_state(limits=Limits(parallel=2, max_trials=2, maximize=True, metric="accuracy"))
+    launch(state, 2)
+    rules.record_outcome(state, an_end(0, TrialState.METRICS_UNAVAILABLE))
+    rules.record_outcome(state, an_end(1, TrialState.FAILED))
+    verdict = rules.decide(state, now=0)
+    assert verdict is not None
+    assert verdict.state is ExperimentState.SUCCEEDED
+    assert verdict.message == "2 of 2 trials finished, none of them with a value of accuracy"
