@@ -48,6 +48,7 @@ class TrialActivities:
     observer: Observer
     home_id: str
     log_cap: int = archive.CAP  # bytes
+    final_wait_s: float = FINAL_WAIT_S
     _following: int = 0
 
     @activity.defn(name=c.ACTIVITY_RUN_TRIAL)
@@ -156,7 +157,7 @@ class TrialActivities:
 
     async def _until_collected(self, ref: AttemptRef) -> None:
         """The collector beside the trial may still have something to send: until it says that this was all."""
-        give_up = time.monotonic() + FINAL_WAIT_S
+        give_up = time.monotonic() + self.final_wait_s
         while time.monotonic() < give_up:
             attempt = await asyncio.to_thread(self._attempt, ref.experiment_uid, ref.number, ref.attempt)
             if attempt is not None and attempt.collected:
