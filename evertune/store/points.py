@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from evertune.domain.metrics import MetricSummary, Objective, Point, Report, Running, objective_text
+from evertune.domain.metrics import MetricSummary, Objective, Point, Report, Running, chosen, objective_text
 from evertune.domain.records import SeriesRecord, Taken
-from evertune.domain.states import AttemptState
+from evertune.domain.states import AttemptState, TrialState
 from evertune.store import records
 from evertune.store.columns import clean
 from evertune.store.records import ATTEMPTS, EXPERIMENTS, POINTS, SERIES, TRIALS
@@ -45,6 +45,7 @@ _LOCKED = (
 _SERIES_OF = select(SERIES).where(_S.trial_id.in_(bindparam("trials", expanding=True)))
 _SERIES = select(SERIES).where(_S.trial_id == bindparam("trial"), _S.attempt == bindparam("no")).order_by(_S.metric)
 _OBJECTIVE = select(_E.objective).where(_E.uid == bindparam("uid"))
+_TRIAL = select(_T.id, _T.attempts, _T.state, _T.metrics).where(_T.id == bindparam("trial"))
 _SEQS = select(_P.seq).where(
     _P.series_id == bindparam("series"), _P.seq >= bindparam("low"), _P.seq <= bindparam("high")
 )
@@ -105,9 +106,6 @@ def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
         for key, row in attempts.items()
     }
     new, known = _add(tx, work)
-    final = {row.id for key, row in attempts.items() if any(report.final for report in by_attempt[key])}
-    if final := {row.id for row in attempts.values() if row.id in final and not row.collected}:
-        tx.execute(update(ATTEMPTS).where(_A.id.in_(final)).values(collected=True))
     objectives = {
         uid: records.load_objective(tx.execute(_OBJECTIVE, {"uid": uid}).scalar_one())
         for uid in {uid for uid, _, _ in attempts}
@@ -115,6 +113,14 @@ def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
     taken = {
         key: _taken(tx, row, objectives[key[0]], new[row.trial_id, row.attempt], known) for key, row in attempts.items()
     }
+    final = [
+        row.id
+        for key, row in attempts.items()
+        # A verdict that is to be revised stays open until it is: whoever was to tell of it may die before.
+        if not row.collected and not taken[key].late and any(report.final for report in by_attempt[key])
+    ]
+    if final:
+        tx.execute(update(ATTEMPTS).where(_A.id.in_(final)).values(collected=True))
     nobody = Taken()
     return [taken.get((report.experiment_uid, report.number, report.attempt), nobody) for report in reports]
 
@@ -236,12 +242,24 @@ def _taken(tx: Connection, row: Row[Any], objective: Objective, new: int, known:
     late = False
     if row.state == AttemptState.METRICS_UNAVAILABLE:
         late = objective_text(objective, summaries(tx, row.trial_id, row.attempt)) is not None
+    elif not row.collected and row.state != AttemptState.RUNNING:
+        trial = tx.execute(_TRIAL, {"trial": row.trial_id}).one()
+        late = row.attempt == trial.attempts - 1 and outdated(tx, trial, objective)
     last = None
     if series is not None and series.running.latest is not None:
         last = (series.running.points, series.running.latest[1], series.running.latest[2])
     return Taken(
         state=AttemptState(row.state), ended=row.ended, new=new, stop=row.stop or "", late=late, objective=last
     )
+
+
+def outdated(tx: Connection, trial: Any, objective: Objective) -> bool:
+    """Whether a trial's last attempt has reported what its verdict does not know. A failed one has nothing to say."""
+    state = TrialState(trial.state)
+    if not state.terminal or state is TrialState.FAILED:
+        return False
+    now = summaries(tx, trial.id, trial.attempts - 1)
+    return objective_text(objective, now) is not None and chosen(objective, now) != (trial.metrics or {})
 
 
 def forget(tx: Connection, trial: int, attempt: int, places: Sequence[tuple[int, int]]) -> None:

@@ -87,9 +87,9 @@ class SidecarRunner(FakeRunner):
         collector.kill()
         return True
 
-    async def collected(self) -> None:
-        """Every collector has ended by itself: it has said all, or has given up."""
-        await asyncio.gather(*self._beside.values())
+    async def collected(self, ref: AttemptRef) -> None:
+        """The attempt's collector has ended by itself: it has said all, or has given up."""
+        await asyncio.shield(self._beside[ref.key])
 
     async def close(self) -> None:
         """End the collectors, however far they are."""
@@ -115,7 +115,7 @@ class SidecarRunner(FakeRunner):
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EVERTUNE_")}
         environment = child_environment({**inherited, **told})
         try:
-            while await self._one(launch.ref, environment) != 0:
+            while await self._one(launch.ref, environment) != 0:  # noqa: ASYNC110 - a pause, not a poll
                 await asyncio.sleep(RESTART_S)
         finally:
             ending.cancel()
