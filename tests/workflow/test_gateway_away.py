@@ -84,9 +84,9 @@ class Cluster:
     def states(self, uid: str) -> set[TrialState]:
         return {trial.state for trial in self.house.store.trials(uid)[:TRIALS]}
 
-    def heard(self, uid: str) -> bool:
-        """The collector of every trial has said that this was all."""
-        return all(self.house.store.attempts(uid, number)[-1].collected for number in range(TRIALS))
+    def unheard(self, uid: str) -> list[int]:
+        """The trials whose collector has not said that this was all."""
+        return [number for number in range(TRIALS) if not self.house.store.attempts(uid, number)[-1].collected]
 
     def assert_nothing_lost(self, uid: str) -> None:
         """Every line is one point at its place, and every verdict is the one that its lines call for."""
@@ -113,7 +113,7 @@ def cluster(temporal_address: str, tmp_path: Path) -> Opens:
     @asynccontextmanager
     async def opened(
         *,
-        pause_s: float = 0.1,
+        pause_s: float = 0.25,
         wait_s: float = SHORT_WAIT_S,
         leaves: Callable[[AttemptRef], bool] = lambda _: True,
         waits: Callable[[int], bool] = lambda _: False,
@@ -150,13 +150,16 @@ async def test_collectors_that_deliver_within_the_wait_are_waited_for(cluster: O
         handle = await there.submit("in-time")
         await there.first_words(handle.uid)
         there.gateway.kill()
+        unheard = there.unheard(handle.uid)
         await there.processes_ended()
         await asyncio.sleep(OUTAGE_S)
-        assert there.states(handle.uid) == {TrialState.RUNNING}, "judged before its collector could speak"
+        assert unheard
+        states = {there.house.store.trial(handle.uid, number).state for number in unheard}
+        assert states == {TrialState.RUNNING}, "judged before its collector could speak"
         await there.start_gateway()
         record = await there.house.ended(handle)
         assert (record.state, record.counts.succeeded) == (ExperimentState.SUCCEEDED, TRIALS)
-        assert there.heard(handle.uid)
+        assert not there.unheard(handle.uid)
         there.assert_nothing_lost(handle.uid)
 
 
@@ -169,12 +172,12 @@ async def test_when_the_wait_is_over_the_log_that_is_left_is_read_and_the_delive
         there.gateway.kill()
         record = await there.house.ended(handle)
         assert (record.state, record.counts.succeeded) == (ExperimentState.SUCCEEDED, TRIALS)
-        assert not there.heard(handle.uid)
+        assert there.unheard(handle.uid)
         there.assert_nothing_lost(handle.uid)
         trials = there.house.store.trials(handle.uid)
         await there.start_gateway()
         await asyncio.wait_for(there.delivered(), 40)
-        assert there.heard(handle.uid)
+        assert not there.unheard(handle.uid)
         there.assert_nothing_lost(handle.uid)
         assert there.house.store.trials(handle.uid) == trials
         assert there.house.store.last_revision(handle.uid) == 0
