@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 import evertune.contracts as c
-from evertune.domain.metrics import MetricSummary, Objective, Point, finite, objective_text
+from evertune.domain.metrics import MetricSummary, Objective, Point, chosen, finite, objective_text
 from evertune.domain.records import TrialRecord
 from evertune.domain.retry import retry_again
 from evertune.domain.states import AttemptState, FailureClass, TrialState
@@ -40,12 +40,14 @@ def record_end(
     findings: Callable[[], Findings] | None = None,
     warnings: Callable[[], Sequence[str]] = tuple,
     retry: Callable[[AttemptEnd], bool] | None = None,
+    collected: bool = True,
 ) -> c.TrialOutcome:
     """Judge an attempt by everything it has reported, these points included, and record its end.
 
-    `findings`: what its collector saw, asked only when the objective is missing. `warnings`: what it
-    left out, told also when the objective is there. `retry`: whether the trial gets
-    another attempt; None for one whose experiment is over.
+    `findings`: what its collector saw, asked only when the objective is missing. `warnings`: what it left out, told
+    also when the objective is there. `retry`: whether the trial gets another attempt; None for one whose experiment is
+    over. `collected`: False while the collector beside it has not said its last word, which may then change the
+    verdict.
     """
 
     concluded: list[Ending] = []
@@ -56,7 +58,9 @@ def record_end(
         concluded[:] = [ending_of(final, objective, summaries, again=again)]
         return concluded[0]
 
-    trial, told_seq = store.end_attempt(ref.experiment_uid, ref.number, ref.attempt, conclude, points=points)
+    trial, told_seq = store.end_attempt(
+        ref.experiment_uid, ref.number, ref.attempt, conclude, points=points, collected=collected
+    )
     if not concluded:  # somebody recorded it before
         return stored_outcome(store, ref, trial)
     ending = concluded[0]
@@ -103,11 +107,6 @@ def stored_outcome(store: Store, ref: AttemptRef, trial: TrialRecord) -> c.Trial
 def ending_of(end: AttemptEnd, objective: Objective, summaries: Mapping[str, MetricSummary], *, again: bool) -> Ending:
     """A judged end as what the store records of it."""
     state = None if again else _trial_state(end)
-    metrics = {
-        name: text
-        for name in objective.metrics
-        if name in summaries and (text := summaries[name].pick(objective.strategy(name))) is not None
-    }
     # Katib: a failed trial never has an observation.
     value = None if state is TrialState.FAILED else objective_text(objective, summaries)
     return Ending(
@@ -117,7 +116,7 @@ def ending_of(end: AttemptEnd, objective: Objective, summaries: Mapping[str, Met
         trial_state=state,
         objective=value,
         objective_value=finite(value),
-        metrics=metrics,
+        metrics=chosen(objective, summaries),
     )
 
 

@@ -48,6 +48,7 @@ class TrialActivities:
     observer: Observer
     home_id: str
     log_cap: int = archive.CAP  # bytes
+    final_wait_s: float = FINAL_WAIT_S
     _following: int = 0
 
     @activity.defn(name=c.ACTIVITY_RUN_TRIAL)
@@ -78,14 +79,13 @@ class TrialActivities:
         collector = plan.collector(sources)
         try:
             end = await self._follow(ref, plan.objective, None if self.runner.sidecar else collector)
-            if self.runner.sidecar:
-                await self._until_collected(ref)
+            collected = not self.runner.sidecar or await self._until_collected(ref)
         except asyncio.CancelledError:
             if await asyncio.shield(stop_or_detach()) == "stop":
                 await asyncio.shield(self.runner.stop(ref, reason="ExperimentClosed"))
             raise
         points = await self._drain(ref, collector)
-        outcome = await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector, points)
+        outcome = await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector, points, collected)
         # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
         await asyncio.to_thread(self._keep, sources)
         return outcome
@@ -102,6 +102,7 @@ class TrialActivities:
         end: AttemptEnd,
         collector: Collector,
         points: Sequence[Point],
+        collected: bool,
     ) -> c.TrialOutcome:
         return record_end(
             self.store,
@@ -112,6 +113,7 @@ class TrialActivities:
             findings=collector.findings,
             warnings=collector.warnings,
             retry=lambda judged: asks_for_another(judged, request),
+            collected=collected,
         )
 
     async def _follow(self, ref: AttemptRef, objective: Objective, collector: Collector | None) -> AttemptEnd:
@@ -154,16 +156,21 @@ class TrialActivities:
             silent = 0 if points else silent + 1
         return points
 
-    async def _until_collected(self, ref: AttemptRef) -> None:
-        """The collector beside the trial may still have something to send: until it says that this was all."""
-        give_up = time.monotonic() + FINAL_WAIT_S
-        while time.monotonic() < give_up:
-            attempt = await asyncio.to_thread(self._attempt, ref.experiment_uid, ref.number, ref.attempt)
-            if attempt is not None and attempt.collected:
-                break
+    async def _until_collected(self, ref: AttemptRef) -> bool:
+        """The collector beside the trial may still have something to send: whether it said that this was all.
+
+        If not, its verdict stays open, also when a log is left: that may be less than what the collector reads.
+        """
+        give_up = time.monotonic() + self.final_wait_s
+        collected = False
+        while not collected and time.monotonic() < give_up:
             activity.heartbeat()
-            await asyncio.sleep(READ_EVERY_S)
+            attempt = await asyncio.to_thread(self._attempt, ref.experiment_uid, ref.number, ref.attempt)
+            collected = attempt is not None and attempt.collected
+            if not collected:
+                await asyncio.sleep(READ_EVERY_S)
         await self.runner.fetch(ref)
+        return collected
 
     def _stored_outcome(self, request: c.RunTrialRequest) -> c.TrialOutcome | None:
         """The outcome recorded earlier, when this attempt or the whole trial has ended."""

@@ -81,20 +81,13 @@ def workflow_runner() -> WorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules("evertune"))
 
 
-def workers(parts: Parts) -> list[Worker]:
+def workers(parts: Parts, trial: TrialActivities | None = None) -> list[Worker]:
+    """`trial`: where and how trials run; None for local processes of this home."""
+    trial = trial or trial_activities(parts)
     backend = parts.settings.backend
     admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
-    plans = LaunchPlans(parts.store, reporting_of(parts.settings))
-    reviser = Reviser(parts.store, plans, parts.runner, parts.settings.home_id)
+    reviser = Reviser(parts.store, trial.plans, trial.runner, parts.settings.home_id)
     record = RecordActivities(parts.store, reviser)
-    trial = TrialActivities(
-        parts.store,
-        parts.runner,
-        plans,
-        Observer(parts.client, parts.store),
-        parts.settings.home_id,
-        log_cap=parts.settings.log_cap,
-    )
     revise = ReviseActivities(reviser)
     suggest = SuggestActivities(parts.store, parts.host)
     return [
@@ -102,6 +95,17 @@ def workers(parts: Parts) -> list[Worker]:
         _worker(parts, c.SUGGEST_QUEUE, [suggest.suggest]),
         _worker(parts, c.run_queue(parts.settings.home_id), [trial.run_trial, trial.stop_trial, revise.revise]),
     ]
+
+
+def trial_activities(parts: Parts) -> TrialActivities:
+    return TrialActivities(
+        parts.store,
+        parts.runner,
+        LaunchPlans(parts.store, reporting_of(parts.settings)),
+        Observer(parts.client, parts.store),
+        parts.settings.home_id,
+        log_cap=parts.settings.log_cap,
+    )
 
 
 def reporting_of(settings: Settings) -> Reporting | None:
@@ -162,10 +166,12 @@ async def stop_local_trials(runner: LocalRunner, *, reason: str) -> int:
     return len(live)
 
 
-async def run_until(parts: Parts, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
-    """Poll until `stopping` is set. `ready` is called once every queue is polled."""
+async def run_until(
+    parts: Parts, stopping: asyncio.Event, ready: Callable[[], None], *, trial: TrialActivities | None = None
+) -> None:
+    """Poll until `stopping` is set. `ready` is called once every queue is polled. `trial`: see `workers`."""
     async with AsyncExitStack() as stack:
-        for worker in workers(parts):
+        for worker in workers(parts, trial):
             await stack.enter_async_context(worker)
         ready()
         await stopping.wait()

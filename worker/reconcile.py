@@ -91,7 +91,7 @@ class Reconciler:
                 continue
             if await self.consider(record):
                 ended += 1
-            elif record.counts.metrics_unavailable:
+            else:
                 await self._tell_late(record)
         await self._stop_leftovers()
         return ended

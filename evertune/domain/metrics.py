@@ -192,6 +192,12 @@ def summarize(points: Iterable[Point]) -> dict[str, MetricSummary]:
     return {metric: series.summary(metric) for metric, series in running.items()}
 
 
+def chosen(objective: Objective, summaries: Mapping[str, MetricSummary]) -> dict[str, str]:
+    """Each wanted metric that was reported, as text, by its strategy."""
+    picked = {name: summaries[name].pick(objective.strategy(name)) for name in objective.metrics if name in summaries}
+    return {name: text for name, text in picked.items() if text is not None}
+
+
 def objective_text(objective: Objective, summaries: Mapping[str, MetricSummary]) -> str | None:
     """The objective's value as reported text, None when the metric never appeared (or only as an empty value)."""
     summary = summaries.get(objective.metric)

@@ -80,7 +80,7 @@ class AttemptRecord:
     signal: int | None = None
     started: datetime | None = None
     ended: datetime | None = None
-    collected: bool = False  # its collector has said that nothing more will come
+    collected: bool = False  # all that it reports is here: its collector said so, or its sources were read to the end
     stop: str = ""  # why it was asked to end
 
 
@@ -104,7 +104,7 @@ class Taken:
     ended: datetime | None = None
     new: int = 0  # points that were not there before
     stop: str = ""  # why the attempt was asked to end, "" while it was not
-    late: bool = False  # the trial ended without an objective, and now there is one: its verdict is to be revised
+    late: bool = False  # the trial was judged without what is there now: its verdict is to be revised
     objective: tuple[int, int, str] | None = None  # how many values it has; the last one's seq and text
 
 

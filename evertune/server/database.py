@@ -43,6 +43,8 @@ class LateStore:
                 if self._store is None:
                     from evertune.store import store_of
 
+                    if str(self._settings.home) in self._settings.database_url:  # nobody may have used it before us
+                        self._settings.prepare_home()
                     self._store = store_of(self._settings)
             finally:
                 self._opening.release()

@@ -41,7 +41,7 @@ class Attempt:
 
     def known(self, points: list[Point]) -> list[Point]:
         """The points whose metric is among the first MAX_NAMES of this attempt."""
-        new = {point.metric for point in points if hash(point.metric) not in self.names}
+        new = {name for name in {point.metric for point in points} if hash(name) not in self.names}
         if len(self.names) + len(new) <= MAX_NAMES:
             self.names.update(map(hash, new))
             return points

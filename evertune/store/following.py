@@ -8,13 +8,14 @@ from __future__ import annotations
 from sqlalchemy import Connection, and_, select
 
 from evertune.domain.records import TrialRecord
-from evertune.domain.states import TrialState
-from evertune.store import records
+from evertune.domain.states import AttemptState, TrialState
+from evertune.store import points, records
 from evertune.store.experiments import identify, no_uid
-from evertune.store.records import EXPERIMENTS, SERIES, TRIALS
+from evertune.store.records import ATTEMPTS, EXPERIMENTS, SERIES, TRIALS
 
 _E = EXPERIMENTS.c
 _T = TRIALS.c
+_A = ATTEMPTS.c
 _S = SERIES.c
 
 
@@ -47,11 +48,18 @@ def late(tx: Connection, uid: str) -> list[int]:
     experiment = tx.execute(select(_E.id, _E.objective).where(_E.uid == uid)).first()
     if experiment is None:
         raise no_uid(uid)
-    metric = records.load_objective(experiment.objective).metric
+    objective = records.load_objective(experiment.objective)
+    metric = objective.metric
     query = (
         select(_T.number)
         .join(SERIES, and_(_S.trial_id == _T.id, _S.attempt == _T.attempts - 1, _S.metric == metric))
         .where(_T.experiment_id == experiment.id, _T.state == TrialState.METRICS_UNAVAILABLE.value)
         .order_by(_T.number)
     )
-    return list(tx.execute(query).scalars())
+    unheard = (
+        select(_T.id, _T.number, _T.attempts, _T.state, _T.metrics)
+        .join(ATTEMPTS, and_(_A.trial_id == _T.id, _A.attempt == _T.attempts - 1))
+        .where(_T.experiment_id == experiment.id, _A.collected.is_(False), _A.state != AttemptState.RUNNING.value)
+    )
+    open_ones = [trial.number for trial in tx.execute(unheard).all() if points.outdated(tx, trial, objective)]
+    return sorted({*tx.execute(query).scalars(), *open_ones})

@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from evertune.domain.metrics import MetricSummary, Objective, Point, Report, Running, objective_text
+from evertune.domain.metrics import MetricSummary, Objective, Point, Report, Running, chosen, objective_text
 from evertune.domain.records import SeriesRecord, Taken
-from evertune.domain.states import AttemptState
+from evertune.domain.states import AttemptState, TrialState
 from evertune.store import records
 from evertune.store.columns import clean
 from evertune.store.records import ATTEMPTS, EXPERIMENTS, POINTS, SERIES, TRIALS
@@ -42,17 +42,17 @@ _LOCKED = (
     .order_by(_A.id)
     .with_for_update()
 )
-_SERIES_OF = select(SERIES).where(_S.trial_id.in_(bindparam("trials", expanding=True)))
-_SERIES = select(SERIES).where(_S.trial_id == bindparam("trial"), _S.attempt == bindparam("no")).order_by(_S.metric)
+_SUMMED = (
+    "points", "last_seq", "low", "low_seq", "low_text", "high", "high_seq", "high_text",
+    "latest_timestamp", "latest_seq", "latest_text",
+)  # fmt: skip
+_COLUMNS = (_S.id, _S.trial_id, _S.attempt, _S.metric, *(_S[name] for name in _SUMMED))
+_SERIES_OF = select(*_COLUMNS).where(_S.trial_id.in_(bindparam("trials", expanding=True)))
+_SERIES = select(*_COLUMNS).where(_S.trial_id == bindparam("trial"), _S.attempt == bindparam("no")).order_by(_S.metric)
 _OBJECTIVE = select(_E.objective).where(_E.uid == bindparam("uid"))
+_TRIAL = select(_T.id, _T.attempts, _T.state, _T.metrics).where(_T.id == bindparam("trial"))
 _SEQS = select(_P.seq).where(
     _P.series_id == bindparam("series"), _P.seq >= bindparam("low"), _P.seq <= bindparam("high")
-)
-_SUMMED = ("points", "last_seq", "low", "low_seq", "low_text", "high", "high_seq", "high_text")
-_UPDATE = (
-    update(SERIES)
-    .where(_S.id == bindparam("series"))
-    .values({name: bindparam(f"new_{name}") for name in (*_SUMMED, "latest_timestamp", "latest_seq", "latest_text")})
 )
 
 
@@ -65,31 +65,33 @@ class _Series:
     last_seq: int = -1
     id: int | None = None  # None: it has no row yet
 
-    def columns(self) -> dict[str, Any]:
+    def summed(self) -> tuple[Any, ...]:
+        """The values of the columns `_SUMMED`, as every driver takes them."""
         low, high, latest = self.running.low, self.running.high, self.running.latest
         assert latest is not None
-        return {
-            "points": self.running.points,
-            "last_seq": self.last_seq,
-            "low": low and low[0],
-            "low_seq": low and low[1],
-            "low_text": low and low[2],
-            "high": high and high[0],
-            "high_seq": high and high[1],
-            "high_text": high and high[2],
-            "latest_timestamp": latest[0] if math.isfinite(latest[0]) else None,
-            "latest_seq": latest[1],
-            "latest_text": latest[2],
-        }
+        time, seq, text = latest
+        return (
+            self.running.points,
+            self.last_seq,
+            *((None, None, None) if low is None else (low[0] + 0.0, low[1], clean(low[2]))),
+            *((None, None, None) if high is None else (high[0] + 0.0, high[1], clean(high[2]))),
+            time + 0.0 if math.isfinite(time) else None,
+            seq,
+            clean(text),
+        )
 
 
-def _running(row: Any) -> Running:
-    return Running(
-        points=row.points,
-        low=None if row.low is None else (row.low, row.low_seq, row.low_text),
-        high=None if row.high is None else (row.high, row.high_seq, row.high_text),
-        latest=(-math.inf if row.latest_timestamp is None else row.latest_timestamp, row.latest_seq, row.latest_text),
+def _series_of(row: Any) -> _Series:
+    """A row of `_COLUMNS`. By place: to ask it for each name would take as long as to read it."""
+    id_, trial, attempt, metric, points, last_seq, *low_high, time, latest_seq, latest = row
+    low, low_seq, low_text, high, high_seq, high_text = low_high
+    running = Running(
+        points,
+        None if low is None else (low, low_seq, low_text),
+        None if high is None else (high, high_seq, high_text),
+        (-math.inf if time is None else time, latest_seq, latest),
     )
+    return _Series(trial, attempt, metric, running, last_seq, id_)
 
 
 # ------------------------------------------------------------------------------------------------------ writing
@@ -105,9 +107,6 @@ def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
         for key, row in attempts.items()
     }
     new, known = _add(tx, work)
-    final = {row.id for key, row in attempts.items() if any(report.final for report in by_attempt[key])}
-    if final := {row.id for row in attempts.values() if row.id in final and not row.collected}:
-        tx.execute(update(ATTEMPTS).where(_A.id.in_(final)).values(collected=True))
     objectives = {
         uid: records.load_objective(tx.execute(_OBJECTIVE, {"uid": uid}).scalar_one())
         for uid in {uid for uid, _, _ in attempts}
@@ -115,6 +114,14 @@ def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
     taken = {
         key: _taken(tx, row, objectives[key[0]], new[row.trial_id, row.attempt], known) for key, row in attempts.items()
     }
+    final = [
+        row.id
+        for key, row in attempts.items()
+        # A verdict that is to be revised stays open until it is: whoever was to tell of it may die before.
+        if not row.collected and not taken[key].late and any(report.final for report in by_attempt[key])
+    ]
+    if final:
+        tx.execute(update(ATTEMPTS).where(_A.id.in_(final)).values(collected=True))
     nobody = Taken()
     return [taken.get((report.experiment_uid, report.number, report.attempt), nobody) for report in reports]
 
@@ -190,27 +197,30 @@ def _known_series(tx: Connection, wanted: set[_Key]) -> dict[_Key, _Series]:
     known = {}
     trials = sorted({trial for trial, _, _ in wanted})
     for start in range(0, len(trials), IN_ONE_INSERT):
-        for row in tx.execute(_SERIES_OF, {"trials": trials[start : start + IN_ONE_INSERT]}):
-            key = (row.trial_id, row.attempt, row.metric)
-            known[key] = _Series(*key, running=_running(row), last_seq=row.last_seq, id=row.id)
+        for row in tx.execute(_SERIES_OF, {"trials": trials[start : start + IN_ONE_INSERT]}).all():
+            series = _series_of(row)
+            known[series.trial, series.attempt, series.metric] = series
     return known
 
 
 def _save_series(tx: Connection, touched: Sequence[_Series]) -> None:
-    changed = [
-        {"series": series.id, **{f"new_{name}": value for name, value in series.columns().items()}}
-        for series in touched
-        if series.id is not None
-    ]
-    if changed:
-        tx.execute(_UPDATE, changed)
+    changed = [(*series.summed(), series.id) for series in touched if series.id is not None]
+    if changed:  # past SQLAlchemy, which would take longer over the parameters than the database over the rows
+        mark = "?" if tx.dialect.paramstyle == "qmark" else "%s"
+        values = ", ".join(f"{name} = {mark}" for name in _SUMMED)
+        tx.exec_driver_sql(f"UPDATE evertune_series SET {values} WHERE id = {mark}", changed)  # noqa: S608
     new = [series for series in touched if series.id is None]
     if not new:
         return
     tx.execute(
         insert(SERIES),
         [
-            {"trial_id": series.trial, "attempt": series.attempt, "metric": series.metric, **series.columns()}
+            {
+                "trial_id": series.trial,
+                "attempt": series.attempt,
+                "metric": series.metric,
+                **dict(zip(_SUMMED, series.summed(), strict=True)),
+            }
             for series in new
         ],
     )
@@ -236,12 +246,24 @@ def _taken(tx: Connection, row: Row[Any], objective: Objective, new: int, known:
     late = False
     if row.state == AttemptState.METRICS_UNAVAILABLE:
         late = objective_text(objective, summaries(tx, row.trial_id, row.attempt)) is not None
+    elif not row.collected and row.state != AttemptState.RUNNING:
+        trial = tx.execute(_TRIAL, {"trial": row.trial_id}).one()
+        late = row.attempt == trial.attempts - 1 and outdated(tx, trial, objective)
     last = None
     if series is not None and series.running.latest is not None:
         last = (series.running.points, series.running.latest[1], series.running.latest[2])
     return Taken(
         state=AttemptState(row.state), ended=row.ended, new=new, stop=row.stop or "", late=late, objective=last
     )
+
+
+def outdated(tx: Connection, trial: Any, objective: Objective) -> bool:
+    """Whether a trial's last attempt has reported what its verdict does not know. A failed one has nothing to say."""
+    state = TrialState(trial.state)
+    if not state.terminal or state is TrialState.FAILED:
+        return False
+    now = summaries(tx, trial.id, trial.attempts - 1)
+    return objective_text(objective, now) is not None and chosen(objective, now) != (trial.metrics or {})
 
 
 def forget(tx: Connection, trial: int, attempt: int, places: Sequence[tuple[int, int]]) -> None:
@@ -267,7 +289,8 @@ def forget(tx: Connection, trial: int, attempt: int, places: Sequence[tuple[int,
 
 def summaries(tx: Connection, trial: int, attempt: int) -> dict[str, MetricSummary]:
     rows = tx.execute(_SERIES, {"trial": trial, "no": attempt})
-    return {row.metric: _running(row).summary(row.metric) for row in rows}
+    found = map(_series_of, rows)
+    return {series.metric: series.running.summary(series.metric) for series in found}
 
 
 def _series_rows(tx: Connection, trial: int, metric: str | None, attempt: int | None) -> list[Row[Any]]:

@@ -322,15 +322,25 @@ class Store:
         )
 
     def end_attempt(
-        self, uid: str, number: int, attempt: int, conclude: Conclude, *, points: Sequence[Point] = ()
+        self,
+        uid: str,
+        number: int,
+        attempt: int,
+        conclude: Conclude,
+        *,
+        points: Sequence[Point] = (),
+        collected: bool = True,
     ) -> tuple[TrialRecord, int]:
         """Record how an attempt ended, free its lease and, unless it goes on `again`, end the trial.
 
         `conclude` judges by all points that were reported, these ones included. Returns the trial and its place in
         the told order (from 1), 0 when it gets another attempt. An attempt that has ended keeps its first end: a
-        second call stores only points that were missing and returns what is there.
+        second call stores only points that were missing and returns what is there. `collected`: False when more may
+        come; it is `Taken.late` then if it changes the verdict.
         """
-        return self._write(lambda tx: trials.end_attempt(tx, uid, number, attempt, conclude, new=points))
+        return self._write(
+            lambda tx: trials.end_attempt(tx, uid, number, attempt, conclude, new=points, collected=collected)
+        )
 
     def request_stop(self, uid: str, attempts: Mapping[int, int], reason: str) -> None:
         """Note for whoever reports for these attempts, by number, that they are to end. The first reason stays."""
@@ -359,7 +369,9 @@ class Store:
         return self._read(lambda tx: trials.settled(tx, uid, below, without))
 
     def late(self, uid: str) -> list[int]:
-        """Trials that ended without an objective and have reported it since: their verdict may be revised."""
+        """Trials that have reported since their end what changes their verdict: an objective that was missing, or
+        what was still on its way when they were judged.
+        """
         return self._read(lambda tx: following.late(tx, uid))
 
     def last_revision(self, uid: str) -> int:

@@ -138,7 +138,7 @@ def open_attempt(
 
 
 def end_attempt(
-    tx: Connection, uid: str, number: int, attempt: int, conclude: Conclude, *, new: Sequence[Point]
+    tx: Connection, uid: str, number: int, attempt: int, conclude: Conclude, *, new: Sequence[Point], collected: bool
 ) -> tuple[TrialRecord, int]:
     experiment = locked(tx, uid)
     trial = _trial(tx, experiment.id, number)
@@ -164,6 +164,7 @@ def end_attempt(
             signal=end.signal,
             started=end.started or row.started,
             ended=ended,
+            collected=row.collected or collected,
         )
     )
     if ending.again:

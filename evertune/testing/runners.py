@@ -8,11 +8,12 @@ processes are scripted, take no CPU, and survive `reborn`, but not the process o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import copy
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pytest
 
@@ -29,6 +30,7 @@ class Script:
     """What an attempt does: print, take its time, end. `signal` is one that comes from elsewhere, not from us."""
 
     lines: tuple[str, ...] = ()
+    pause_s: float = 0.0  # before each line
     duration_s: float = 0.0
     exit_code: int = 0
     signal: int | None = None
@@ -56,7 +58,7 @@ class _Process:
 class FakeRunner:
     """Runs scripts in memory. `script_of` decides what each launch does; logs are real files below `root`."""
 
-    sidecar: ClassVar = False
+    sidecar: ClassVar[bool] = False
 
     def __init__(self, root: Path, script_of: Callable[[Launch], Script]) -> None:
         self._root = root
@@ -65,11 +67,9 @@ class FakeRunner:
         self.executions: dict[str, int] = {}  # by ref.key
         self.launches: list[Launch] = []  # those that were executed, in order
 
-    def reborn(self) -> FakeRunner:
+    def reborn(self) -> Self:
         """Another runner for the same processes, as after a restart of the worker."""
-        other = FakeRunner(self._root, self._script_of)
-        other._processes, other.executions, other.launches = self._processes, self.executions, self.launches
-        return other
+        return copy.copy(self)
 
     async def create(self, launch: Launch) -> None:
         if launch.ref.key in self._processes:
@@ -77,12 +77,12 @@ class FakeRunner:
         script = self._script_of(launch)
         if script.refused is not None:
             raise LaunchError(script.refused)
-        log = self.log_path(launch.ref)
+        log = self.output(launch.ref)
         log.parent.mkdir(parents=True, exist_ok=True)
         process = self._processes[launch.ref.key] = _Process(script, log)
         self.executions[launch.ref.key] = self.executions.get(launch.ref.key, 0) + 1
         self.launches.append(launch)
-        log.write_text("".join(f"{line}\n" for line in script.lines), encoding="utf-8")
+        _print(log, () if script.pause_s else script.lines)
         process.life = asyncio.ensure_future(_live(process))
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
@@ -120,6 +120,10 @@ class FakeRunner:
     async def fetch(self, ref: AttemptRef) -> None:
         """Nothing to do: all of it was written here."""
 
+    def output(self, ref: AttemptRef) -> Path:
+        """Where the attempt prints to, before anybody fetched it."""
+        return self.log_path(ref)
+
     def log_path(self, ref: AttemptRef) -> Path:
         return self._root / ref.experiment_uid / str(ref.number) / str(ref.attempt) / "log"
 
@@ -133,13 +137,21 @@ class FakeRunner:
         _close(self._processes[ref.key], AttemptState.LOST, "Lost", FailureClass.INFRASTRUCTURE)
 
     def _never_executed(self, ref: AttemptRef) -> _Process:
-        process = self._processes[ref.key] = _Process(Script(), self.log_path(ref))
+        process = self._processes[ref.key] = _Process(Script(), self.output(ref))
         return process
 
 
+def _print(log: Path, lines: Iterable[str]) -> None:
+    with log.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
 async def _live(process: _Process) -> None:
-    await asyncio.sleep(process.script.duration_s)
     script = process.script
+    for line in script.lines if script.pause_s else ():
+        await asyncio.sleep(script.pause_s)
+        _print(process.log, (line,))
+    await asyncio.sleep(script.duration_s)
     if script.signal is not None:
         _close(process, AttemptState.FAILED, f"signal {script.signal}", FailureClass.SIGNAL, signal=script.signal)
     elif script.exit_code == 0:
@@ -197,6 +209,10 @@ class RunnerContract:
     def executions(self, runner: TrialRunner, ref: AttemptRef, directory: Path) -> int:
         raise NotImplementedError
 
+    def output(self, runner: TrialRunner, ref: AttemptRef) -> Path:
+        """Where a running attempt prints to, where that is not yet where the worker reads."""
+        return runner.log_path(ref)
+
     async def dispose(self, runner: TrialRunner) -> None:
         """Release what the runner holds; its attempts have ended."""
 
@@ -212,7 +228,14 @@ class RunnerContract:
         ref = attempt_ref()
         end = await self.run(runner, ref, Script(lines=("accuracy=0.5", "accuracy=0.75")), tmp_path)
         assert (end.state, end.failure, end.exit_code) == (AttemptState.SUCCEEDED, None, 0)
-        assert runner.log_path(ref).read_text() == "accuracy=0.5\naccuracy=0.75\n"
+        assert await self.printed_by(runner, ref) == "accuracy=0.5\naccuracy=0.75\n"
+
+    async def test_what_it_has_printed_can_be_read_while_it_runs(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        script = Script(lines=("one", "two"), pause_s=0.05, duration_s=FOR_EVER)
+        await runner.create(self.launch(ref, script, tmp_path))
+        await self.printed(runner, ref, "one\ntwo\n")
+        await runner.stop(ref, reason="over")
 
     async def test_an_end_says_when_it_started_and_ended(self, runner: TrialRunner, tmp_path: Path) -> None:
         end = await self.run(runner, attempt_ref(), Script(duration_s=0.1), tmp_path)
@@ -254,8 +277,8 @@ class RunnerContract:
         first, second = attempt_ref(), attempt_ref(attempt=1)
         await self.run(runner, first, Script(lines=("one",)), tmp_path)
         await self.run(runner, second, Script(lines=("two",)), tmp_path)
-        assert runner.log_path(first).read_text() == "one\n"
-        assert runner.log_path(second).read_text() == "two\n"
+        assert await self.printed_by(runner, first) == "one\n"
+        assert await self.printed_by(runner, second) == "two\n"
 
     async def test_a_restarted_worker_attaches(self, runner: TrialRunner, tmp_path: Path) -> None:
         ref = attempt_ref()
@@ -341,6 +364,7 @@ class RunnerContract:
         launch = self.launch(ref, Script(lines=("value=1",)), tmp_path)
         await runner.create(launch)
         end = await self.ended(runner, ref)
+        await runner.fetch(ref)
         await runner.remove(ref)
         await runner.remove(ref)
         assert runner.log_path(ref).read_text() == "value=1\n"
@@ -365,9 +389,16 @@ class RunnerContract:
     async def ended(self, runner: TrialRunner, ref: AttemptRef) -> AttemptEnd:
         return await asyncio.wait_for(runner.wait(ref), SOON_S)
 
+    async def printed_by(self, runner: TrialRunner, ref: AttemptRef) -> str:
+        """All that an ended attempt has printed; fetching it twice is as good as once."""
+        await runner.fetch(ref)
+        await runner.fetch(ref)
+        return runner.log_path(ref).read_text()
+
     async def printed(self, runner: TrialRunner, ref: AttemptRef, text: str) -> None:
+        output = self.output(runner, ref)
         async with asyncio.timeout(SOON_S):
-            while not runner.log_path(ref).exists() or text not in runner.log_path(ref).read_text():  # noqa: ASYNC110
+            while not output.exists() or text not in output.read_text():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 

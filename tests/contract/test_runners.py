@@ -7,9 +7,11 @@ import shlex
 from pathlib import Path
 
 from activities.runners.local import LocalRunner
+from evertune.domain.metrics import CollectorSpec
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch, TrialRunner
 from evertune.testing.runners import FakeRunner, RunnerContract, Script
+from evertune.testing.sidecars import SidecarRunner
 
 
 def job(ref: AttemptRef, command: list[str]) -> Launch:
@@ -43,7 +45,8 @@ class TestLocalRunner(RunnerContract):
         steps = [f"echo {ref.key} >>{shlex.quote(str(directory / 'executions'))}"]
         if script.ignores_sigterm:
             steps.append("trap '' TERM")
-        steps += [f"echo {shlex.quote(line)}" for line in script.lines]
+        for line in script.lines:
+            steps += [f"sleep {script.pause_s}"] * bool(script.pause_s) + [f"echo {shlex.quote(line)}"]
         if script.duration_s:
             steps.append(f"sleep {script.duration_s}")
         # `$$` in a manifest's command is one `$`.
@@ -75,3 +78,20 @@ class TestFakeRunner(RunnerContract):
     def executions(self, runner: TrialRunner, ref: AttemptRef, directory: Path) -> int:
         assert isinstance(runner, FakeRunner)
         return runner.executions.get(ref.key, 0)
+
+
+class TestSidecarRunner(TestFakeRunner):
+    """As the fake, with collectors that end at once: these launches know of no gateway."""
+
+    def make_runner(self, directory: Path) -> TrialRunner:
+        self.scripts: dict[str, Script] = {}
+        spec = CollectorSpec(kind="StdOut", metrics=("accuracy",))
+        return SidecarRunner(directory, lambda launch: self.scripts[launch.ref.key], spec)
+
+    def output(self, runner: TrialRunner, ref: AttemptRef) -> Path:
+        assert isinstance(runner, SidecarRunner)
+        return runner.output(ref)
+
+    async def dispose(self, runner: TrialRunner) -> None:
+        assert isinstance(runner, SidecarRunner)
+        await runner.close()

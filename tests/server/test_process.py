@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import World, closed_port, points, post
+from evertune.testing.gateway import Attempt
+from evertune.tokens import Claims, TokenKeys
+from tests.server.conftest import World, closed_port, in_thread, points, post, settings_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +93,15 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}: address already in use" in said
     assert "EVERTUNE_SERVER_PORT" in said
+
+
+def test_a_gateway_with_keys_of_its_own_makes_its_home(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, ingest_keys=f"k1:{'ab' * 32}", server_port=closed_port())
+    assert not settings.home.exists()
+    token = TokenKeys.load(settings).mint(Claims("0" * 32, 0, 0, "trial-x"))
+    with in_thread(settings):
+        status, answer, _ = post(settings, Attempt("trial-x", token), {"points": points()})
+    assert status == 404, answer
 
 
 def test_a_damaged_key_file_is_one_sentence(tmp_path: Path) -> None:

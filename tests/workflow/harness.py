@@ -18,13 +18,14 @@ from typing import Any
 from temporalio.client import Client as TemporalClient
 
 from activities.runners.local import LocalRunner
+from activities.trial import TrialActivities
 from evertune.client import Client, ExperimentHandle
 from evertune.connection import connect_temporal
 from evertune.contracts import StartContext
 from evertune.domain.records import ExperimentRecord
 from evertune.settings import Settings
 from evertune.store import Store, open_store
-from worker.compose import Parts, compose, run_until, stop_local_trials
+from worker.compose import Parts, compose, run_until, stop_local_trials, trial_activities
 from worker.reconcile import reconciler_of
 
 
@@ -83,12 +84,15 @@ class House:
     _stop: asyncio.Event | None = None
     _task: asyncio.Task[None] | None = None
     parts: Parts | None = field(default=None)
+    adapt: Callable[[TrialActivities], TrialActivities] | None = None  # another runner, other waits
 
     async def start_worker(self) -> None:
         temporal = await connect_temporal(self.address, "default")
         self.parts = await compose(self.settings, temporal, self.store)
         self._stop, ready = asyncio.Event(), asyncio.Event()
-        self._task = asyncio.create_task(run_until(self.parts, self._stop, ready.set))
+        trial = trial_activities(self.parts)
+        trial = trial if self.adapt is None else self.adapt(trial)
+        self._task = asyncio.create_task(run_until(self.parts, self._stop, ready.set, trial=trial))
         await asyncio.wait_for(ready.wait(), 20)
 
     async def stop_worker(self) -> None:
@@ -132,7 +136,13 @@ class House:
 
 
 @asynccontextmanager
-async def a_house(address: str, home: Path, **overrides: Any) -> AsyncIterator[House]:
+async def a_house(
+    address: str,
+    home: Path,
+    *,
+    adapt: Callable[[TrialActivities], TrialActivities] | None = None,
+    **overrides: Any,
+) -> AsyncIterator[House]:
     workdir = home / "work"
     workdir.mkdir(parents=True)
     settings = Settings.load(
@@ -142,7 +152,7 @@ async def a_house(address: str, home: Path, **overrides: Any) -> AsyncIterator[H
     store = open_store(settings.database_url)
     try:
         async with Client.connect(settings) as client:
-            house = House(address=address, settings=settings, store=store, client=client, workdir=workdir)
+            house = House(address=address, settings=settings, store=store, client=client, workdir=workdir, adapt=adapt)
             try:
                 await house.start_worker()
                 yield house

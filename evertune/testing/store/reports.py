@@ -153,6 +153,28 @@ class ReportContract:
         store.revise(uid, 0, 0, judged)
         assert [taken.late for taken in store.add_reports([report])] == [False]
 
+    def test_a_verdict_without_the_collectors_last_word_is_open_to_it(self, store: Store) -> None:
+        uid = running(store, 3)
+        for number in range(3):
+            store.add_points(uid, number, 0, [Point("accuracy", "0.5", 1)])
+            store.end_attempt(uid, number, 0, judged, collected=number == 2)
+        worse, better = Point("accuracy", "0.25", 2), Point("accuracy", "0.75", 2)
+        same, other, closed = store.add_reports(
+            [
+                Report(uid, 0, 0, [worse], final=True),
+                Report(uid, 1, 0, [better], final=True),
+                Report(uid, 2, 0, [better], final=True),
+            ]
+        )
+        assert [taken.late for taken in (same, other, closed)] == [False, True, False]
+        assert store.late(uid) == [1]
+        assert [store.attempts(uid, number)[0].collected for number in range(3)] == [True, False, True]
+        store.revise(uid, 1, 0, judged)
+        assert store.late(uid) == []
+        assert store.trial(uid, 1).objective == "0.75"
+        (taken,) = store.add_reports([Report(uid, 1, 0, [better], final=True)])
+        assert (taken.late, store.attempts(uid, 1)[0].collected) == (False, True)
+
     def test_a_report_races_with_the_end_and_is_judged_or_late_never_lost(self, store: Store) -> None:
         uid = running(store, 12)
         for number in range(12):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.report.programs import beside_a_reader, clean, metrics, run
 
-KATIB = "from evertune.katib import report_metrics\nimport evertune.katib as katib\n"
+KATIB = "from evertune.report import report_metrics\nimport evertune.katib as katib\n"
 
 
 def test_metrics_arrive_whatever_form_the_call_has(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def upgrade() -> None:
     columns = {column["name"] for column in inspector.get_columns("evertune_attempts")}
     if "collected" not in columns:
         op.add_column("evertune_attempts", need("collected", sa.Boolean(), server_default=sa.false()))
+        # All of them read by the worker itself, to the end.
+        op.execute(sa.text("UPDATE evertune_attempts SET collected = TRUE WHERE state <> 'Running'"))
     if "stop" not in columns:
         op.add_column("evertune_attempts", may("stop", LongText()))
     if inspector.has_table("evertune_points"):
