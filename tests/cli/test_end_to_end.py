@@ -125,6 +125,7 @@ def test_a_running_experiment_is_deleted_by_force_with_all_it_left(
     assert not [line for line in _processes() if "loss=" in line and str(stack) in line]
 
 
+@pytest.mark.slow
 def test_a_watch_survives_a_restart_of_the_stack(run: Run, stack: Path, experiment_file: Callable[..., Path]) -> None:
     run("submit", str(experiment_file(name="tough", command=f'"{SLOW}"')))
     watching = subprocess.Popen(

@@ -291,6 +291,7 @@ def test_a_signal_ends_the_screen_and_gives_the_terminal_back(
         assert terminal.cooked()
 
 
+@pytest.mark.slow
 def test_ctrl_z_gives_the_terminal_back_until_it_is_continued(home: Path, running: ExperimentRecord) -> None:
     with on_terminal(home, "watch", running.name, launcher=SHELL) as terminal:
         terminal.until("Ctrl-C detach")

@@ -18,6 +18,7 @@ class TestSqliteStore(StoreContract):
             yield store
 
 
+@pytest.mark.slow
 class TestMariadbStore(StoreContract):
     @pytest.fixture
     def store(self, mariadb_url: str) -> Iterator[Store]:
@@ -25,6 +26,7 @@ class TestMariadbStore(StoreContract):
             yield store
 
 
+@pytest.mark.slow
 class TestPostgresStore(StoreContract):
     @pytest.fixture
     def store(self, postgres_url: str) -> Iterator[Store]:

@@ -18,6 +18,8 @@ from evertune.store.models import Base
 from evertune.store.schema import VERSION_TABLE
 from evertune.testing.store.making import at_once, create, finish, suggest, with_trials
 
+pytestmark = pytest.mark.slow  # starts two servers
+
 OPEN = "import sys; from evertune.store import open_store; s = open_store(sys.argv[1]); print(s.database_id); s.close()"
 KILL_OTHERS = {
     "mysql": "SELECT concat('KILL ', id) FROM information_schema.processlist WHERE db = :db AND id <> connection_id()",

@@ -59,6 +59,7 @@ class Sender(threading.Thread):
         connection.close()
 
 
+@pytest.mark.chaos
 def test_kill_9_under_load_loses_nothing_and_stores_nothing_twice(world: World, server: ServerProcess) -> None:
     attempts = world.open_attempts(12)
     senders = [Sender(world, attempt, 60) for attempt in attempts]

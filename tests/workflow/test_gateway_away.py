@@ -186,7 +186,7 @@ async def test_when_the_wait_is_over_the_log_that_is_left_is_read_and_the_delive
 @pytest.mark.parametrize(
     ("goes_on", "had_words"),
     [
-        pytest.param(True, True, id="of a running experiment with first words"),
+        pytest.param(True, True, id="of a running experiment with first words", marks=pytest.mark.slow),
         pytest.param(False, False, id="of one that has ended without a word"),
         pytest.param(True, False, id="of a running experiment without a word", marks=pytest.mark.slow),
         pytest.param(False, True, id="of one that has ended with first words", marks=pytest.mark.slow),
@@ -219,6 +219,7 @@ async def test_what_comes_when_nothing_was_left_to_read_amends_the_verdicts(
         assert (record.counts.succeeded, record.counts.metrics_unavailable) == (TRIALS, 0)
 
 
+@pytest.mark.chaos
 async def test_collectors_and_gateway_that_are_killed_at_any_moment_lose_nothing(cluster: Opens) -> None:
     chance = random.Random(seed := time.time_ns())
     print(f"seed {seed}")

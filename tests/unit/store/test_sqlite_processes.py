@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from evertune.domain.records import Counts
 from evertune.domain.states import TrialState
 from evertune.store import Store, open_store
@@ -78,6 +80,7 @@ def assert_consistent(store: Store, uid: str) -> None:
     assert answered == len(trials)
 
 
+@pytest.mark.chaos
 def test_a_writer_killed_at_any_moment_leaves_a_consistent_database(tmp_path: Path) -> None:
     path = tmp_path / "evertune.db"
     url = f"sqlite:///{path}"
