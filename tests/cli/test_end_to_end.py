@@ -85,6 +85,7 @@ def test_a_run_that_fails_says_why_and_is_exit_code_1(run: Run, experiment_file:
     assert run("watch", "broken").returncode == 1
 
 
+@pytest.mark.slow
 def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experiment_file: Callable[..., Path]) -> None:
     path = experiment_file(name="slow", command=f'"{SLOW}"', budget="{trials: 40, parallel: 2}")
     submitted = run("submit", str(path), "-o", "name")

@@ -302,6 +302,7 @@ def test_rules_that_find_nothing_either_say_what_they_saw(shell: Shell, three: E
     assert "trial 0: the trial ended without val_accuracy; seen: val_acc, loss" in err
 
 
+@pytest.mark.chaos
 def test_killed_between_two_trials_the_same_command_does_the_rest(store: Store, settings: Settings) -> None:
     count = 150
     record = missed(store, settings, *(OTHER.format(number / 1000) for number in range(count)))

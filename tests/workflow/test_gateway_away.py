@@ -163,6 +163,7 @@ async def test_collectors_that_deliver_within_the_wait_are_waited_for(cluster: O
         there.assert_nothing_lost(handle.uid)
 
 
+@pytest.mark.slow
 async def test_when_the_wait_is_over_the_log_that_is_left_is_read_and_the_delivery_changes_nothing(
     cluster: Opens,
 ) -> None:

@@ -120,6 +120,13 @@ async def test_what_was_asked_for_before_a_stop_never_starts(house: House) -> No
 async def test_an_edit_counts_what_is_being_asked_for(house: House) -> None:
     async with staged(house, DECIDING, RUNNING) as stage:
         handle = await house.submit(manifest("edit-asked"))
+
+        async def asked() -> bool:
+            described = await house.temporal.get_workflow_handle(handle.workflow_id).describe()
+            pending = described.raw_description.pending_activities
+            return any(activity.activity_type.name == c.ACTIVITY_SUGGEST for activity in pending)
+
+        await until(asked)
         with pytest.raises(errors.UsageError, match="at least 2, the trials created"):
             await handle.edit(c.EditRequest(max_trials=1))
         await stage.start(ASKING)

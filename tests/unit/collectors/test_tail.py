@@ -208,6 +208,7 @@ def test_a_file_that_keeps_its_last_lines_only_gives_each_line_once(path: Path) 
     assert list(stored.values()) == [entry.rstrip() for entry in entries]
 
 
+@pytest.mark.slow
 def test_of_a_window_that_is_written_anew_all_the_time_no_line_is_lost(path: Path) -> None:
     """Some may come twice: nothing keeps a program from writing while a reader reads."""
     entry = b'{"loss": "%d", "timestamp": 1700000000.%d, "trial": "0", "checkpoint_path": ""}\n'

@@ -119,6 +119,7 @@ def _read(descriptor: int, seconds: float) -> bytes:
         max_size=3,
     )
 )
+@pytest.mark.chaos
 def test_whatever_is_killed_each_report_that_returned_is_delivered_exactly_once(
     lives: list[tuple[float, float, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
