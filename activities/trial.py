@@ -78,7 +78,7 @@ class TrialActivities:
         sources = self.runner.sources(plan.launch, plan.wanted.path)
         collector = plan.collector(sources)
         try:
-            end = await self._follow(ref, plan.objective, None if self.runner.sidecar else collector)
+            end = await self._follow(ref, None if self.runner.sidecar else collector)
             collected = not self.runner.sidecar or await self._until_collected(ref)
         except asyncio.CancelledError:
             if await asyncio.shield(stop_or_detach()) == "stop":
@@ -116,7 +116,7 @@ class TrialActivities:
             collected=collected,
         )
 
-    async def _follow(self, ref: AttemptRef, objective: Objective, collector: Collector | None) -> AttemptEnd:
+    async def _follow(self, ref: AttemptRef, collector: Collector | None) -> AttemptEnd:
         """Wait for the end; meanwhile heartbeat and move points from the sources to the database."""
         waiting = asyncio.ensure_future(self.runner.wait(ref))
         self._following += 1
