@@ -77,9 +77,10 @@ class TrialActivities:
             return await asyncio.to_thread(record_end, self.store, ref, plan.objective, end)
         sources = self.runner.sources(plan.launch, plan.wanted.path)
         collector = plan.collector(sources)
+        beside = self.runner.sidecar(plan.launch)
         try:
-            end = await self._follow(ref, None if self.runner.sidecar else collector)
-            collected = not self.runner.sidecar or await self._until_collected(ref)
+            end = await self._follow(ref, None if beside else collector)
+            collected = not beside or await self._until_collected(ref)
         except asyncio.CancelledError:
             if await asyncio.shield(stop_or_detach()) == "stop":
                 await asyncio.shield(self.runner.stop(ref, reason="ExperimentClosed"))
@@ -88,6 +89,7 @@ class TrialActivities:
         outcome = await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector, points, collected)
         # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
         await asyncio.to_thread(self._keep, sources)
+        await self.runner.release(ref)
         return outcome
 
     def _keep(self, sources: Sources) -> None:

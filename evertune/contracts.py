@@ -16,6 +16,7 @@ WORKFLOW_TYPE = "Experiment"
 
 QUEUE = "evertune"  # workflows and short activities
 SUGGEST_QUEUE = "evertune-suggest"  # asks: CPU-bound, in a process of their own
+CLUSTER_QUEUE = "evertune-run"  # trials in a cluster: any worker can attach to them
 
 
 def run_queue(home_id: str) -> str:

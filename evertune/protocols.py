@@ -94,11 +94,31 @@ class Launch:
     custom_collector: JsonDict | None = None  # the user's own collector, a container, for kind Custom
     token: str | None = None  # this attempt's key to the gateway; goes into the environment and nowhere else
 
+    # What only a cluster asks for.
+    collector: CollectorSpec | None = None  # what the collector beside the trial looks for; None injects nothing
+    cluster: str | None = None  # the context of the cluster; None is the worker's own
+    labels: Mapping[str, str] = field(default_factory=dict)  # Katib's, for every pod
+    primary_pod_labels: Mapping[str, str] = field(default_factory=dict)
+    success_condition: str = ""
+    failure_condition: str = ""
+    retain: bool = False  # the object stays when the attempt has ended
+    memory: MemoryGrowth | None = None  # earlier attempts ended for want of memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryGrowth:
+    """By how much an attempt's memory requests and limits are multiplied, and what none of them may exceed."""
+
+    factor: float
+    maximum: str | None = None  # a Kubernetes quantity
+
 
 class TrialRunner(Protocol):
     """Starts, watches and stops attempts. Every method is idempotent by `ref`; an attempt is executed at most once."""
 
-    sidecar: ClassVar[bool]  # a collector beside the trial reports to the gateway; else the worker reads the sources
+    def sidecar(self, launch: Launch) -> bool:
+        """Whether a collector beside the trial reports to the gateway; else the worker reads the sources."""
+        ...
 
     async def create(self, launch: Launch) -> None:
         """Start the attempt, or attach to it. Raises LaunchError when it cannot start as written."""
@@ -111,12 +131,23 @@ class TrialRunner(Protocol):
         """
         ...
 
+    def phase(self, ref: AttemptRef) -> str:
+        """What an attempt that was created waits for, as `Pending: 0/5 nodes are available`; "" once it runs.
+
+        As cheap as a look-up: it is asked twice a second.
+        """
+        ...
+
     async def stop(self, ref: AttemptRef, *, reason: str, grace_s: float = 10.0) -> None:
         """SIGTERM, then SIGKILL after `grace_s`. The reason is durable before the first signal. No-op after the end."""
         ...
 
     async def remove(self, ref: AttemptRef) -> None:
         """Delete what the attempt left behind (not its archived log). A no-op when there is nothing."""
+        ...
+
+    async def release(self, ref: AttemptRef) -> None:
+        """The end is recorded and all that was reported is here: give back what the attempt holds beyond its log."""
         ...
 
     async def fetch(self, ref: AttemptRef) -> None:
@@ -128,6 +159,35 @@ class TrialRunner(Protocol):
     def sources(self, launch: Launch, path: str | None) -> Sources:
         """Where the worker reads what the attempt reports. `path` is the spec's `fileSystemPath`, None without one."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """What is known of an attempt for good, whatever becomes of the object that runs it."""
+
+    place: JsonDict | None = None  # where its object was to be made: cluster, namespace, apiVersion, kind, name
+    claimed_now: bool = False  # by this very call: nobody has tried to make the object before
+    stop: str | None = None  # the first reason for which it was to end
+    end: AttemptEnd | None = None
+
+
+class Ledger(Protocol):
+    """Remembers attempts longer than their objects live, for every worker alike. Each method is one transaction.
+
+    The first word stays: a second claim, stop or end changes nothing, and gets what is there.
+    """
+
+    def claim(self, ref: AttemptRef, place: JsonDict) -> LedgerEntry:
+        """Before the object is made. `claimed_now` only for the first; not claimed after a stop or an end."""
+        ...
+
+    def look(self, ref: AttemptRef) -> LedgerEntry: ...
+
+    def stop(self, ref: AttemptRef, reason: str) -> LedgerEntry:
+        """Before the object is deleted, and also when there is none: it will then never be made."""
+        ...
+
+    def end(self, ref: AttemptRef, end: AttemptEnd) -> LedgerEntry: ...
 
 
 # ---------------------------------------------------------------------------------------------- collectors

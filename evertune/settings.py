@@ -22,6 +22,7 @@ from evertune.errors import EnvironmentProblem, UsageError
 Durability = Literal["normal", "full"]
 Backend = Literal["local", "kubernetes"]
 LogFormat = Literal["auto", "human", "json"]
+CollectorMode = Literal["auto", "native", "classic", "logs"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 DATABASE_DIALECTS = ("sqlite", "mysql", "mariadb", "postgresql")
@@ -64,6 +65,14 @@ class Settings:
     ingest_keys: str | None = dataclasses.field(default=None, repr=False)
     # EVERTUNE_BACKEND: where trials run unless the experiment says. Default: kubernetes inside a cluster, else local.
     backend: Backend = "local"
+    # EVERTUNE_KUBECONFIG or KUBECONFIG: how to reach clusters. None: ~/.kube/config, or a pod's own account.
+    kubeconfig: str | None = None
+    # EVERTUNE_KUBE_CONTEXT: the cluster of experiments that name none. None: the kubeconfig's current context.
+    kube_context: str | None = None
+    # EVERTUNE_COLLECTOR_IMAGE: image of the collector that is put beside trials in a cluster.
+    collector_image: str = "evertune/collector:0.1.0"
+    # EVERTUNE_COLLECTOR_MODE: auto chooses for each trial; native, classic or logs insist. See docs/kubernetes.md.
+    collector_mode: CollectorMode = "auto"
     # EVERTUNE_LOG_CAP: how much of the log of a trial that has ended is kept, as 16M: a quarter from its head, the rest
     # from its end. Default 16M.
     log_cap: int = 16 << 20
@@ -120,6 +129,8 @@ class Settings:
             "EVERTUNE_SERVER_PORT": self.server_port,
             "EVERTUNE_INGEST_URL": self.ingest_url,
             "EVERTUNE_INGEST_KEYS": self.ingest_keys,
+            "EVERTUNE_KUBECONFIG": self.kubeconfig,
+            "EVERTUNE_KUBE_CONTEXT": self.kube_context,
         }
         return {
             "EVERTUNE_HOME": str(self.home),
@@ -129,6 +140,8 @@ class Settings:
             "EVERTUNE_TEMPORAL_NAMESPACE": self.temporal_namespace,
             "EVERTUNE_SERVER_HOST": self.server_host,
             "EVERTUNE_BACKEND": self.backend,
+            "EVERTUNE_COLLECTOR_IMAGE": self.collector_image,
+            "EVERTUNE_COLLECTOR_MODE": self.collector_mode,
             "EVERTUNE_LOG_CAP": str(self.log_cap),
             "EVERTUNE_LOG": f"{self.log_level},{self.log_format}",
             **{name: str(value) for name, value in optional.items() if value is not None},
@@ -321,6 +334,12 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _image(text: str) -> str:
+    if len(text) > 500 or not re.fullmatch(r"[A-Za-z0-9][-\w.:/@]*", text):
+        raise ValueError("an image is a name as registry/collector:1.0, without blanks")
+    return text
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() not in choices:
@@ -346,6 +365,10 @@ _SOURCES: dict[str, tuple[tuple[str, ...], _Parser]] = {
     "ingest_url": (("EVERTUNE_INGEST_URL",), _url),
     "ingest_keys": (("EVERTUNE_INGEST_KEYS",), _ingest_keys),
     "backend": (("EVERTUNE_BACKEND",), _one_of("local", "kubernetes")),
+    "kubeconfig": (("EVERTUNE_KUBECONFIG", "KUBECONFIG"), str),
+    "kube_context": (("EVERTUNE_KUBE_CONTEXT",), str),
+    "collector_image": (("EVERTUNE_COLLECTOR_IMAGE",), _image),
+    "collector_mode": (("EVERTUNE_COLLECTOR_MODE",), _one_of("auto", "native", "classic", "logs")),
     "log_cap": (("EVERTUNE_LOG_CAP",), _bytes),
     "log_retention_days": (("EVERTUNE_LOG_RETENTION",), _days),
     "log_level": ((), _one_of(*LOG_LEVELS)),

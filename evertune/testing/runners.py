@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import pytest
 
@@ -57,8 +57,6 @@ class _Process:
 
 class FakeRunner:
     """Runs scripts in memory. `script_of` decides what each launch does; logs are real files below `root`."""
-
-    sidecar: ClassVar[bool] = False
 
     def __init__(self, root: Path, script_of: Callable[[Launch], Script]) -> None:
         self._root = root
@@ -119,6 +117,15 @@ class FakeRunner:
 
     async def fetch(self, ref: AttemptRef) -> None:
         """Nothing to do: all of it was written here."""
+
+    async def release(self, ref: AttemptRef) -> None:
+        """Nothing to do: it costs nothing."""
+
+    def sidecar(self, launch: Launch) -> bool:
+        return False
+
+    def phase(self, ref: AttemptRef) -> str:
+        return ""
 
     def output(self, ref: AttemptRef) -> Path:
         """Where the attempt prints to, before anybody fetched it."""

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
 
 from evertune.app import child_environment, module_command
 from evertune.domain.metrics import CollectorSpec
@@ -32,8 +31,6 @@ def _everything(_: AttemptRef) -> bool:
 
 class SidecarRunner(FakeRunner):
     """`spec`: what the collectors look for. `leaves`: whether there is a log to fetch when this attempt has ended."""
-
-    sidecar: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -61,6 +58,9 @@ class SidecarRunner(FakeRunner):
         await super().create(launch)
         if self.executions.get(launch.ref.key, 0) > before:
             self._beside[launch.ref.key] = asyncio.create_task(self._collect(launch))
+
+    def sidecar(self, launch: Launch) -> bool:
+        return True
 
     async def fetch(self, ref: AttemptRef) -> None:
         log, output = self.log_path(ref), self.output(ref)

@@ -24,6 +24,13 @@ COMMAND = "echo $EVERTUNE_TRIAL >> starts-{name}; sleep 0.$(($EVERTUNE_TRIAL_NUM
 
 
 async def act(handle: ExperimentHandle, verb: str, dice: random.Random) -> None:
+    """Whoever gets no answer, on a machine that is busy with forty experiments, asks once more."""
+    with contextlib.suppress(errors.UnavailableError):
+        return await say(handle, verb, dice)
+    return await say(handle, verb, dice)
+
+
+async def say(handle: ExperimentHandle, verb: str, dice: random.Random) -> None:
     if verb == "pause":
         await handle.pause()
     elif verb == "pause now":
@@ -103,12 +110,12 @@ async def test_the_same_holds_while_it_is_continued_as_new(impatient_house: Hous
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(4))
 async def test_after_many_more_orders_as_well(house: House, batch: int) -> None:
-    seeds = range(1000 + 10 * batch, 1010 + 10 * batch)
+    seeds = range(1000 + 6 * batch, 1006 + 6 * batch)
     await asyncio.gather(*(live_through(house, f"many-{seed}", seed) for seed in seeds))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(4))
 async def test_after_many_more_orders_while_continued_as_new(impatient_house: House, batch: int) -> None:
-    seeds = range(2000 + 10 * batch, 2010 + 10 * batch)
+    seeds = range(2000 + 6 * batch, 2006 + 6 * batch)
     await asyncio.gather(*(live_through(impatient_house, f"many-can-{seed}", seed) for seed in seeds))

@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 from activities.runners.local import beside, paths
 from activities.runners.local.attempt import Attempt
@@ -81,8 +80,6 @@ class Tools:
 
 
 class LocalRunner:
-    sidecar: ClassVar = False
-
     def __init__(
         self,
         root: Path,
@@ -201,6 +198,15 @@ class LocalRunner:
 
     async def fetch(self, ref: AttemptRef) -> None:
         """Nothing to do: all of it was written here."""
+
+    async def release(self, ref: AttemptRef) -> None:
+        """Nothing to do: a directory costs nothing while its experiment is kept."""
+
+    def sidecar(self, launch: Launch) -> bool:
+        return False
+
+    def phase(self, ref: AttemptRef) -> str:
+        return ""
 
     def log_path(self, ref: AttemptRef) -> Path:
         return Attempt.of(self._root, ref).log
