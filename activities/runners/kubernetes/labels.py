@@ -1,6 +1,6 @@
 """Names that evertune writes on what it makes in a cluster, and reads back.
 
-An object is ours, and which attempt it runs, by its labels alone: a worker that has forgotten everything finds it again.
+An object is ours, and which attempt it runs, by its labels alone: a worker that forgot everything finds it again.
 """
 
 from __future__ import annotations
