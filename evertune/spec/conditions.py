@@ -274,8 +274,8 @@ class _Parser:
         return self._key()
 
     def _ended(self, step: _Step, name: str) -> _Step:
-        inside = self.depth and (self.peek() == ")" or self.peek().isspace() or self._operator())
-        if self.peek() not in ("", ".", "|") and not inside:
+        inside = self.depth and (self.peek().isspace() or self._operator())
+        if self.peek() not in ("", ".", "|", ")") and not inside:
             raise self.error(f"{name} is followed by {quote(self.peek())}, but only . or | may stand there")
         return step
 
