@@ -172,7 +172,8 @@ def _memory_problems(experiment: Experiment, template: TrialTemplate, manifest: 
         return
     memory = memory_of(manifest, template.primary_container_name or "")
     if memory is None:
-        if STAND_IN not in str([pod for _, _, pod in pod_templates(manifest)]):
+        containers = [container for _, _, pod in pod_templates(manifest) for _, container in containers_of(pod)]
+        if STAND_IN not in str([container.get("resources") for container in containers]):  # it may be a parameter
             message = "the container that trains has neither limit nor request of memory: more of nothing is nothing"
             yield _problem(_ON_OOM, message, "write resources: {limits: {memory: 2Gi}}")
     elif most is not None and parse_quantity(most) <= memory:
