@@ -11,8 +11,8 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -171,7 +171,7 @@ NASTY = [
     "a b",
     "'",
     '"',
-    '--x="{\'a\': 1}"',
+    "--x=\"{'a': 1}\"",
     "$HOME",
     "$(id)",
     "`id`",
@@ -516,9 +516,15 @@ def nobodys() -> Iterator[Container]:
         made.kill()
 
 
-NOBODY = (
-    "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all".split()
-)
+NOBODY = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--no-new-privs",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+]
 
 
 def test_a_directory_that_cannot_be_written_is_said(nobodys: Container) -> None:
