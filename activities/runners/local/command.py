@@ -42,6 +42,9 @@ class Command:
     cwd: str
     deadline_s: float | None = None
     runs: int = 1
+    restarts_from: int = 1  # the lowest exit status after which it is run again
+    shared_restarts: str = ""  # the file in which the replicas of a job count theirs together, up to `most_restarts`
+    most_restarts: int = 0
     gpus: int = 0
     hint: str = ""  # shown when it fails: what this machine lacks
     warnings: tuple[str, ...] = ()  # what is left out, a sentence each
@@ -64,11 +67,17 @@ class Command:
         }
 
 
-def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str], directory: Path | None = None) -> Command:
+def prepare(
+    launch: Launch,
+    manifest: JsonDict,
+    inherited: Mapping[str, str],
+    directory: Path | None = None,
+    reports: Path | None = None,
+) -> Command:
     """Everything that can be known before the start; LaunchError says what is wrong and how to mend it.
 
     `manifest` is the launch's, with its shared paths made private; `directory` is the attempt's, for the variables that
-    name files there.
+    name files there; `reports` is where a replica that does not speak for its trial appends its metrics.
     """
     if manifest.get("kind") != "Job":
         raise LaunchError(f"kind {manifest.get('kind')} cannot run as local processes", "use a batch/v1 Job")
@@ -76,7 +85,7 @@ def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str], di
     _refuse_many(job)
     pod = (job.get("template") or {}).get("spec") or {}
     container = _primary(pod, launch.primary_container)
-    own = read_variables(container, manifest, reporting(launch, directory)) | identity(launch, manifest)
+    own = read_variables(container, manifest, reporting(launch, directory, reports)) | identity(launch, manifest)
     return replace(
         _in_container(launch, container, own, inherited),
         deadline_s=_deadline(launch, job, pod),
