@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import collectors
 import evertune.spec as spec
-from activities.runners.local.paths import rewrite_text
+from activities.runners.local.paths import is_named_alone, rewrite_text
+from activities.runners.local.shape import pod_templates
 from collectors.text import DEFAULT_FILTER
 from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord
@@ -47,6 +48,7 @@ class _Prepared:
     experiment: spec.Experiment
     collector: CollectorSpec
     primary_container: str
+    primary_pod_labels: Mapping[str, str]
     working_dir: str  # absolute, or below the submitter's
     shared_paths: tuple[str, ...]
     custom_collector: JsonDict | None
@@ -82,6 +84,7 @@ class LaunchPlans:
             ref=AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name),
             manifest=manifest,
             primary_container=prepared.primary_container,
+            primary_pod_labels=prepared.primary_pod_labels,
             working_dir=str(Path(context.get("working_dir") or Path.home()) / prepared.working_dir),
             environment=context.get("environment") or {},
             image_roots=context.get("image_roots") or {},
@@ -116,6 +119,7 @@ class LaunchPlans:
             experiment=experiment,
             collector=collected(experiment),
             primary_container=primary_container(experiment),
+            primary_pod_labels=primary_pod_labels(experiment),
             working_dir=spec.working_dir_of(experiment) or "",
             shared_paths=shared_paths(experiment),
             custom_collector=spec.custom_collector(experiment),
@@ -125,6 +129,11 @@ class LaunchPlans:
 def primary_container(experiment: spec.Experiment) -> str:
     template = experiment.spec.trial_template if experiment.spec else None
     return (template and template.primary_container_name) or ""
+
+
+def primary_pod_labels(experiment: spec.Experiment) -> Mapping[str, str]:
+    template = experiment.spec.trial_template if experiment.spec else None
+    return (template and template.primary_pod_labels) or {}
 
 
 def collected(experiment: spec.Experiment) -> CollectorSpec:
@@ -143,10 +152,30 @@ def shared_paths(experiment: spec.Experiment) -> tuple[str, ...]:
         is_directory = wanted.kind == "TensorFlowEvent" or wanted.path_kind == "Directory"
         paths.append(wanted.path if is_directory else str(PurePosixPath(wanted.path).parent))
     template = experiment.spec.trial_template if experiment.spec else None
-    job = (template and template.trial_spec) or {}
-    pod = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}
-    volumes = {volume.get("name") for volume in pod.get("volumes") or () if "emptyDir" in volume}
-    for container in pod.get("containers") or ():
-        mounts = container.get("volumeMounts") or ()
-        paths += [mount["mountPath"] for mount in mounts if mount.get("name") in volumes and mount.get("mountPath")]
+    pods = [pod.get("spec") or {} for _, _, pod in pod_templates((template and template.trial_spec) or {})]
+    paths += [above for path in paths for above in _named_above(path, pods)]
+    for pod in pods:
+        volumes = {volume.get("name") for volume in pod.get("volumes") or () if "emptyDir" in volume}
+        for container in pod.get("containers") or ():
+            mounts = container.get("volumeMounts") or ()
+            paths += [mount["mountPath"] for mount in mounts if mount.get("name") in volumes and mount.get("mountPath")]
     return tuple(dict.fromkeys(path for path in paths if path != "/"))
+
+
+def _named_above(path: str, pods: Sequence[JsonDict]) -> list[str]:
+    """Directories above the collector's that the program itself is given: `--log-path=/logs` for a path of /logs/test.
+
+    Not those below which the program is given something else: `/opt` holds `/opt/train.py` as well.
+    """
+    texts = [
+        text
+        for pod in pods
+        for container in pod.get("containers") or ()
+        for text in (
+            *(container.get("command") or ()),
+            *(container.get("args") or ()),
+            *(variable.get("value") for variable in container.get("env") or ()),
+        )
+        if isinstance(text, str)
+    ]
+    return [str(above) for above in PurePosixPath(path).parents[:-1] if is_named_alone(str(above), path, texts)]

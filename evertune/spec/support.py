@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from evertune.errors import Problem
@@ -11,6 +12,15 @@ from evertune.spec.findings import quote
 from evertune.spec.model import Experiment, ExperimentSpec, TrialTemplate
 
 _TEMPLATE = "spec.trialTemplate"
+# (kind, apiVersion) to the field with its replicas; the local runner has the same list, with all that follows from it.
+LOCAL_KINDS = {
+    ("Job", "batch/v1"): None,
+    ("TFJob", "kubeflow.org/v1"): "tfReplicaSpecs",
+    ("PyTorchJob", "kubeflow.org/v1"): "pytorchReplicaSpecs",
+    ("XGBoostJob", "kubeflow.org/v1"): "xgbReplicaSpecs",
+    ("JAXJob", "kubeflow.org/v1"): "jaxReplicaSpecs",
+    ("PaddleJob", "kubeflow.org/v1"): "paddleReplicaSpecs",
+}
 DEFAULT_PARALLEL = 3  # Katib's, for a spec that was not defaulted
 
 
@@ -53,16 +63,32 @@ def _template_problems(template: TrialTemplate) -> list[Problem]:
         return [_problem(f"{_TEMPLATE}.configMap", message, "put it under trialSpec")]
     job: dict[str, Any] = template.trial_spec or {}
     kind, version = job.get("kind"), job.get("apiVersion")
-    if (kind, version) != ("Job", "batch/v1"):
-        message = f"{kind} ({version}) does not run as local processes in this version"
-        return [_problem(f"{_TEMPLATE}.trialSpec.kind", message, "use a batch/v1 Job")]
-    containers = job["spec"]["template"]["spec"]["containers"]  # the rules have found the primary container in it
-    for index, container in enumerate(containers):
-        if container.get("name") == template.primary_container_name and not container.get("command"):
-            path = f"{_TEMPLATE}.trialSpec.spec.template.spec.containers[{index}].command"
+    if (kind, version) not in LOCAL_KINDS:
+        message = f"{kind} ({version}) does not run as local processes"
+        hint = f"those that do are {', '.join(name for name, _ in LOCAL_KINDS)}"
+        return [_problem(f"{_TEMPLATE}.trialSpec.kind", message, hint)]
+    primary = template.primary_container_name
+    return [problem for path, pod in _pods(job) for problem in _without_command(path, pod, primary)]
+
+
+def _pods(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path, pod spec) of each template. The rules have found the primary container in one of them."""
+    spec = job.get("spec") or {}
+    field = LOCAL_KINDS[job["kind"], job["apiVersion"]]
+    if field is None:
+        yield "spec.template.spec", (spec.get("template") or {}).get("spec") or {}
+        return
+    for role, replica in (spec.get(field) or {}).items():
+        template = (replica or {}).get("template") or {}
+        yield f"spec.{field}.{role}.template.spec", template.get("spec") or {}
+
+
+def _without_command(path: str, pod: dict[str, Any], primary: str | None) -> Iterator[Problem]:
+    for index, container in enumerate(pod.get("containers") or ()):
+        if container.get("name") == primary and not container.get("command"):
             message = "the container has no command, and the image's own entry point cannot be read here"
-            return [_problem(path, message, "write the command that the image would run")]
-    return []
+            where = f"{_TEMPLATE}.trialSpec.{path}.containers[{index}].command"
+            yield _problem(where, message, "write the command that the image would run")
 
 
 def _problem(path: str, message: str, hint: str | None = None) -> Problem:
