@@ -264,7 +264,7 @@ class LocalRunner:
         if below is not None and isinstance(collector, Command) and attempt.stop_reason() is None:
             # What the system refuses now is told as a warning at the end: the trial runs already.
             with suppress(LaunchError):
-                pids.append(self._claim(launch, below, partial(_same, collector)))
+                pids.append(self._claim(launch, below, lambda: collector))
         return [pid for pid in pids if pid is not None]
 
     def _start_replicas(
@@ -287,18 +287,18 @@ class LocalRunner:
         group = Group.of(attempt)
         if group is None:  # stopped or lost before
             return []
-        fresh = [name for name, member in group.members.items() if not member.claimed()]
-        if not fresh:
+        if all(member.claimed() for member in group.members.values()):
             return []
         try:
             ready = commands(launch, attempt, job, group.ports, self._inherited, group.devices)
             primary = group.plan["primary"]
             ready[primary] = replace(ready[primary], warnings=warnings)
             pids = []
-            for name in fresh:
+            for replica in job.members:
                 if attempt.stop_reason() is not None:
                     break  # whoever waits sees that the rest was never started
-                pids.append(self._claim(launch, group.members[name], partial(_same, ready[name])))
+                set_up = partial(_with_paths, launch, replica_files(attempt, replica), ready[replica.name])
+                pids.append(self._claim(launch, group.members[replica.name], set_up))
         except LaunchError:
             self._abandon(group)
             raise
@@ -311,8 +311,6 @@ class LocalRunner:
             given = self._gpus.give(launch.ref, total)
             for name, count in wanted.items():
                 devices[name], given = given[:count], given[count:]
-        for replica in job.members:
-            paths.make_directories(launch.shared_paths, replica_files(attempt, replica))
         checkpoint_dir(attempt.directory).mkdir(mode=0o700, exist_ok=True)
         with reserved(self._root, len(job.members)) as ports:
             places = [(replica.role, replica.index) for replica in job.members]
@@ -364,5 +362,7 @@ class LocalRunner:
         return replace(command, environment={**command.environment, "CUDA_VISIBLE_DEVICES": devices})
 
 
-def _same(command: Command) -> Command:
+def _with_paths(launch: Launch, files: Path, command: Command) -> Command:
+    """What a replica's process needs, under its lock."""
+    paths.make_directories(launch.shared_paths, files)
     return command

@@ -214,10 +214,16 @@ def _refuse(shape: Shape) -> None:
         return
     if shape.kind == "XGBoostJob" and "Master" not in shape.roles:
         raise LaunchError(f"spec.{operator.field}: an XGBoostJob needs the role Master")
-    for role in operator.masters:
-        if role in shape.roles and shape.count(role) != 1:
-            raise LaunchError(f"{shape.roles[role].path}.replicas: {shape.count(role)} is not 1, there is one {role}")
-    if not any(role in shape.roles for role in operator.masters) and shape.count("Worker") == 0:
+    masters = [role for role in operator.masters if role in shape.roles]
+    if len(masters) > 1:
+        raise LaunchError(f"spec.{operator.field}: {' and '.join(masters)} cannot both lead the {shape.kind}")
+    for role in masters:
+        path, count = f"{shape.roles[role].path}.replicas", shape.count(role)
+        if count == 0:
+            raise LaunchError(f"{path}: without a {role} the {shape.kind} never ends")
+        if count > 1 and shape.kind in ("PyTorchJob", "XGBoostJob"):
+            raise LaunchError(f"{path}: {count} is not 1, a {shape.kind} has one {role}")
+    if not masters and shape.count("Worker") == 0:
         raise LaunchError(f"spec.{operator.field}: a {shape.kind} needs {' or '.join((*operator.masters, 'Worker'))}")
     if shape.spec.get("elasticPolicy") is not None and shape.count("Worker") == 0:
         raise LaunchError("spec.elasticPolicy needs the role Worker")
