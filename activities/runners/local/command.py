@@ -22,10 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from activities.runners.local.shape import OPERATED, pod_templates
+from activities.runners.local.shape import OPERATED
 from activities.runners.local.variables import expand, identity, read_variables, reporting
 from evertune.errors import LaunchError
 from evertune.protocols import JsonDict, Launch
+from evertune.spec.kinds import pod_templates
 
 GPU = "nvidia.com/gpu"
 ENTRYPOINT = "entrypoint"  # in the directory that stands for an image: what runs when there is no command
@@ -143,7 +144,7 @@ def limitations(manifest: JsonDict, primary_container: str) -> list[str]:
     """What the local backend leaves out of this manifest, one sentence each; empty when nothing."""
     said: list[str] = []
     operator = OPERATED.get(str(manifest.get("kind")))
-    for role, _, template in pod_templates(manifest):
+    for _, role, template in pod_templates(manifest):
         pod, at = template.get("spec") or {}, f"{role}: " if role else ""
         names = [c.get("name") for c in pod.get("containers") or ()]
         main = operator.container if operator and primary_container not in names else primary_container

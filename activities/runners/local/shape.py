@@ -1,18 +1,19 @@
 """What a distributed job consists of: its roles, how many replicas each has, when one of them is run again.
 
 Reads the manifests of the Training Operator (`kubeflow.org/v1`: TFJob, PyTorchJob, XGBoostJob, JAXJob, PaddleJob), with
-the operator's defaults filled in, and `batch/v1` Jobs with `completionMode: Indexed`. Called by `operator_env`,
-`replicas` and those who walk through pod templates. Pure. What the operator would refuse is a LaunchError here.
+the operator's defaults filled in, and `batch/v1` Jobs with `completionMode: Indexed`. Called by `operator_env`
+and `replicas`. Pure. What the operator would refuse is a LaunchError here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from evertune.errors import LaunchError
 from evertune.protocols import JsonDict
+from evertune.spec.kinds import KINDS
 
 INDEXED = "Index"  # the one role of an Indexed Job
 RESTART_POLICIES = ("Never", "OnFailure", "Always", "ExitCode")
@@ -20,54 +21,45 @@ RESTART_POLICIES = ("Never", "OnFailure", "Always", "ExitCode")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """The Training Operator's defaults for a kind, v1.9.0."""
+    """What the Training Operator has for a kind beyond `evertune.spec.kinds`, v1.9.0."""
 
-    field: str
-    container: str
+    kind: str
     port_name: str
     port: int
     roles: tuple[str, ...]  # in the order in which replicas are listed
     masters: tuple[str, ...] = ()  # of these the first that is there leads the job; else the first worker does
-    restart: str = "Never"
+
+    @property
+    def field(self) -> str:
+        return KINDS[self.kind].replicas_field or ""
+
+    @property
+    def container(self) -> str:
+        return KINDS[self.kind].container or ""
+
+    @property
+    def restart(self) -> str:
+        return KINDS[self.kind].default_restart or "Never"
 
 
-OPERATED: Mapping[str, Operator] = {
-    "TFJob": Operator(
-        field="tfReplicaSpecs",
-        container="tensorflow",
+_ALL = (
+    Operator(
+        kind="TFJob",
         port_name="tfjob-port",
         port=2222,
         roles=("Chief", "Master", "PS", "Worker", "Evaluator"),
         masters=("Chief", "Master"),
     ),
-    "PyTorchJob": Operator(
-        field="pytorchReplicaSpecs",
-        container="pytorch",
-        port_name="pytorchjob-port",
-        port=23456,
-        roles=("Master", "Worker"),
-        masters=("Master",),
-        restart="OnFailure",
+    Operator(
+        kind="PyTorchJob", port_name="pytorchjob-port", port=23456, roles=("Master", "Worker"), masters=("Master",)
     ),
-    "XGBoostJob": Operator(
-        field="xgbReplicaSpecs",
-        container="xgboost",
-        port_name="xgboostjob-port",
-        port=9999,
-        roles=("Master", "Worker"),
-        masters=("Master",),
+    Operator(
+        kind="XGBoostJob", port_name="xgboostjob-port", port=9999, roles=("Master", "Worker"), masters=("Master",)
     ),
-    "JAXJob": Operator(field="jaxReplicaSpecs", container="jax", port_name="jaxjob-port", port=6666, roles=("Worker",)),
-    "PaddleJob": Operator(
-        field="paddleReplicaSpecs",
-        container="paddle",
-        port_name="master",
-        port=36543,
-        roles=("Master", "Worker"),
-        masters=("Master",),
-        restart="OnFailure",
-    ),
-}
+    Operator(kind="JAXJob", port_name="jaxjob-port", port=6666, roles=("Worker",)),
+    Operator(kind="PaddleJob", port_name="master", port=36543, roles=("Master", "Worker"), masters=("Master",)),
+)
+OPERATED: Mapping[str, Operator] = {operator.kind: operator for operator in _ALL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,18 +108,6 @@ class Shape:
 def is_distributed(manifest: JsonDict) -> bool:
     """Whether a manifest is run as replicas, be it one; everything else is one process or cannot run here."""
     return manifest.get("kind") in OPERATED or (manifest.get("kind") == "Job" and _indexed(manifest))
-
-
-def pod_templates(manifest: JsonDict) -> Iterator[tuple[str, str, JsonDict]]:
-    """(role, path, pod template) of what can run locally; the role is "" for a Job. Refuses nothing."""
-    spec = _mapping(manifest.get("spec"))
-    kind = manifest.get("kind")
-    if kind == "Job":
-        yield "", "spec.template", _mapping(spec.get("template"))
-    elif isinstance(kind, str) and kind in OPERATED:
-        field = OPERATED[kind].field
-        for role, replica in _mapping(spec.get(field)).items():
-            yield str(role), f"spec.{field}.{role}.template", _mapping(_mapping(replica).get("template"))
 
 
 def shape_of(manifest: JsonDict) -> Shape:
