@@ -67,7 +67,7 @@ async def _connect(settings: Settings, stopping: asyncio.Event) -> Client | None
     address = settings.temporal_address or "127.0.0.1:7233"
     while not stopping.is_set():
         try:
-            return await connect_temporal(address, settings.temporal_namespace)
+            return await connect_temporal(address, settings.temporal_namespace, tls=settings.temporal_tls)
         except EvertuneError as error:
             log.warning("waiting for Temporal", address=address, error=str(error))
             await asyncio.sleep(CONNECT_EVERY_S)
