@@ -47,8 +47,8 @@ class Settings:
     temporal_address: str | None = None
     # EVERTUNE_TEMPORAL_NAMESPACE or TEMPORAL_NAMESPACE: Temporal's namespace; has nothing to do with `namespace`.
     temporal_namespace: str = "default"
-    # EVERTUNE_TEMPORAL_TLS or TEMPORAL_TLS: true or false. Default: TLS when TEMPORAL_API_KEY or a TEMPORAL_TLS_* variable
-    # is set, which have the meaning that every Temporal client gives them. The embedded server never has it.
+    # EVERTUNE_TEMPORAL_TLS or TEMPORAL_TLS: true or false. Default: TLS when TEMPORAL_API_KEY or a TEMPORAL_TLS_*
+    # variable is set, which mean what they mean to every client of Temporal. The embedded server never has it.
     temporal_tls: bool | None = None
     # EVERTUNE_TEMPORAL_PORT: port of the embedded server on 127.0.0.1. None: a free one, kept for the home's lifetime.
     temporal_port: int | None = None

@@ -27,6 +27,7 @@ from evertune.stack.state import (
     answers,
     command_lock,
     database_digest,
+    foreground_worker,
     log_file,
     parent_lock,
     recorded_parent,
@@ -49,7 +50,7 @@ class StackInfo:
     temporal_address: str
     ui_url: str | None
     embedded: bool
-    parent_pid: int
+    parent_pid: int | None  # None: a worker in the foreground is used, and there is no stack
     temporal_pid: int | None  # None: a configured server
     worker_pid: int
     server_url: str | None = None  # of the HTTP side, which may still be starting; None: this stack has none
@@ -67,8 +68,9 @@ def ensure_up(
 ) -> StackInfo:
     """Return once Temporal answers and the worker of this home polls; start what is missing, and nothing twice.
 
-    With a configured Temporal server only ours are started. `worker_command` stands in for evertune's worker, and then
-    there is a server only if `server_command` is given. Nobody waits for the server.
+    With a configured Temporal server only ours are started, and nothing where a worker polls in the foreground.
+    `worker_command` stands in for evertune's worker, and then there is a server only if `server_command` is given.
+    Nobody waits for the server.
     Raises EnvironmentProblem (the home, a port or the binary is unusable, or the worker cannot start), UsageError
     (the stack runs with other settings) or UnavailableError (not ready within `wait_s`).
     """
@@ -113,6 +115,16 @@ def ensure_up(
 
 
 def _ready(settings: Settings) -> StackInfo | None:
+    if (other := foreground_worker(settings)) is not None:
+        return StackInfo(
+            temporal_address=settings.temporal_address or "",
+            ui_url=settings.ui_url,
+            embedded=False,
+            parent_pid=None,
+            temporal_pid=None,
+            worker_pid=other.pid,
+            server_url=settings.ingest_url,
+        )
     parent = recorded_parent(settings)
     state = StackState.load(settings.state_file)
     if parent is None or not alive(parent) or state is None or state.version != __version__:

@@ -1,4 +1,4 @@
-"""The way to a Temporal server that wants TLS: a front with certificates of the test's own, the real server behind it."""
+"""The way to a Temporal server that wants TLS: a front with certificates made here, the real server behind it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evertune.settings import Settings
 from tests.workflow.test_gateway import _copy
 
 HOME = {"HOME": "/home/ada"}
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates of this test")
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
 
 def test_without_any_variable_temporal_is_spoken_to_in_plain_text() -> None:
