@@ -62,7 +62,7 @@ def resource_of(trial: JsonDict) -> tuple[str, str] | None:
 
 
 def plural(kind: str) -> str:
-    """As Kubernetes guesses it itself: lower case, with the ending that English wants."""
+    """As authors of kinds form it: lower case, with the ending that English wants."""
     name = kind.lower()
     if re.search(r"(s|x|ch|sh)$", name):
         return f"{name}es"
