@@ -181,8 +181,13 @@ class Settings:
 
     @property
     def worker_ready_file(self) -> Path:
-        """The worker writes its pid here, by rename, once it polls; the parent removes it before each start."""
+        """The worker writes its pid here, by rename, once it polls, and keeps it young; removed before each start."""
         return self.home / "worker.ready"
+
+    @property
+    def worker_lock_file(self) -> Path:
+        """Locked by a worker for its life, also while it does not poll yet."""
+        return self.home / "worker.lock"
 
     @property
     def ingest_key_file(self) -> Path:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 
 import structlog
 from temporalio.client import Client
@@ -20,6 +21,7 @@ import evertune.log as logs
 from evertune.connection import connect_temporal
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
+from evertune.stack.files import open_lock, try_lock
 from evertune.store import store_of
 from worker.compose import Parts, compose, run_until, stop_local_trials
 from worker.reconcile import reconciler_of
@@ -37,6 +39,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     settings.prepare_home()
+    _hold(settings)
     settings.worker_ready_file.unlink(missing_ok=True)  # of a worker that was killed, and may have had this very pid
     store = await asyncio.to_thread(store_of, settings)
     try:
@@ -86,6 +89,15 @@ def _ready(settings: Settings) -> None:
     draft.write_text(str(os.getpid()), encoding="ascii")
     draft.replace(settings.worker_ready_file)
     log.info("worker polls", home=str(settings.home))
+
+
+def _hold(settings: Settings) -> None:
+    """Lock this home's file until the process ends. Another worker that has it is the stack's affair, not ours."""
+    descriptor = open_lock(settings.worker_lock_file)
+    for _ in range(20):  # a command that looks holds it for a moment
+        if try_lock(descriptor):
+            return
+        time.sleep(0.02)
 
 
 async def _beat(settings: Settings) -> None:

@@ -7,13 +7,14 @@ processes that have ended but never misses one that runs.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evertune.settings import Settings
-from evertune.stack.files import read_json, write_json
+from evertune.stack.files import open_lock, read_json, try_lock, write_json
 from evertune.stack.ports import is_open
 from evertune.stack.processes import Identity, identity_of
 
@@ -134,6 +135,17 @@ def foreground_worker(settings: Settings) -> Identity | None:
         return None
     pid = announced_pid(settings)
     return identity_of(pid) if pid is not None and age < READY_FOR_S else None
+
+
+def foreground_worker_starts(settings: Settings) -> bool:
+    """A worker as above runs and does not poll yet: it waits for Temporal or the database."""
+    if settings.temporal_address is None or settings.state_file.exists() or not settings.worker_lock_file.exists():
+        return False
+    descriptor = open_lock(settings.worker_lock_file)
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def answers(address: str, timeout_s: float = 1.0) -> bool:

@@ -28,6 +28,7 @@ from evertune.stack.state import (
     command_lock,
     database_digest,
     foreground_worker,
+    foreground_worker_starts,
     log_file,
     parent_lock,
     recorded_parent,
@@ -82,7 +83,14 @@ def ensure_up(
             f"cannot reach Temporal at {settings.temporal_address}: nothing accepts connections there",
             hint="correct EVERTUNE_TEMPORAL_ADDRESS or TEMPORAL_ADDRESS, or unset it to use the embedded server",
         )
-    if (info := _ready(settings)) is not None:
+    while (info := _ready(settings)) is None and foreground_worker_starts(settings):
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"the worker of {settings.home} runs, but has not polled for {wait_s:.0f} s",
+                hint="its log says what it waits for",
+            )
+        time.sleep(POLL_S)
+    if info is not None:
         return info
     _require_space(settings)
     if worker_command is None and server_command is None:

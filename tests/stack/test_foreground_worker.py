@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +16,10 @@ import pytest
 
 import worker.__main__ as process
 from evertune.app import child_environment, module_command
+from evertune.errors import UnavailableError
 from evertune.settings import Settings
 from evertune.stack import ensure_up, status
+from evertune.stack.state import foreground_worker_starts
 from tests.servers import free_port
 from tests.stack.conftest import Stack, processes_of, until
 
@@ -41,6 +44,18 @@ def test_a_worker_that_waits_for_temporal_is_not_taken_for_the_one_that_died_bef
     with a_worker(settings) as running:
         until(lambda: not settings.worker_ready_file.exists())
         assert running.poll() is None
+
+
+def test_a_worker_that_does_not_poll_yet_is_waited_for_and_gets_no_second_one_beside_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = Settings.load({"EVERTUNE_HOME": str(tmp_path)}, temporal_address=address)
+        with a_worker(settings) as running:
+            until(lambda: foreground_worker_starts(settings))
+            with pytest.raises(UnavailableError, match=r"runs, but has not polled for 1 s"):
+                ensure_up(settings, wait_s=1)
+            assert processes_of(tmp_path) == [running.pid]
+        assert not foreground_worker_starts(settings), "the lock goes with the process"
 
 
 async def test_the_ready_file_stays_young_while_the_loop_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

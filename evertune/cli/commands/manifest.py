@@ -81,7 +81,7 @@ def _trial_of(experiment: Experiment, templates: Templates) -> dict[str, Any]:
 
     from evertune.spec.template import template_text
 
-    template = experiment.spec and experiment.spec.trial_template
+    template = experiment.spec.trial_template if experiment.spec else None
     if template is None:
         return {}
     try:
