@@ -165,6 +165,7 @@ def end_attempt(
             started=end.started or row.started,
             ended=ended,
             collected=row.collected or collected,
+            phase=None,
         )
     )
     if ending.again:
@@ -304,6 +305,25 @@ def request_stop(tx: Connection, uid: str, attempts: Mapping[int, int], reason: 
             )
             .values(stop=reason)
         )
+
+
+def set_phase(tx: Connection, uid: str, number: int, attempt: int, phase: str) -> None:
+    tx.execute(
+        update(ATTEMPTS)
+        .where(
+            _A.trial_id == _trial(tx, identify(tx, uid), number).id,
+            _A.attempt == attempt,
+            _A.state == AttemptState.RUNNING.value,
+        )
+        .values(phase=phase or None)
+    )
+
+
+def phases(tx: Connection, uid: str) -> dict[int, str]:
+    query = select(_A.number, _A.phase).where(
+        _A.experiment_id == identify(tx, uid), _A.state == AttemptState.RUNNING.value, _A.phase.is_not(None)
+    )
+    return {int(row.number): str(row.phase) for row in tx.execute(query)}
 
 
 def trial_id(tx: Connection, uid: str, number: int) -> int:
