@@ -78,13 +78,13 @@ class Case:
         self._known: dict[str, tuple[int, Cause]] = {}  # how pods ended, the last known first
         self._pull = ""  # what the registry said; the back-off after it says less
         self._pulls = 0
+        self._crashed: tuple[str, Cause] | None = None  # a run in a pod that was started again in place
         self._pulled_before = ""
         self.started: datetime | None = None
 
     def look(self, obj: JsonDict, pods: Sequence[JsonDict], now: float, *, events: Iterable[JsonDict] = ()) -> Look:
         rules = self._rules
-        for pod in pods:
-            self._remember(pod)
+        self.note(pods)
         primary = self._primary(pods)
         self.started = next(
             (at for pod in primary if (at := causes.started_at(pod, rules.container)) is not None), self.started
@@ -92,14 +92,41 @@ class Case:
         if (found := self._failure.holds(obj)) is not None:
             return self._failed(obj, found, primary)
         if (found := self._success.holds(obj)) is not None:
-            cause, pod = self._cause(primary, successful=True)
-            return self._ended(
-                obj,
-                Cause(failure=None, reason="Succeeded", exit_code=0) if cause is None else cause,
-                pod=pod,
-                unsure=cause is None,
-            )
+            cause, name = self._cause(primary, successful=True)
+            well = Cause(failure=None, reason="Succeeded", exit_code=0)
+            return self._ended(obj, cause or well, pod=name, unsure=cause is None)
         return self._going_on(obj, pods, primary, now, list(events))
+
+    def note(self, pods: Iterable[JsonDict]) -> None:
+        """Remember how pods ended; cheap, and asked for each of their changes."""
+        for pod in pods:
+            name = str(pod["metadata"].get("name"))
+            _, crashed = causes.restarted(pod, self._rules.container)
+            if crashed is not None and crashed.failure is not None:
+                self._crashed = name, crashed
+            cause = causes.cause_of(pod, self._rules.container, self._rules.memory)
+            if cause is None:
+                continue
+            known = self._known.get(name)
+            if cause.failure is None and known is None and "deletionTimestamp" in pod["metadata"]:
+                continue  # told to end, it ended well: that proves nothing
+            # A disruption is known before the containers have died of it, and stays the reason.
+            if known is None or known[1].failure is not FailureClass.INFRASTRUCTURE:
+                self._known[name] = len(self._known) if known is None else known[0], cause
+
+    def ended(self, obj: JsonDict) -> bool:
+        """Whether the object itself says so."""
+        return self._failure.holds(obj) is not None or self._success.holds(obj) is not None
+
+    def last(self) -> Cause | None:
+        """How the pod that ended last did."""
+        ends = sorted(self._known.values(), key=lambda entry: (entry[1].ended or _LONG_AGO, entry[0]))
+        return ends[-1][1] if ends else None
+
+    def known(self) -> Cause | None:
+        """How the attempt ended, when its object is gone before it was seen to say so; None when nobody can say."""
+        last = self.last()
+        return None if last is None or last.failure is FailureClass.INFRASTRUCTURE else last
 
     # ----------------------------------------------------------------------------------------------- its end
 
@@ -108,6 +135,8 @@ class Case:
         if found.reason == "DeadlineExceeded" or "longer than specified deadline" in found.message:
             ended = Cause(failure=FailureClass.DEADLINE, reason="DeadlineExceeded", message=found.message)
             return self._ended(obj, ended, pod=pod)
+        if self._crashed is not None and (cause is None or cause.reason == "PodDeleted"):
+            pod, cause = self._crashed  # its job gave it up, and has deleted the pod
         if cause is None or cause.failure is None:
             reason = found.reason or "Failed"
             ended = Cause(failure=FailureClass.PROGRAM, reason=reason, message=found.message)
@@ -144,15 +173,6 @@ class Case:
             ended=cause.ended or datetime.now(UTC),
         )
 
-    def _remember(self, pod: JsonDict) -> None:
-        cause = causes.cause_of(pod, self._rules.container, self._rules.memory)
-        if cause is not None:
-            name = str(pod["metadata"].get("name"))
-            order = self._known[name][0] if name in self._known else len(self._known)
-            known = self._known.get(name)
-            # A disruption is known before the containers have died of it, and stays the reason.
-            if known is None or known[1].failure is not FailureClass.INFRASTRUCTURE:
-                self._known[name] = order, cause
 
     def _cause(self, primary: Sequence[JsonDict], *, successful: bool = False) -> tuple[Cause | None, str]:
         """Of the pod that ended last, those that train before others."""
