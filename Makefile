@@ -25,7 +25,7 @@ test: setup  ## the default test suite
 	$(RUN) -m pytest
 
 test-slow: setup  ## what the default suite leaves out: slow tests and chaos
-	$(RUN) -m pytest -m "(slow or chaos) and not bench" --timeout 900
+	$(RUN) -m pytest -m "(slow or chaos) and not bench and not cluster" --timeout 900
 
 test-all: test test-slow  ## every test but the benchmarks
 

@@ -18,20 +18,21 @@ def succeeds(pod: JsonDict) -> Script:
 
 
 class FakeCluster(FakeKube):
-    """The API server with controllers and a node. `stop` and `start` are the API server's alone, as in an outage."""
+    """The API server with controllers and a node; without a script there is no node. `stop` and `start` are the API server's alone, as in an outage."""
 
     def __init__(
-        self, script_of: ScriptOf = succeeds, kinds: Iterable[Kind] = (), *, version: tuple[int, int] = (1, 34),
+        self, script_of: ScriptOf | None = succeeds, kinds: Iterable[Kind] = (), *, version: tuple[int, int] = (1, 34),
         retry_s: float = 0.1, bookmark_every_s: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__(kinds, version=version, bookmark_every_s=bookmark_every_s)
-        self.kubelet = Kubelet(self.store, self.logs, script_of, backoff_s=retry_s)
+        self.kubelet = Kubelet(self.store, self.logs, script_of or succeeds, backoff_s=retry_s)
+        self._node = script_of is not None
         self.jobs = JobController(self.store, retry_s=retry_s)
         self.training = TrainingController(self.store, retry_s=retry_s)
 
     async def start(self) -> None:
         await super().start()
-        for part in (self.kubelet, self.jobs, self.training):
+        for part in (self.jobs, self.training, *([self.kubelet] if self._node else [])):
             part.start()
 
     async def close(self) -> None:

@@ -246,8 +246,10 @@ class FakeKube:
         query = request.query
         labels, wanted = LabelSelector(query.get("labelSelector")), FieldSelector(query.get("fieldSelector"), kind)
         if token := query.get("continue"):
-            version, items = self._pages.get(token, (0, []))
-            if version < self.store.compacted or token not in self._pages:
+            if token not in self._pages:
+                raise Refused(400, "continue key is not valid: it was not made by this server")
+            version, items = self._pages[token]
+            if version < self.store.compacted:
                 raise Refused(
                     410,
                     "The provided continue parameter is too old to display a consistent list result. You can start "
