@@ -22,12 +22,12 @@ from activities.runners.kubernetes.classify import Case, Limits, Look, primary_p
 from activities.runners.kubernetes.cluster import Cluster
 from activities.runners.kubernetes.creating import find, mine
 from activities.runners.kubernetes.discovery import POD, Resource
+from activities.runners.kubernetes.events import Warnings
 from activities.runners.kubernetes.labels import owned
 from activities.runners.kubernetes.logs import PodLog
 from activities.runners.kubernetes.place import Place
 from activities.runners.kubernetes.reflector import Reflector, topic
 from activities.runners.kubernetes.riding import AWAY_S, TRY_S, away, ride, sentence
-from activities.runners.kubernetes.events import Warnings
 from activities.runners.local.outcome import MESSAGE_LINES, last_lines, signal_text, telling
 from evertune import archive
 from evertune.domain.states import AttemptState, FailureClass
@@ -112,9 +112,14 @@ class Attempt:
 
     async def ended(self) -> AttemptEnd:
         """Its end. Any number may wait; cancelling one of them changes nothing."""
+        return await asyncio.shield(self.begin())
+
+    def begin(self) -> asyncio.Task[AttemptEnd]:
+        """Follow it in the background, also while nobody waits; again, when what went wrong may be over."""
         if self._following is None or (self._following.done() and not self.over):
             self._following = asyncio.create_task(self._follow(), name=f"attempt {self.place.name}")
-        return await asyncio.shield(self._following)
+            self._following.add_done_callback(_heard)
+        return self._following
 
     async def stop(self, grace_s: float) -> None:
         """The reason is in the ledger: take the object away, and wait for the end."""
@@ -202,9 +207,10 @@ class Attempt:
         self._phase = text
 
     def _give_up(self) -> None:
-        if self.phase and self._trouble_since is not None:
-            if (datetime.now(UTC) - self._trouble_since).total_seconds() > AWAY_S:
-                raise UnavailableError(self.phase)
+        """A watch that is away for so long: Temporal is told, and asks again."""
+        text, since = self.phase, self._trouble_since
+        if since is not None and (datetime.now(UTC) - since).total_seconds() > AWAY_S:
+            raise UnavailableError(text)
 
     def _concerns(self, event: JsonDict) -> bool:
         name = str((event.get("involvedObject") or {}).get("name") or "")
@@ -379,6 +385,12 @@ class Attempt:
                 await api.call("PATCH", path, body=place.suspension, content_type=kind, patience_s=TRY_S)
             return
         await delete(self._cluster, self._resource, obj)
+
+
+def _heard(task: asyncio.Task[AttemptEnd]) -> None:
+    """Whoever waits is told; while nobody does, the next one who waits has it tried again."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def delete(cluster: Cluster, resource: Resource, obj: JsonDict) -> None:

@@ -173,7 +173,6 @@ class Case:
             ended=cause.ended or datetime.now(UTC),
         )
 
-
     def _cause(self, primary: Sequence[JsonDict], *, successful: bool = False) -> tuple[Cause | None, str]:
         """Of the pod that ended last, those that train before others."""
         train = {str(pod["metadata"].get("name")) for pod in primary}

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.api import Api, ApiError
 from activities.runners.kubernetes.classify import shown, without_name
 from activities.runners.kubernetes.discovery import Resource
-from activities.runners.kubernetes.riding import TRY_S, ride
+from activities.runners.kubernetes.riding import AWAY_S, LONGEST_PAUSE_S, TRY_S, away, ride, sentence
 from evertune.domain.trial import AttemptRef
-from evertune.errors import LaunchError
+from evertune.errors import LaunchError, UnavailableError
 from evertune.protocols import JsonDict
 
 QUOTA_S = 1800.0  # how long a quota may be used up before the attempt cannot start
@@ -45,13 +46,19 @@ async def make(
     loop = asyncio.get_running_loop()
     quota_end = loop.time() + QUOTA_S
 
-    async def post() -> JsonDict:
-        return await api.call("POST", resource.path(namespace), query=STRICT, body=manifest, patience_s=TRY_S)
-
+    away_since, away_end, pause = datetime.now(UTC), loop.time() + AWAY_S, AGAIN_S
     while not await unwanted():
         try:
-            return await ride(api, say, post)
+            return await api.call("POST", resource.path(namespace), query=STRICT, body=manifest, patience_s=TRY_S)
         except ApiError as error:
+            if away(error):
+                say(sentence(api, error, away_since))
+                if loop.time() >= away_end:
+                    raise UnavailableError(sentence(api, error, away_since)) from None
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE_S, 1.5 * pause)
+                continue
+            away_since, away_end, pause = datetime.now(UTC), loop.time() + AWAY_S, AGAIN_S
             if error.status == 409 and error.reason == "AlreadyExists":
                 found = await find(api, resource, namespace, name, say=say)
                 if found is None:
@@ -61,9 +68,7 @@ async def make(
                 if "deletionTimestamp" not in found["metadata"]:
                     raise taken(resource, found) from None
                 say(f"Pending: the name {name} is being freed")
-            elif error.status == 409:
-                say(shown(f"Pending: {error.message}"))
-            elif error.status == 403 and "exceeded quota" in error.message and loop.time() < quota_end:
+            elif error.status == 409 or (_quota(error) and loop.time() < quota_end):
                 say(shown(f"Pending: {error.message}"))
             elif error.status == 400 and "restartPolicy" in error.message and "initContainers" in error.message:
                 raise NoRestartPolicyError from None
@@ -71,6 +76,10 @@ async def make(
                 raise refused(error, resource, namespace, name) from None
         await asyncio.sleep(AGAIN_S)
     return None
+
+
+def _quota(error: ApiError) -> bool:
+    return error.status == 403 and "exceeded quota" in error.message
 
 
 async def find(

@@ -14,7 +14,7 @@ from activities.runners.kubernetes.classify import Rules
 from evertune.errors import LaunchError
 from evertune.protocols import JsonDict, Launch
 from evertune.spec.conditions import Condition
-from evertune.spec.kinds import containers_of, pod_templates
+from evertune.spec.kinds import TRAINING_KINDS, containers_of, pod_templates
 
 # How an object of a kind is told to end its pods and stay: a merge patch.
 _SUSPEND: dict[str, JsonDict] = {
@@ -22,10 +22,7 @@ _SUSPEND: dict[str, JsonDict] = {
     "TrainJob": {"spec": {"suspend": True}},
     "Workflow": {"spec": {"shutdown": "Terminate"}},
     "PipelineRun": {"spec": {"status": "Cancelled"}},
-    **dict.fromkeys(
-        ("TFJob", "PyTorchJob", "MPIJob", "XGBoostJob", "JAXJob", "PaddleJob"),
-        {"spec": {"runPolicy": {"suspend": True}}},
-    ),
+    **{kind: {"spec": {"runPolicy": {"suspend": True}}} for kind in TRAINING_KINDS},
 }
 
 

@@ -35,10 +35,8 @@ def sentence(api: Api, error: BaseException, since: datetime) -> str:
     return f"the API server {api.server} answers since {since:%H:%M:%S} UTC: {error}"
 
 
-async def ride(
-    api: Api, say: Callable[[str], None], call: Callable[[], Awaitable[T]], *, limit_s: float = AWAY_S
-) -> T:
-    """The answer of `call`, which is asked until the API server gives one. `say` is told why it takes so long, "" after.
+async def ride(api: Api, say: Callable[[str], None], call: Callable[[], Awaitable[T]], *, limit_s: float = AWAY_S) -> T:
+    """The answer of `call`, asked until the API server gives one. `say` is told why that takes so long, "" after.
 
     Raises ApiError for what the server refuses, UnavailableError after `limit_s`.
     """

@@ -8,7 +8,6 @@ worker goes on where another one died. Decides nothing about retries, budgets or
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -38,7 +37,7 @@ SETTLE_S = 3.0  # for a worker that claimed an attempt, and may be posting its o
 
 
 class KubernetesRunner:
-    """`root`: where logs go, an attempt's in the same place as a local one's. `clusters` stays the caller's to close."""
+    """`root`: where logs go, as those of local attempts. `clusters` stays the caller's to close."""
 
     def __init__(
         self,
@@ -61,7 +60,7 @@ class KubernetesRunner:
         self._phases: dict[str, str] = {}  # of those that are not there yet
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._pruning: set[tuple[str, Resource]] = set()  # kinds whose schema knows no native sidecars
-        self.sweeper = Sweeper(clusters, ledger, database_id)
+        self.sweeper = Sweeper(clusters, database_id)
 
     # --------------------------------------------------------------------------------------- TrialRunner
 
@@ -168,30 +167,29 @@ class KubernetesRunner:
         if not entry.claimed_now:
             await self._attach(ref, Place.read(entry.place or place.as_json()))
             return
-        obj = await self._post(cluster, kind, manifest, ref, say, lambda: self._unwanted(ref), launch, version)
+        obj = await self._post(launch, cluster, kind, manifest, version)
         if obj is None:
             return
         attempt = self._attempt(ref, place, cluster, kind)
         attempt.seed(obj)
+        attempt.begin()
         if await self._unwanted(ref):  # stopped, or taken for lost, while the object was being made
             await attempt.release(even_retained=True)
 
     async def _post(
-        self,
-        cluster: Cluster,
-        kind: Resource,
-        manifest: JsonDict,
-        ref: AttemptRef,
-        say: Callable[[str], None],
-        unwanted: Callable[[], object],
-        launch: Launch,
-        version: tuple[int, int],
+        self, launch: Launch, cluster: Cluster, kind: Resource, manifest: JsonDict, version: tuple[int, int]
     ) -> JsonDict | None:
-        database_id = self._world.database_id
+        ref = launch.ref
         for _ in range(2):
             try:
                 return await creating.make(
-                    cluster.api, kind, manifest, ref, database_id, say=say, unwanted=lambda: self._unwanted(ref)
+                    cluster.api,
+                    kind,
+                    manifest,
+                    ref,
+                    self._world.database_id,
+                    say=self._sayer(ref),
+                    unwanted=lambda: self._unwanted(ref),
                 )
             except NoRestartPolicyError:
                 log.info("no native sidecars in this kind", kind=kind.kind, cluster=cluster.api.context)
@@ -217,7 +215,9 @@ class KubernetesRunner:
         while True:
             found = await creating.find(api, kind, place.namespace, place.name, say=say)
             if found is not None and creating.mine(found, ref, self._world.database_id):
-                self._attempt(ref, place, cluster, kind).seed(found)
+                attempt = self._attempt(ref, place, cluster, kind)
+                attempt.seed(found)
+                attempt.begin()
                 return
             if loop.time() >= give_up:
                 await self._end(ref, _lost("its object was claimed by a worker that is gone, and is not there"))
