@@ -21,10 +21,10 @@ from activities.attach import stop_or_detach
 from activities.database import check_database
 from activities.ending import asks_for_another, record_end, stored_outcome
 from activities.errors import translated
-from activities.launch import LaunchPlans
+from activities.launch import LaunchPlans, Plan
 from activities.observing import Observer
 from evertune import archive
-from evertune.domain.metrics import Objective, Point, Report
+from evertune.domain.metrics import Point, Report
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
@@ -86,7 +86,7 @@ class TrialActivities:
                 await asyncio.shield(self.runner.stop(ref, reason="ExperimentClosed"))
             raise
         points = await self._drain(ref, collector)
-        outcome = await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector, points, collected)
+        outcome = await asyncio.to_thread(self._record, request, plan, end, collector, points, collected)
         # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
         await asyncio.to_thread(self._keep, sources)
         await self.runner.release(ref)
@@ -99,8 +99,7 @@ class TrialActivities:
     def _record(
         self,
         request: c.RunTrialRequest,
-        ref: AttemptRef,
-        objective: Objective,
+        plan: Plan,
         end: AttemptEnd,
         collector: Collector,
         points: Sequence[Point],
@@ -108,13 +107,15 @@ class TrialActivities:
     ) -> c.TrialOutcome:
         return record_end(
             self.store,
-            ref,
-            objective,
+            plan.launch.ref,
+            plan.objective,
             end,
             points=[*points, *collector.finish()],
             findings=collector.findings,
             warnings=collector.warnings,
-            retry=lambda judged: asks_for_another(judged, request),
+            retry=lambda judged: asks_for_another(
+                judged, request, memory_retries=plan.memory_retries, on_oom=plan.on_oom
+            ),
             collected=collected,
         )
 
