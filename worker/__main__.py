@@ -50,7 +50,7 @@ async def serve(settings: Settings) -> None:
                 settings.down_file.unlink(missing_ok=True)
         finally:
             warming.cancel()
-            await parts.host.close()
+            await parts.close()
     finally:
         await asyncio.to_thread(store.close)
 

@@ -347,7 +347,10 @@ class Store:
         self._write(lambda tx: trials.request_stop(tx, uid, attempts, reason))
 
     def set_phase(self, uid: str, number: int, attempt: int, phase: str) -> None:
-        """Note what a running attempt waits for, "" for nothing. No-op after its end, which clears it."""
+        """Note what a running attempt waits for, "" for nothing; it is its trial's reason meanwhile.
+
+        No-op after its end, which clears it.
+        """
         self._write(lambda tx: trials.set_phase(tx, uid, number, attempt, phase))
 
     def phases(self, uid: str) -> dict[int, str]:

@@ -308,15 +308,10 @@ def request_stop(tx: Connection, uid: str, attempts: Mapping[int, int], reason: 
 
 
 def set_phase(tx: Connection, uid: str, number: int, attempt: int, phase: str) -> None:
-    tx.execute(
-        update(ATTEMPTS)
-        .where(
-            _A.trial_id == _trial(tx, identify(tx, uid), number).id,
-            _A.attempt == attempt,
-            _A.state == AttemptState.RUNNING.value,
-        )
-        .values(phase=phase or None)
-    )
+    trial = _trial(tx, identify(tx, uid), number).id
+    which = (_A.trial_id == trial, _A.attempt == attempt, _A.state == AttemptState.RUNNING.value)
+    if tx.execute(update(ATTEMPTS).where(*which).values(phase=phase or None)).rowcount:
+        tx.execute(update(TRIALS).where(_T.id == trial, _T.state == TrialState.RUNNING.value).values(reason=phase))
 
 
 def phases(tx: Connection, uid: str) -> dict[int, str]:

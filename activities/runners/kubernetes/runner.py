@@ -28,7 +28,7 @@ from activities.runners.kubernetes.riding import ride
 from activities.runners.kubernetes.sweeping import Sweeper
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
-from evertune.errors import ConflictError, LaunchError, NotFoundError, UsageError
+from evertune.errors import ConflictError, EnvironmentProblem, LaunchError, NotFoundError, UsageError
 from evertune.protocols import JsonDict, Launch, Ledger, LedgerEntry, Sources
 
 log = structlog.get_logger()
@@ -147,6 +147,11 @@ class KubernetesRunner:
 
     # ----------------------------------------------------------------------------- what only a cluster has
 
+    async def retained(self, ref: AttemptRef) -> bool:
+        """Whether the object of an attempt that has ended is to stay."""
+        entry = await self._look(ref)
+        return entry.place is not None and Place.read(entry.place).retain
+
     async def close(self) -> None:
         """Stop following. Attempts go on."""
         await asyncio.gather(*(attempt.close() for attempt in self._attempts.values()))
@@ -157,6 +162,10 @@ class KubernetesRunner:
     async def _make(self, launch: Launch) -> None:
         """Claim the attempt and post its object; what was claimed before is only looked for."""
         ref = launch.ref
+        try:
+            await self._clusters.get(launch.cluster)
+        except UsageError as error:
+            raise LaunchError(error.message, error.hint) from error
         cluster, kind = await self._where(ref, launch.cluster, launch.manifest["apiVersion"], launch.manifest["kind"])
         say = self._sayer(ref)
         version = await ride(cluster.api, say, lambda: server_version(cluster.api))
@@ -237,10 +246,11 @@ class KubernetesRunner:
             return None if entry.place is None else await self._known(ref, Place.read(entry.place))
 
     async def _where(self, ref: AttemptRef, context: str | None, version: str, kind: str) -> tuple[Cluster, Resource]:
+        """Raises EnvironmentProblem when this worker cannot reach that cluster: another one may."""
         try:
             cluster = await self._clusters.get(context)
         except UsageError as error:
-            raise LaunchError(error.message, error.hint) from error
+            raise EnvironmentProblem(error.message, error.hint) from error
         return cluster, await ride(cluster.api, self._sayer(ref), lambda: resource(cluster.api, version, kind))
 
     def _attempt(self, ref: AttemptRef, place: Place, cluster: Cluster, kind: Resource) -> Attempt:

@@ -83,8 +83,10 @@ class LaunchContract:
         store.set_phase(uid, 2, 0, "there is no such attempt")
         assert store.attempts(uid, 0)[0].phase == f"Pending: {TEXT}"
         assert store.phases(uid) == {0: f"Pending: {TEXT}"}
+        assert [trial.reason for trial in store.trials(uid)] == [f"Pending: {TEXT}", "", ""]
         store.set_phase(uid, 0, 0, "")
         assert store.phases(uid) == {}
+        assert store.trial(uid, 0).reason == ""
 
     def test_a_phase_ends_with_the_attempt(self, store: Store) -> None:
         uid = with_trials(store, 2)
@@ -97,3 +99,4 @@ class LaunchContract:
             store.set_phase(uid, number, 0, "Pending: too late")
             assert store.attempts(uid, number)[0].phase == ""
         assert store.phases(uid) == {}
+        assert [trial.reason for trial in store.trials(uid)] == ["Completed", "HostLost"]
