@@ -185,7 +185,7 @@ class AdmitActivities:
 
     def _answer(self, record: ExperimentRecord) -> c.Admitted:
         """Rebuilt from the rows, so that a reset or reopened run goes on where the database is."""
-        experiment = spec.load_stored(record.manifest, record.context)
+        experiment = spec.load_stored(record.manifest)
         open_trials = self.store.trials(record.uid, states={TrialState.CREATED, TrialState.RUNNING})
         best = record.best
         deadline_s = spec.deadline_of(experiment)

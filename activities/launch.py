@@ -135,7 +135,7 @@ class LaunchPlans:
 
     def _prepare(self, uid: str) -> _Prepared:
         record = self._store.experiment_by_uid(uid)
-        experiment = spec.load_stored(record.manifest, record.context)
+        experiment = spec.load_stored(record.manifest)
         templates = spec.stored_templates(record.context)
         return _Prepared(
             record=record,
@@ -204,8 +204,14 @@ def shared_paths(experiment: spec.Experiment, templates: spec.Templates | None =
         paths.append(wanted.path if is_directory else str(PurePosixPath(wanted.path).parent))
     template = (experiment.spec and experiment.spec.trial_template) or TrialTemplate()
     for _, _, pod in pod_templates(unfilled(template, templates) or {}):
-        volumes = {volume.get("name") for volume in pod["spec"].get("volumes") or () if "emptyDir" in volume}
+        volumes = {volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume}
         for _, container in containers_of(pod):
-            mounts = container.get("volumeMounts") or ()
-            paths += [mount["mountPath"] for mount in mounts if mount.get("name") in volumes and mount.get("mountPath")]
-    return tuple(dict.fromkeys(path for path in paths if path != "/"))
+            mounts = [mount for mount in _tables(container, "volumeMounts") if mount.get("name") in volumes]
+            paths += [mount["mountPath"] for mount in mounts if isinstance(mount.get("mountPath"), str)]
+    return tuple(dict.fromkeys(path for path in paths if path not in ("", "/")))
+
+
+def _tables(value: Any, key: str) -> list[JsonDict]:
+    """The mappings in a list; kinds other than Job may have anything there."""
+    items = value.get(key) if isinstance(value, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []

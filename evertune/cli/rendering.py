@@ -116,6 +116,7 @@ def local_command(
     parameters: Mapping[str, Value],
     images: Path | None,
     image_roots: Sequence[str],
+    templates: spec.Templates,
 ) -> JsonDict:
     """What the local runner would execute: argv, directory, environment, with the attempt's own paths."""
     from activities.launch import primary_container, shared_paths
@@ -133,7 +134,7 @@ def local_command(
         environment={name: session.environ[name] for name in RECORDED if session.environ.get(name)},
         image_roots=roots_of_images(images, image_roots),
         deadline_s=spec.trial_deadline_of(experiment),
-        shared_paths=shared_paths(experiment),
+        shared_paths=shared_paths(experiment, templates),
         custom_collector=spec.custom_collector(experiment),
         parameters=spec.to_space(experiment).typed(parameters),
     )
