@@ -1,4 +1,4 @@
-"""The fake API server and a real one pass one contract."""
+"""The fake API server and its controllers pass the contract that a real control plane passes."""
 
 from __future__ import annotations
 
@@ -8,33 +8,45 @@ from pathlib import Path
 import pytest
 
 from activities.runners.kubernetes.api import Api
-from evertune.testing.kubernetes import FakeCluster
-from evertune.testing.kubernetes.contract import ApiServerContract
+from evertune.testing.kubernetes import FakeCluster, misfortunes
+from evertune.testing.kubernetes.contract import ApiServerContract, Caller
+from evertune.testing.kubernetes.contract_jobs import JobControllerContract
 
 
-@pytest.fixture
-async def fake_api(tmp_path: Path) -> AsyncIterator[Api]:
-    async with FakeCluster(None) as kube:
-        api = await Api.connect(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig")))
+class OnTheFake:
+    """Level `api`: a server and controllers, no node."""
+
+    @pytest.fixture
+    async def api(self, tmp_path: Path) -> AsyncIterator[Api]:
+        async with FakeCluster(None, bookmark_every_s=0.2) as self.kube:
+            api = await Api.connect(kubeconfig=str(self.kube.kubeconfig(tmp_path / "kubeconfig")))
+            yield api
+            await api.close()
+
+
+class OnARealCluster:
+    @pytest.fixture
+    async def api(self, api_cluster: Path) -> AsyncIterator[Api]:
+        api = await Api.connect(kubeconfig=str(api_cluster))
         yield api
         await api.close()
 
 
-@pytest.fixture
-async def real_api(api_cluster: Path) -> AsyncIterator[Api]:
-    api = await Api.connect(kubeconfig=str(api_cluster))
-    yield api
-    await api.close()
+class TestTheFakeServer(OnTheFake, ApiServerContract):
+    def forget(self) -> None:
+        self.kube.compact()
 
 
-class TestTheFake(ApiServerContract):
-    @pytest.fixture
-    def api(self, fake_api: Api) -> Api:
-        return fake_api
+class TestTheFakeJobController(OnTheFake, JobControllerContract):
+    async def refuse_pods(self, api: Caller, namespace: str) -> None:
+        self.kube.store.admission.append(misfortunes.quota_exceeded(quota="none"))
 
 
 @pytest.mark.cluster
-class TestARealServer(ApiServerContract):
-    @pytest.fixture
-    def api(self, real_api: Api) -> Api:
-        return real_api
+class TestARealServer(OnARealCluster, ApiServerContract):
+    pass
+
+
+@pytest.mark.cluster
+class TestARealJobController(OnARealCluster, JobControllerContract):
+    pass

@@ -266,10 +266,9 @@ class Reflector:
         query = {"labelSelector": self._selector, "limit": str(PAGE)}
         token: str | None = None
         while True:
+            going_on = {"continue": token} if token else {}
             try:
-                page = await self._api.call(
-                    "GET", self._path, query={**query, **({"continue": token} if token else {})}
-                )
+                page = await self._api.call("GET", self._path, query={**query, **going_on})
             except ApiError as error:
                 if error.status != 410 or token is None:
                     raise

@@ -18,7 +18,10 @@ def succeeds(pod: JsonDict) -> Script:
 
 
 class FakeCluster(FakeKube):
-    """The API server with controllers and a node; without a script there is no node. `stop` and `start` are the API server's alone, as in an outage."""
+    """The API server with controllers and a node; without a script there is no node, and pods stay pending.
+
+    `stop` and `start` are the API server's alone, as in an outage.
+    """
 
     def __init__(
         self, script_of: ScriptOf | None = succeeds, kinds: Iterable[Kind] = (), *, version: tuple[int, int] = (1, 34),
@@ -32,13 +35,16 @@ class FakeCluster(FakeKube):
 
     async def start(self) -> None:
         await super().start()
-        for part in (self.jobs, self.training, *([self.kubelet] if self._node else [])):
-            part.start()
+        self.jobs.start()
+        self.training.start()
+        if self._node:
+            self.kubelet.start()
 
     async def close(self) -> None:
         await self.stop()
-        for part in (self.jobs, self.training, self.kubelet):
-            await part.stop()
+        await self.jobs.stop()
+        await self.training.stop()
+        await self.kubelet.stop()
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()

@@ -108,15 +108,13 @@ def check(kind: Kind, obj: JsonDict) -> None:
         template = spec.get("template") or {}
         causes += _bad_labels((template.get("metadata") or {}).get("labels"), "spec.template.labels")
         causes += _bad_pod(template.get("spec") or {}, "spec.template.spec")
-        policy = (template.get("spec") or {}).get("restartPolicy", "Always")
-        if policy not in ("OnFailure", "Never"):
+        policy = (template.get("spec") or {}).get("restartPolicy") or "Always"
+        where = "spec.template.spec.restartPolicy"
+        if policy == "Always":  # what it is unless somebody says
+            causes.append(("FieldValueRequired", where, 'Required value: valid values: "OnFailure", "Never"'))
+        elif policy not in ("OnFailure", "Never"):
             value = f'Unsupported value: "{policy}": supported values: "OnFailure", "Never"'
-            where = "spec.template.spec.restartPolicy"
-            causes.append(
-                ("FieldValueNotSupported", where, value)
-                if policy != "Always" or "restartPolicy" in (template.get("spec") or {})
-                else ("FieldValueRequired", where, 'Required value: valid values: "OnFailure", "Never"')
-            )
+            causes.append(("FieldValueNotSupported", where, value))
     elif kind.plural == "pods":
         causes += _bad_pod(spec, "spec")
     if causes:
@@ -128,7 +126,7 @@ def _bad_labels(labels: Any, where: str) -> Iterator[tuple[str, str, str]]:
         if not isinstance(value, str):
             continue
         if len(value) > 63:
-            yield "FieldValueInvalid", where, f'Invalid value: "{value}": must be no more than 63 bytes'
+            yield "FieldValueInvalid", where, f'Invalid value: "{value}": must be no more than 63 characters'
         elif not _LABEL.match(value):
             yield (
                 "FieldValueInvalid",

@@ -59,6 +59,8 @@ class Logs:
             container = main[0]
         elif container not in every:
             raise Refused(400, f"container {container} is not valid for pod {name}")
+        if not spec.get("nodeName"):
+            return Output(ended=True), False
         status = pod.get("status", {})
         for state in (*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())):
             if state["name"] == container and "waiting" not in state.get("state", {}):

@@ -174,10 +174,13 @@ class FakeKube:
             raise Refused(404, _NOWHERE)
         group, version = parts["group"] or "", parts["core"] or parts["version"]
         plural, name, subresource = parts["plural"], parts["name"], parts["subresource"] or ""
-        if plural is None:
-            return web.json_response(self._resources(group, version))
         if plural == "selfsubjectaccessreviews" and request.method == "POST":
             return web.json_response(self._review(await _json(request)), status=201)
+        served = [one for one in self.store.kinds.values() if (one.group, one.version) == (group, version)]
+        if not served:
+            return web.Response(status=404, text="404 page not found\n")  # no Status: nobody has that group
+        if plural is None:
+            return web.json_response(_resources(served))
         kind = self.store.kinds.get((group, version, plural))
         if kind is None or (subresource and not _has(kind, subresource)):
             raise Refused(404, _NOWHERE)
@@ -328,20 +331,6 @@ class FakeKube:
         ]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
-    def _resources(self, group: str, version: str) -> JsonDict:
-        served = [kind for kind in self.store.kinds.values() if (kind.group, kind.version) == (group, version)]
-        if not served:
-            raise Refused(404, _NOWHERE)
-        verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-        resources: list[JsonDict] = []
-        for kind in served:
-            about = {"singularName": kind.kind.lower(), "namespaced": kind.namespaced, "kind": kind.kind}
-            resources.append({"name": kind.plural, **about, "verbs": verbs})
-            if kind.status:
-                resources.append({"name": f"{kind.plural}/status", **about, "verbs": ["get", "patch", "update"]})
-        api_version = f"{group}/{version}" if group else version
-        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources}
-
     def _review(self, body: JsonDict) -> JsonDict:
         asked = (body.get("spec") or {}).get("resourceAttributes") or {}
         resource = asked.get("resource", "")
@@ -387,6 +376,18 @@ def _cut(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return web.Response()
+
+
+def _resources(served: list[Kind]) -> JsonDict:
+    verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+    resources: list[JsonDict] = []
+    for kind in served:
+        about = {"singularName": kind.kind.lower(), "namespaced": kind.namespaced, "kind": kind.kind}
+        resources.append({"name": kind.plural, **about, "verbs": verbs})
+        if kind.status:
+            resources.append({"name": f"{kind.plural}/status", **about, "verbs": ["get", "patch", "update"]})
+    api_version = served[0].api_version
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources}
 
 
 def _has(kind: Kind, subresource: str) -> bool:

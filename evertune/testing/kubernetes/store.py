@@ -207,10 +207,10 @@ class Store:
             if wanted is not None and wanted != held:
                 raise Refused(
                     409,
-                    f'Operation cannot be fulfilled on {kind.qualified} "{name}": the {what} in the precondition '
+                    f'Operation cannot be fulfilled on {kind.qualified_kind} "{name}": the {what} in the precondition '
                     f"({wanted}) does not match the {what} in record ({held}). The object might have been deleted and "
                     "then recreated",
-                    details={"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural},
+                    details={"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.kind},
                 )
         if plural == "namespaces":
             return self._delete_namespace(kind, obj)
@@ -373,7 +373,10 @@ class Store:
 
 def _defaulted(kind: Kind, obj: JsonDict) -> JsonDict:
     if kind.plural == "namespaces":
-        return {**obj, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+        meta = obj["metadata"]
+        labels = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]}
+        meta = {**meta, "labels": labels}
+        return {**obj, "metadata": meta, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
     if kind.plural == "pods":
         pod = {"terminationGracePeriodSeconds": 30, "restartPolicy": "Always", **obj["spec"]}
         return {**obj, "spec": pod, "status": {"phase": "Pending", "qosClass": "BestEffort"}}
@@ -395,7 +398,8 @@ def _defaulted(kind: Kind, obj: JsonDict) -> JsonDict:
             "spec": {"terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst", **template["spec"]},
         },
     }  # fmt: skip
-    return {**obj, "spec": spec, "status": {}}
+    meta = {**obj["metadata"], "labels": obj["metadata"].get("labels") or labels}
+    return {**obj, "metadata": meta, "spec": spec, "status": {}}
 
 
 def _check_fixed(kind: Kind, name: str, before: JsonDict, after: JsonDict) -> None:
