@@ -204,7 +204,7 @@ def shared_paths(experiment: spec.Experiment, templates: spec.Templates | None =
         paths.append(wanted.path if is_directory else str(PurePosixPath(wanted.path).parent))
     template = (experiment.spec and experiment.spec.trial_template) or TrialTemplate()
     for _, _, pod in pod_templates(unfilled(template, templates) or {}):
-        volumes = {volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume}
+        volumes = [volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume]
         for _, container in containers_of(pod):
             mounts = [mount for mount in _tables(container, "volumeMounts") if mount.get("name") in volumes]
             paths += [mount["mountPath"] for mount in mounts if isinstance(mount.get("mountPath"), str)]
