@@ -10,7 +10,7 @@ import asyncio
 import base64
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -31,6 +31,9 @@ from evertune.errors import ConflictError, NotFoundError, Problem, SpecError, Us
 from evertune.protocols import TemplateSource
 from evertune.store import NewExperiment, Store
 
+BACKEND_PATH = "metadata.annotations[evertune.io/backend]"
+NO_CLUSTER_HINT = "start a worker with EVERTUNE_KUBECONFIG set, or inside the cluster; or use --backend local"
+
 HEARTBEAT_S = 5.0  # a dead worker is noticed within ten seconds, and what a trial waits for is seen in five
 HEARTBEAT_PER_TRIAL_S = 0.25  # beyond 20 parallel trials: at most 5 heartbeats a second reach the server
 
@@ -43,6 +46,7 @@ class AdmitActivities:
     search_attributes: bool
     temporal_id: str  # which Temporal runs the workflow; the reconciler asks no other
     templates: TemplateSource | None = None  # of ConfigMaps that do not stand beside the experiment
+    no_cluster: Callable[[], Awaitable[str]] | None = None  # why nobody runs trials in clusters, "" when somebody does
 
     @activity.defn(name=c.ACTIVITY_ADMIT)
     @translated
@@ -54,7 +58,9 @@ class AdmitActivities:
         if context.database_id is not None:
             check_database(self.store, context.database_id)
         templates = await self._templates(document, context, request)
-        return await asyncio.to_thread(self._admit, document, context, request, templates)
+        backend = _said_backend(document) or context.backend or self.default_backend
+        no_cluster = await self.no_cluster() if self.no_cluster is not None and backend == "kubernetes" else ""
+        return await asyncio.to_thread(self._admit, document, context, request, templates, no_cluster)
 
     async def _templates(
         self, document: dict[str, Any], context: c.StartContext, request: c.AdmitRequest
@@ -95,11 +101,15 @@ class AdmitActivities:
         context: c.StartContext,
         request: c.AdmitRequest,
         templates: spec.Templates,
+        no_cluster: str,
     ) -> c.Admitted:
         catalog = Registry()
         experiment = spec.load_experiment(document, catalog=catalog, templates=templates)
         backend = spec.backend_of(experiment) or context.backend or self.default_backend
-        if problems := spec.unsupported_here(experiment, backend, catalog, templates=templates):
+        problems = list(spec.unsupported_here(experiment, backend, catalog, templates=templates))
+        if no_cluster:
+            problems.append(Problem(path=BACKEND_PATH, type="Forbidden", message=no_cluster, hint=NO_CLUSTER_HINT))
+        if problems:
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
         used = template_source(document)
@@ -175,7 +185,7 @@ class AdmitActivities:
 
     def _answer(self, record: ExperimentRecord) -> c.Admitted:
         """Rebuilt from the rows, so that a reset or reopened run goes on where the database is."""
-        experiment = spec.load_stored(record.manifest, record.context)
+        experiment = spec.load_stored(record.manifest)
         open_trials = self.store.trials(record.uid, states={TrialState.CREATED, TrialState.RUNNING})
         best = record.best
         deadline_s = spec.deadline_of(experiment)
@@ -213,6 +223,14 @@ class AdmitActivities:
             ),
             in_flight=[c.InFlight(number=trial.number, attempt=max(trial.attempts - 1, 0)) for trial in open_trials],
         )
+
+
+def _said_backend(document: dict[str, Any]) -> str | None:
+    """What an experiment that nobody has checked yet says of itself."""
+    metadata = document.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    said = annotations.get("evertune.io/backend") if isinstance(annotations, dict) else None
+    return said if isinstance(said, str) else None
 
 
 @dataclass(frozen=True)

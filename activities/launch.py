@@ -137,7 +137,7 @@ class LaunchPlans:
 
     def _prepare(self, uid: str) -> _Prepared:
         record = self._store.experiment_by_uid(uid)
-        experiment = spec.load_stored(record.manifest, record.context)
+        experiment = spec.load_stored(record.manifest)
         templates = spec.stored_templates(record.context)
         return _Prepared(
             record=record,
@@ -214,11 +214,17 @@ def shared_paths(experiment: spec.Experiment, templates: spec.Templates | None =
     containers = [container for pod in pods for _, container in containers_of(pod)]
     paths += [above for path in paths for above in _named_above(path, containers)]
     for pod in pods:
-        volumes = {volume.get("name") for volume in pod["spec"].get("volumes") or () if "emptyDir" in volume}
+        volumes = {volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume}
         for _, container in containers_of(pod):
-            mounts = container.get("volumeMounts") or ()
-            paths += [mount["mountPath"] for mount in mounts if mount.get("name") in volumes and mount.get("mountPath")]
-    return tuple(dict.fromkeys(path for path in paths if path != "/"))
+            mounts = [mount for mount in _tables(container, "volumeMounts") if mount.get("name") in volumes]
+            paths += [mount["mountPath"] for mount in mounts if isinstance(mount.get("mountPath"), str)]
+    return tuple(dict.fromkeys(path for path in paths if path not in ("", "/")))
+
+
+def _tables(value: Any, key: str) -> list[JsonDict]:
+    """The mappings in a list; kinds other than Job may have anything there."""
+    items = value.get(key) if isinstance(value, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _named_above(path: str, containers: Sequence[JsonDict]) -> list[str]:
@@ -230,10 +236,15 @@ def _named_above(path: str, containers: Sequence[JsonDict]) -> list[str]:
         text
         for container in containers
         for text in (
-            *(container.get("command") or ()),
-            *(container.get("args") or ()),
-            *(variable.get("value") for variable in container.get("env") or ()),
+            *_items(container, "command"),
+            *_items(container, "args"),
+            *(variable.get("value") for variable in _tables(container, "env")),
         )
         if isinstance(text, str)
     ]
     return [str(above) for above in PurePosixPath(path).parents[:-1] if is_named_alone(str(above), path, texts)]
+
+
+def _items(container: JsonDict, key: str) -> list[Any]:
+    items = container.get(key)
+    return items if isinstance(items, list) else []

@@ -62,7 +62,7 @@ class Client:
         """Raises UnavailableError within seconds when Temporal cannot be reached."""
         settings = settings or Settings.load()
         target = address or settings.temporal_address or "127.0.0.1:7233"
-        temporal = await connect_temporal(target, settings.temporal_namespace)
+        temporal = await connect_temporal(target, settings.temporal_namespace, tls=settings.temporal_tls)
         store = await asyncio.to_thread(store_of, settings)
         try:
             yield cls(temporal=temporal, store=store, address=target)

@@ -1,4 +1,4 @@
-"""One trial of an experiment as it would be started, without an experiment: for `render --trial` and `--local`.
+"""One trial of an experiment as it would be started, without an experiment: `render --trial`, --local, --kubernetes.
 
 Parameters come from the algorithm itself, asked in this process with the experiment's seed and no history, as if all
 trials up to the wanted one were asked at once. For an algorithm that is only checked `random` stands in, and says so.
@@ -119,6 +119,7 @@ def local_command(
     parameters: Mapping[str, Value],
     images: Path | None,
     image_roots: Sequence[str],
+    templates: spec.Templates,
 ) -> JsonDict:
     """What the local runner would execute: argv, directory, environment, with the attempt's own paths."""
     from activities.launch import primary_container, primary_pod_labels, shared_paths
@@ -138,7 +139,7 @@ def local_command(
         environment={name: session.environ[name] for name in RECORDED if session.environ.get(name)},
         image_roots=roots_of_images(images, image_roots),
         deadline_s=spec.trial_deadline_of(experiment),
-        shared_paths=shared_paths(experiment),
+        shared_paths=shared_paths(experiment, templates),
         custom_collector=spec.custom_collector(experiment),
         parameters=spec.to_space(experiment).typed(parameters),
     )
@@ -156,6 +157,44 @@ def local_command(
     elif collector is not None:
         plan["collector"] = _shown(collector.plan(launch))
     return plan
+
+
+TOKEN = "<token>"  # noqa: S105 - stands for the key to the gateway, which each attempt gets
+ASSUMED_SERVER = (1, 30)
+ASSUMED_GATEWAY = "http://evertune.example:8090"
+
+
+def cluster_object(
+    session: Session, experiment: spec.Experiment, manifest: JsonDict, number: int, parameters: Mapping[str, Value]
+) -> JsonDict:
+    """What the Kubernetes runner would create. No cluster is asked: what is assumed of it is said."""
+    from activities.launch import collected, primary_container, primary_pod_labels
+    from activities.runners.kubernetes.render import Features, Injection, rendered
+
+    settings, name = session.settings, trial_name(experiment, number)
+    launch = Launch(
+        ref=AttemptRef("0" * 32, number, 0, name),
+        manifest=manifest,
+        primary_container=primary_container(experiment),
+        working_dir="/",
+        deadline_s=spec.trial_deadline_of(experiment),
+        custom_collector=spec.custom_collector(experiment),
+        parameters=spec.to_space(experiment).typed(parameters),
+        ingest_url=settings.ingest_url or ASSUMED_GATEWAY,
+        token=TOKEN,
+        collector=collected(experiment),
+        labels=spec.pod_labels(experiment, name),
+        primary_pod_labels=primary_pod_labels(experiment),
+    )
+    config = Injection(image=settings.collector_image, mode=settings.collector_mode)
+    made = rendered(launch, database_id="DATABASE", config=config, features=Features(server_version=ASSUMED_SERVER))
+    session.say(f"{made.mode}: {made.reason}")
+    for sentence in made.warnings:
+        session.say(f"warning: {sentence}")
+    session.say(f"No cluster was asked: Kubernetes {'.'.join(map(str, ASSUMED_SERVER))} or newer is assumed.")
+    if settings.ingest_url is None:
+        session.say(f"EVERTUNE_INGEST_URL is not set: {ASSUMED_GATEWAY} stands for the address that pods report to.")
+    return made.manifest
 
 
 def _replicas(session: Session, launch: Launch, attempt: Attempt) -> JsonDict:

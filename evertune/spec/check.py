@@ -19,7 +19,7 @@ from evertune.spec.findings import Findings
 from evertune.spec.model import Experiment
 from evertune.spec.rules import apply_rules
 from evertune.spec.structure import decode, describe
-from evertune.spec.template import TemplateKey, Templates, stored_templates
+from evertune.spec.template import TemplateKey, Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,17 @@ def load_experiment(data: Any, catalog: Catalog | None = None, *, templates: Tem
     return verdict.experiment
 
 
-def load_stored(manifest: Mapping[str, Any], context: Mapping[str, Any]) -> Experiment:
-    """An experiment as it was admitted, from its row: with the template that it was admitted with."""
-    return load_experiment(dict(manifest), templates=stored_templates(context))
+def load_stored(manifest: Mapping[str, Any]) -> Experiment:
+    """An experiment as it was admitted, from its row. Raises SpecError only for what is no Experiment at all.
+
+    No rule is asked again: what an older version admitted goes on, whatever has become a mistake since.
+    """
+    findings = Findings()
+    experiment = decode(dict(manifest), findings)
+    if findings.errors:
+        raise SpecError.of(findings.errors)
+    set_defaults(experiment)
+    return experiment
 
 
 def check_all(

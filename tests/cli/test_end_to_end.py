@@ -42,6 +42,39 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 SLOW = "sh -c 'for i in 1 2 3 4 5 6; do echo loss={x}; sleep 0.5; done'"
 
 
+CONFIG_MAP_BESIDE = """
+apiVersion: kubeflow.org/v1beta1
+kind: Experiment
+metadata: {name: beside}
+spec:
+  objective: {type: minimize, objectiveMetricName: loss}
+  algorithm: {algorithmName: random}
+  parallelTrialCount: 1
+  maxTrialCount: 2
+  parameters:
+    - {name: x, parameterType: double, feasibleSpace: {min: "0", max: "1"}}
+  trialTemplate:
+    primaryContainerName: main
+    successCondition: status.conditions.#(type=="Complete")#|#(status=="True")#
+    failureCondition: status.conditions.#(type=="Failed")#|#(status=="True")#
+    trialParameters: [{name: x, reference: x}]
+    configMap: {configMapName: templates, configMapNamespace: default, templatePath: job.yaml}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: templates}
+data:
+  job.yaml: |
+    apiVersion: batch/v1
+    kind: Job
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers: [{name: main, command: [echo, "loss=${trialParameters.x}"]}]
+"""
+
+
 def test_a_run_prints_progress_on_stderr_and_only_the_result_on_stdout(
     run: Run, experiment_file: Callable[..., Path]
 ) -> None:
@@ -83,6 +116,18 @@ def test_a_run_that_fails_says_why_and_is_exit_code_1(run: Run, experiment_file:
     assert "no-such-program" in done.stdout
     assert "evertune explain broken" in done.stderr
     assert run("watch", "broken").returncode == 1
+
+
+def test_a_template_in_a_config_map_of_the_file_goes_along_with_the_experiment(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text(CONFIG_MAP_BESIDE)
+    done = run("run", str(path), "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"]["succeeded"] == 2
+    path.unlink()
+    assert run("extend", "beside", "+1").returncode == 0  # the file is not asked again
+    assert run("watch", "beside", "--timeout", "60").returncode == 0
+    assert json.loads(run("get", "beside", "-o", "json").stdout)["trials"]["succeeded"] == 3
 
 
 @pytest.mark.slow

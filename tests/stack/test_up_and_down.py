@@ -297,7 +297,7 @@ def test_a_worker_that_ignores_sigterm_is_killed_with_its_children(
 
 def test_sigterm_to_the_parent_stops_the_stack_but_no_trial(stack: Stack) -> None:
     info = stack.up()
-    os.kill(info.parent_pid, signal.SIGTERM)
+    os.kill(identity(info.parent_pid).pid, signal.SIGTERM)
     until(lambda: not stack.processes())
     assert not (stack.home / "trials.stopped").exists()
     assert stack.up().started

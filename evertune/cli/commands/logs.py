@@ -78,7 +78,7 @@ def _of_file(now: Session, store: Store, record: ExperimentRecord, source: Sourc
     from activities.runners.local import LocalRunner
     from evertune import spec
 
-    wanted = spec.collector_spec(spec.load_stored(record.manifest, record.context))
+    wanted = spec.collector_spec(spec.load_stored(record.manifest))
     if wanted.path is None or wanted.path_kind == "Directory":
         raise UsageError(f"{record.name} collects with {wanted.kind}, which reads no file", hint="leave out --file")
     plan = LaunchPlans(store).of(record.uid, source.trial.number, source.attempt)
