@@ -19,7 +19,9 @@ import pytest
 
 from activities.runners.local import LocalRunner
 from activities.runners.local.attempt import Attempt
+from activities.runners.local.group import Group
 from activities.runners.local.shape import OPERATED
+from activities.runners.local.verdict import Outcome, Verdict
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd
 from evertune.errors import LaunchError
@@ -525,3 +527,52 @@ async def test_a_worker_killed_before_the_replicas_had_their_directories_leaves_
     monkeypatch.undo()
     assert not attempt(runner).claimed()
     assert (await run(runner, of)).state is AttemptState.SUCCEEDED
+
+
+async def test_a_worker_killed_after_the_verdict_leaves_the_others_to_the_next(runner: LocalRunner) -> None:
+    roles = {"Chief": (1, shell("exit 7")), "Worker": (2, shell("exec sleep 600"))}
+    await runner.create(distributed("TFJob", roles))
+    group = Group.of(attempt(runner))
+    assert group is not None
+    await until(group.members["chief-0"].over)
+    verdict = group.verdict()
+    assert verdict is not None
+    assert group.settle(verdict) == verdict
+    assert group.settle(Verdict(Outcome.SUCCEEDED, "worker-0")) == verdict, "the first one stands"
+    assert not group.members["worker-0"].over()
+    assert (await ended(runner)).reason == "chief-0: exit 7"
+    assert all(member.over() for member in group.members.values())
+
+
+async def test_when_all_that_watched_is_killed_nothing_of_it_is_left(runner: LocalRunner, tmp_path: Path) -> None:
+    of = distributed("JAXJob", {"Worker": (3, shell(f"echo x >>{tmp_path}/runs; exec sleep 600"))})
+    with worker_process(tmp_path, of) as worker:
+        assert worker.stdout is not None
+        await asyncio.to_thread(worker.stdout.readline)
+        worker.kill()
+    await until(lambda: (tmp_path / "runs").exists() and len((tmp_path / "runs").read_text().splitlines()) == 3)
+    children = [child for replica in attempt(runner).replicas.values() if (child := replica.child())]
+    for replica in attempt(runner).replicas.values():
+        supervisor = replica.supervisor()
+        assert supervisor is not None
+        os.kill(supervisor.pid, signal.SIGKILL)
+    await runner.create(of)
+    assert (await ended(runner)).state is AttemptState.LOST
+    assert len((tmp_path / "runs").read_text().splitlines()) == 3
+    assert not [child for child in children if running(child.pid)]
+
+
+async def test_a_collector_of_the_users_own_waits_for_the_end_of_all_replicas(runner: LocalRunner) -> None:
+    waits = 'while [ ! -e "$EVERTUNE_EXIT_FILE" ]; do sleep 0.02; done; cat /katib/metrics'
+    roles = {"Chief": (1, shell("echo chief >/katib/metrics")), "Worker": (1, shell("echo worker >/katib/metrics"))}
+    of = distributed(
+        "TFJob",
+        roles,
+        shared_paths=("/katib",),
+        custom_collector={"name": "mine", "command": shell(waits)},
+    )
+    end = await run(runner, of)
+    assert (end.state, end.warnings) == (AttemptState.SUCCEEDED, ())
+    printed = runner.sources(of, "/katib/metrics").printed
+    assert printed is not None
+    assert printed.read_text() == "chief\n"
