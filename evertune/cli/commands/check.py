@@ -111,7 +111,7 @@ def render_(
     parameters = trial_parameters(now, experiment, number, set_ or [])
     data = trial_manifest(experiment, number, parameters, namespace, templates)
     if local:
-        data = local_command(now, experiment, data, number, parameters, images, image_root or [])
+        data = local_command(now, experiment, data, number, parameters, images, image_root or [], templates)
     elif kubernetes:
         data = cluster_object(now, experiment, data, number, parameters)
     now.out.write(json_text(data) if output is RenderForm.JSON else yaml_text(data))
