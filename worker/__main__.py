@@ -59,7 +59,7 @@ async def serve(settings: Settings) -> None:
         finally:
             beating.cancel()
             warming.cancel()
-            await parts.host.close()
+            await parts.close()
     finally:
         await asyncio.to_thread(store.close)
 

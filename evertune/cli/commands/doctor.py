@@ -205,7 +205,7 @@ def _trials() -> Check:
     from evertune.app import activate
 
     activate()
-    from activities.runners.local.runner import Tools
+    from activities.runners.local.spawn import Tools
 
     Tools.find()
     return Check("Trials", f"local processes, {plural(os.cpu_count() or 1, 'processor')}")
