@@ -77,6 +77,7 @@ class StartContext(Payload):
     backend: Literal["local", "kubernetes"] | None = None
     actor: str = ""
     database_id: str | None = None  # the submitter's: a worker with another database refuses
+    origin: dict[str, Any] = Field(default_factory=dict)  # what the operator knows its object's experiment by
 
 
 class Limits(Payload):
