@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--namespace", action="append", default=[], help="watch this namespace only; may be repeated")
     parser.add_argument("--adopt-katib", action="store_true", help="take Katib's Experiments as well")
     parser.add_argument("--delete-deadline", type=float, default=300.0, help="seconds a deletion waits for the end")
+    parser.add_argument("--health-port", type=int, help="answer /healthz on this port, for a liveness probe")
     given = parser.parse_args(arguments)
     try:
         settings = Settings.load()
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
                 namespaces=tuple(given.namespace),
                 adopt_katib=given.adopt_katib,
                 delete_deadline_s=given.delete_deadline,
+                health_port=given.health_port,
             ),
         )
     except EvertuneError as error:

@@ -27,6 +27,7 @@ PATIENCE_S = 60.0
 KATIB = "katib-controller"
 KATIB_HOOKS = "katib.kubeflow.org"  # Katib's own name for both of its webhook configurations
 KATIB_NAMESPACE = "kubeflow"
+HOOKS = "/apis/admissionregistration.k8s.io/v1"
 CRDS = "deploy/kubernetes/crds"
 
 
@@ -83,6 +84,7 @@ class Cluster:
     info: kopf.ConnectionInfo
     patience_s: float = PATIENCE_S
     _ssl: Any = field(init=False)
+    _saw: bool = field(init=False, default=False)  # whether there was any place to look for Katib
 
     def __post_init__(self) -> None:
         self._ssl = self.info.as_ssl_context()
@@ -128,9 +130,7 @@ class Cluster:
             *[
                 f"{kind}webhookconfiguration {KATIB_HOOKS}"
                 for kind in ("validating", "mutating")
-                if await self._allowed(
-                    f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/{KATIB_HOOKS}"
-                )
+                if await self._allowed(f"{HOOKS}/{kind}webhookconfigurations/{KATIB_HOOKS}") is not None
             ],
         ]
         if where:
@@ -144,8 +144,6 @@ class Cluster:
                 hint="allow it to list deployments and to get webhook configurations: "
                 "deploy/kubernetes/components/operator/adopt-katib",
             )
-
-    _saw: bool = False
 
     async def _controllers(self, namespaces: Sequence[str]) -> list[str]:
         """Deployments of Katib's controller, in every namespace that may be looked into."""

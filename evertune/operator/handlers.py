@@ -35,6 +35,7 @@ class Options:
     namespaces: Sequence[str] = ()  # none: all
     adopt_katib: bool = False
     delete_deadline_s: float = 300.0
+    health_port: int | None = None
 
 
 class _Backoffs:
@@ -73,6 +74,7 @@ async def operate(settings: Settings, options: Options) -> None:
             registry=registry(settings, controller, options),
             settings=kopf_settings(),
             standalone=True,
+            liveness_endpoint=f"http://0.0.0.0:{options.health_port}/healthz" if options.health_port else None,
             **({"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}),
         )
     finally:
@@ -107,7 +109,7 @@ def registry(settings: Settings, controller: Controller, options: Options) -> ko
     async def observe(body: kopf.Body, memo: kopf.Memo, patch: kopf.Patch, **_: Any) -> None:
         if (body.get("metadata") or {}).get("deletionTimestamp"):
             return
-        for _ in range(GUARD_TRIES):
+        for _tries in range(GUARD_TRIES):
             if snapshot(body).guarded:
                 break
             await asyncio.sleep(GUARD_EVERY_S)

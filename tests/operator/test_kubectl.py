@@ -21,9 +21,8 @@ import pytest
 
 from evertune.app import child_environment
 from evertune.domain.states import ExperimentState
-from tests.operator.conftest import manifest
 from tests.repository.checkout import ROOT
-from tests.workflow.harness import House, until
+from tests.workflow.harness import House, manifest, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -115,6 +114,8 @@ async def kubectl(kubeconfig: str) -> AsyncIterator[Kubectl]:
     asks = Kubectl(kubeconfig, f"operator-{uuid.uuid4().hex[:8]}")
     await asks("create", "namespace", asks.namespace)
     yield asks
+    for name in (await asks("get", "experiments.evertune.io,experiments.kubeflow.org", "-o", "name")).split():
+        await asks("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')  # no operator is left
     await asks("delete", "namespace", asks.namespace, "--wait=false")
 
 
@@ -182,7 +183,7 @@ async def test_an_edited_budget_reaches_the_running_experiment(
     await kubectl("patch", "experiments.evertune.io", "edited", "--type=merge", "-p", '{"spec":{"maxTrialCount":9}}')
 
     async def shown() -> bool:
-        return (await kubectl.object("edited"))["status"]["trials"] == "0/9"
+        return bool((await kubectl.object("edited"))["status"]["trials"] == "0/9")
 
     await until(shown, what="the new budget")
     assert house.store.list_experiments()[0].budget.max_trials == 9
@@ -267,4 +268,50 @@ async def test_katibs_experiments_are_not_adopted_where_katib_works(
     assert second.process is not None
 
     assert await asyncio.to_thread(second.process.wait, 40) == 2
+    await kubectl("delete", "deployment", "katib-controller")  # now: another test may adopt
     assert f"deployment {kubectl.namespace}/katib-controller" in second.log.read_text()
+
+
+RIGHTS = [ROOT / "deploy/kubernetes/components/operator" / name for name in ("rights.yaml", "adopt-katib/rights.yaml")]
+
+
+async def as_deployed(kubectl: Kubectl, tmp_path: Path) -> str:
+    """A kubeconfig of the operator's ServiceAccount, with the rights that deploy/ gives it and no other."""
+    await kubectl("create", "serviceaccount", "evertune-operator")
+    for path in RIGHTS:
+        await kubectl("apply", "-f", str(path))
+        role = "evertune-operator" if path.parent.name == "operator" else "evertune-operator-adopt-katib"
+        account = f"{kubectl.namespace}:evertune-operator"
+        name = f"{role}-{kubectl.namespace}"
+        await kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", f"--serviceaccount={account}")
+    token = (await kubectl("create", "token", "evertune-operator")).strip()
+    config = json.loads(await kubectl("config", "view", "--raw", "--minify", "-o", "json"))
+    config["users"] = [{"name": "operator", "user": {"token": token}}]
+    config["contexts"] = [
+        {"name": "operator", "context": {"cluster": config["clusters"][0]["name"], "user": "operator"}}
+    ]
+    config["current-context"] = "operator"
+    path = tmp_path / "operator-kubeconfig"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+async def test_the_rights_in_deploy_are_enough(
+    kubectl: Kubectl, operator: Operator, house: House, tmp_path: Path
+) -> None:
+    operator.end()
+    operator.environment["EVERTUNE_KUBECONFIG"] = await as_deployed(kubectl, tmp_path)
+    operator.words = ("--adopt-katib",)
+    operator.log.unlink()
+    operator.start()
+    try:
+        await kubectl.apply(manifest("by-rights"))
+        await kubectl("wait", "--for=condition=Succeeded", "experiments.evertune.io/by-rights", "--timeout=50s")
+        await kubectl.apply(manifest("by-katibs-rights"), api_version="kubeflow.org/v1beta1")
+        await kubectl("wait", "--for=condition=Succeeded", "experiments.kubeflow.org/by-katibs-rights", "--timeout=50s")
+        await kubectl("delete", "experiments.evertune.io/by-rights", "--timeout=40s")
+        assert "Admitted" in await kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
+    finally:
+        for role in ("evertune-operator", "evertune-operator-adopt-katib"):
+            await kubectl("delete", "clusterrolebinding", f"{role}-{kubectl.namespace}")
+    assert "orbidden" not in operator.log.read_text()

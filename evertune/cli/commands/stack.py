@@ -139,6 +139,9 @@ def operator_(
     delete_deadline: Annotated[
         float, typer.Option("--delete-deadline", min=0, help="Seconds that a deletion waits for the experiment's end.")
     ] = 300.0,
+    health_port: Annotated[
+        int | None, typer.Option("--health-port", help="Answer /healthz on this port, for a liveness probe.")
+    ] = None,
 ) -> None:
     """Run the operator in the foreground: kubectl apply starts experiments, kubectl get shows them, delete cancels."""
     from importlib.util import find_spec
@@ -160,6 +163,7 @@ def operator_(
         *(["--adopt-katib"] if adopt_katib else []),
         "--delete-deadline",
         str(delete_deadline),
+        *(["--health-port", str(health_port)] if health_port is not None else []),
     )
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
