@@ -114,7 +114,10 @@ class Controller:
         record, owner = await self._look(client, seen)
         if record is None and seen.status.get("experimentUid"):
             memory.again(seen.generation, NEVER_S)
-            message = "it was deleted from evertune, and is not started again; delete this object as well"
+            message = (
+                "the database has the experiment no longer, as after evertune delete; it is not started again: "
+                "delete this object as well"
+            )
             return told(seen, [st.Condition(st.SYNCED, "False", "ExperimentDeleted", message)], state="Deleted")
         if record is None and owner is None:
             if _refused(seen):

@@ -92,6 +92,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     ours.persistence.diffbase_storage = _NoDiffs()
     ours.posting.reporting_component = "evertune-operator"
     ours.posting.event_name_prefix = "evertune-"
+    ours.posting.default_backoffs = (1, 5)  # an Event is a courtesy
     ours.networking.error_backoffs = _Backoffs()
     ours.networking.request_timeout = 30
     ours.watching.server_timeout = 300

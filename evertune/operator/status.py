@@ -86,6 +86,7 @@ def state_conditions(record: ExperimentRecord) -> list[Condition]:
             state.value,
             "True" if _stands(record.state, state) else "False",
             (record.reason if _stands(record.state, state) else "") or f"Experiment{record.state}",
+            record.message[:REASON_CHARACTERS] if _stands(record.state, state) else "",
         )
         for state in STATES
     ]

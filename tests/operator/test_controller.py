@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
+import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +16,9 @@ from evertune.domain.states import ExperimentState
 from evertune.errors import UnavailableError
 from evertune.operator.controller import Controller
 from tests.operator.conftest import Thing
-from tests.workflow.harness import House, manifest, until
+from tests.workflow.harness import House, a_house, manifest, until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(150)
 SLOW = "sleep 60; echo objective=$X"
 
 
@@ -225,6 +228,53 @@ async def test_while_temporal_is_away_the_object_says_so_and_its_deletion_waits(
     with pytest.raises(UnavailableError):
         await away.release(thing.seen, thing.memory)
     await away.close()
+
+
+@pytest.mark.slow
+async def test_a_temporal_that_went_away_costs_time_only(binary: str, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    state = str(tmp_path / "temporal.db")
+    words = ["server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port), "--db-filename", state]
+
+    def serve() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([binary, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    server = serve()
+    try:
+        await until(answers, what="Temporal")
+        async with a_house(f"127.0.0.1:{port}", tmp_path) as house:
+            controller = Controller(house.settings)
+            before, while_away = Thing.of(manifest("before", SLOW)), Thing.of(manifest("while-away"))
+            await before.look(controller)
+            server.kill()
+            server.wait()
+
+            await while_away.look(controller)
+            assert while_away.condition("Accepted")["reason"] == "Unavailable"
+            before.edit(maxTrialCount=7)
+            await before.look(controller)
+            assert (before.condition("Synced")["status"], before.status["state"]) == ("Unknown", "Running")
+
+            server = serve()
+            await while_away.until(controller, "Succeeded", timeout_s=60)
+            await until(lambda: edited(before, controller), timeout_s=30, what="the edit")
+            assert before.status["trials"] == "0/7"
+            await released(controller, before)
+            await controller.close()
+    finally:
+        server.kill()
+        server.wait()
+
+
+async def edited(thing: Thing, controller: Controller) -> bool:
+    await thing.look(controller)
+    return bool(thing.condition("Synced")["status"] == "True")
 
 
 async def test_nothing_is_started_before_the_deletion_would_wait_for_us(controller: Controller, house: House) -> None:
