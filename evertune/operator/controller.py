@@ -123,6 +123,10 @@ class Controller:
             if _refused(seen):
                 memory.again(seen.generation, NEVER_S)
                 return NOTHING
+            if seen.status.get("completionTime"):  # Katib's, from before it was adopted
+                memory.again(seen.generation, NEVER_S)
+                message = "it has ended under another controller, as its status says; make a new object to run it again"
+                return told(seen, [st.refused("EndedElsewhere", message)])
             condition = await self._submit(client, seen)
             record, owner = await self._look(client, seen)
             if record is None and owner is None:

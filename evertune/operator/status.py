@@ -124,12 +124,14 @@ def merge_conditions(
     by_type: dict[str, JsonDict] = {str(one.get("type")): dict(one) for one in there}
     for condition in new:
         old = by_type.get(condition.type, {})
+        since = old.get("lastTransitionTime") if old.get("status") == condition.status else None
         by_type[condition.type] = {
             "type": condition.type,
             "status": condition.status,
             "reason": condition.reason,
             "message": condition.message[:MESSAGE_CHARACTERS],
-            "lastTransitionTime": old["lastTransitionTime"] if old.get("status") == condition.status else stamp,
+            "lastTransitionTime": (old.get("lastTransitionTime") if old.get("status") == condition.status else "")
+            or stamp,
             "observedGeneration": generation,
         }
     return list(by_type.values())

@@ -230,6 +230,32 @@ async def test_while_temporal_is_away_the_object_says_so_and_its_deletion_waits(
     await away.close()
 
 
+async def test_what_had_ended_under_katib_before_it_was_adopted_is_left_as_it_is(
+    controller: Controller, house: House, experiment: dict[str, Any]
+) -> None:
+    done = {"type": "Succeeded", "status": "True", "reason": "ExperimentGoalReached"}
+    thing = Thing.of({**experiment, "status": {"completionTime": "2025-01-01T00:00:00Z", "conditions": [done]}})
+
+    for _ in range(2):
+        thing.forget()
+        await thing.look(controller)
+
+    assert thing.condition("Succeeded") == done
+    assert thing.condition("Accepted")["reason"] == "EndedElsewhere"
+    assert house.store.list_experiments() == []
+
+
+async def test_what_ran_under_katib_when_it_was_adopted_starts_and_its_conditions_are_taken_over(
+    controller: Controller, experiment: dict[str, Any]
+) -> None:
+    running = {"type": "Running", "status": "True", "reason": "ExperimentRunning"}
+    thing = Thing.of({**experiment, "status": {"startTime": "2025-01-01T00:00:00Z", "conditions": [running]}})
+
+    await thing.until(controller, "Succeeded")
+
+    assert thing.condition("Running")["status"] == "False"
+
+
 @pytest.mark.slow
 async def test_a_temporal_that_went_away_costs_time_only(binary: str, tmp_path: Path) -> None:
     with socket.socket() as probe:

@@ -232,6 +232,35 @@ async def test_an_operator_killed_at_any_moment_of_a_start_starts_one_experiment
         assert len(runs) == 1
 
 
+async def test_delete_cancels_and_waits(kubectl: Kubectl, operator: Operator, house: House) -> None:
+    await kubectl.apply(manifest("deleted", LONG))
+    await kubectl.reaches("deleted", "Running")
+
+    await kubectl("delete", "experiments.evertune.io/deleted", "--timeout=40s")
+
+    assert [record.state for record in house.store.list_experiments()] == [ExperimentState.CANCELLED]
+
+
+async def test_a_deletion_waits_no_longer_than_it_was_told_to(
+    kubectl: Kubectl, operator: Operator, house: House
+) -> None:
+    operator.end()
+    operator.words = (*operator.words, "--delete-deadline", "3")
+    operator.start()
+    await kubectl.apply(manifest("stuck", LONG))
+    await kubectl.reaches("stuck", "Running")
+    await house.stop_worker()  # nobody is there to carry out the cancellation
+
+    await kubectl("delete", "experiments.evertune.io/stuck", "--timeout=40s")
+
+    async def told() -> bool:
+        return "DeletionNotAwaited" in await kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
+
+    await until(told, what="an Event")
+    await house.start_worker()  # Temporal has kept the wish
+    await until(lambda: house.store.list_experiments()[0].state is ExperimentState.CANCELLED, what="the end")
+
+
 async def test_katibs_experiments_are_adopted_on_request(kubectl: Kubectl, operator: Operator, house: House) -> None:
     operator.end()
     operator.words = (*operator.words, "--adopt-katib")

@@ -8,7 +8,7 @@ from evertune.spec.convert import parse_duration
 from evertune.spec.findings import Findings, did_you_mean, quote, suggestion
 from evertune.spec.model import Experiment, ExperimentSpec
 
-API_VERSIONS = ("kubeflow.org/v1beta1", "evertune.io/v1")
+API_VERSIONS = ("kubeflow.org/v1beta1", "evertune.io/v1alpha1", "evertune.io/v1")  # the second is the operator's
 BACKEND_ANNOTATION = "evertune.io/backend"
 BACKENDS = ("local", "kubernetes")
 MAX_NAME = 40
