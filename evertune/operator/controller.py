@@ -29,7 +29,8 @@ from evertune.operator.objects import Object, change_of
 from evertune.settings import Settings
 
 ACTOR = "kubectl"
-ADMIT_S = 20.0
+ADMIT_S = 10.0
+STARTS_AT_ONCE = 8  # each asks its workflow twenty times a second whether it was admitted
 CANCEL_S = 5.0
 RUNNING_EVERY_S = 1.5  # handlers look every two seconds
 RETRY_EVERY_S = 5.0
@@ -80,6 +81,7 @@ class Controller:
     _client: Client | None = None
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_AT_ONCE))
 
     async def client(self) -> Client:
         """Raises UnavailableError within seconds."""
@@ -127,7 +129,10 @@ class Controller:
                 memory.again(seen.generation, NEVER_S)
                 message = "it has ended under another controller, as its status says; make a new object to run it again"
                 return told(seen, [st.refused("EndedElsewhere", message)])
-            condition = await self._submit(client, seen)
+            async with self._starts:
+                if memory.released:
+                    return NOTHING
+                condition = await self._submit(client, seen)
             record, owner = await self._look(client, seen)
             if record is None and owner is None:
                 memory.again(seen.generation, NEVER_S if condition.status == "False" else RETRY_EVERY_S)

@@ -130,8 +130,7 @@ def merge_conditions(
             "status": condition.status,
             "reason": condition.reason,
             "message": condition.message[:MESSAGE_CHARACTERS],
-            "lastTransitionTime": (old.get("lastTransitionTime") if old.get("status") == condition.status else "")
-            or stamp,
+            "lastTransitionTime": since or stamp,
             "observedGeneration": generation,
         }
     return list(by_type.values())
