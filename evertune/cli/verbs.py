@@ -84,6 +84,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             Verb("server", "stack", "the HTTP server in the foreground"),
             Verb("operator", "stack", "kubectl's door: Experiments of a cluster, in the foreground"),
             Verb("doctor", "doctor", "check this installation"),
+            Verb("manifest", "manifest", "the rights that a worker needs in a cluster"),
             Verb("replay", "replay", "recompute suggestions from the record"),
             Verb("version", "stack", "what this is"),
         ),

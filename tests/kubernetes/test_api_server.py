@@ -1,0 +1,52 @@
+"""The fake API server and its controllers pass the contract that a real control plane passes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from activities.runners.kubernetes.api import Api
+from evertune.testing.kubernetes import FakeCluster, misfortunes
+from evertune.testing.kubernetes.contract import ApiServerContract, Caller
+from evertune.testing.kubernetes.contract_jobs import JobControllerContract
+
+
+class OnTheFake:
+    """Level `api`: a server and controllers, no node."""
+
+    @pytest.fixture
+    async def api(self, tmp_path: Path) -> AsyncIterator[Api]:
+        async with FakeCluster(None, bookmark_every_s=0.2) as self.kube:
+            api = await Api.connect(kubeconfig=str(self.kube.kubeconfig(tmp_path / "kubeconfig")))
+            yield api
+            await api.close()
+
+
+class OnARealCluster:
+    @pytest.fixture
+    async def api(self, api_cluster: Path) -> AsyncIterator[Api]:
+        api = await Api.connect(kubeconfig=str(api_cluster))
+        yield api
+        await api.close()
+
+
+class TestTheFakeServer(OnTheFake, ApiServerContract):
+    def forget(self) -> None:
+        self.kube.compact()
+
+
+class TestTheFakeJobController(OnTheFake, JobControllerContract):
+    async def refuse_pods(self, api: Caller, namespace: str) -> None:
+        self.kube.store.admission.append(misfortunes.quota_exceeded(quota="none"))
+
+
+@pytest.mark.cluster
+class TestARealServer(OnARealCluster, ApiServerContract):
+    pass
+
+
+@pytest.mark.cluster
+class TestARealJobController(OnARealCluster, JobControllerContract):
+    pass
