@@ -10,6 +10,7 @@ import os
 import sys
 
 import evertune.log as logs
+from evertune.app import activate
 from evertune.errors import EnvironmentProblem, EvertuneError
 from evertune.settings import Settings
 
@@ -26,10 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = Settings.load()
         logs.configure(settings)
+        activate()
         try:
             from evertune.operator.handlers import Options, run
         except ModuleNotFoundError as error:
-            if error.name not in ("kopf", "aiohttp"):
+            if error.name != "kopf":
                 raise
             raise EnvironmentProblem("the operator needs kopf, which is not installed", hint=EXTRA) from error
         run(

@@ -16,8 +16,8 @@ import kopf
 import structlog
 
 from evertune.errors import EvertuneError
+from evertune.operator import cluster
 from evertune.operator import objects as o
-from evertune.operator.cluster import Cluster, credentials
 from evertune.operator.controller import Controller, Event, Memory, Outcome, sentence
 from evertune.settings import Settings
 
@@ -62,12 +62,11 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 async def operate(settings: Settings, options: Options) -> None:
     """Watch and work until SIGTERM or SIGINT. Raises EvertuneError when the cluster cannot be worked with."""
-    info = credentials(settings)
-    await Cluster(info).check(options.namespaces, adopt_katib=options.adopt_katib)
+    server = await cluster.check(settings, options.namespaces, adopt_katib=options.adopt_katib)
     controller = Controller(settings)
     watches = " and ".join(group for group, _ in groups(options))
     log.info(
-        "operator watches", cluster=info.server, kinds=watches, namespaces=",".join(options.namespaces) or "all of them"
+        "operator watches", cluster=server, kinds=watches, namespaces=",".join(options.namespaces) or "all of them"
     )
     try:
         await kopf.operator(
@@ -105,7 +104,7 @@ def registry(settings: Settings, controller: Controller, options: Options) -> ko
     handlers = kopf.OperatorRegistry()
 
     async def login(**_: Any) -> kopf.ConnectionInfo:
-        return credentials(settings)  # again after each 401: a pod's token is renewed every hour
+        return await cluster.login(settings)  # again after each 401: a pod's token is renewed every hour
 
     async def observe(body: kopf.Body, memo: kopf.Memo, patch: kopf.Patch, **_: Any) -> None:
         if (body.get("metadata") or {}).get("deletionTimestamp"):
