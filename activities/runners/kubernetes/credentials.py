@@ -1,7 +1,7 @@
 """How to reach a cluster, as a kubeconfig or a pod's own service account says: address, TLS, token, exec plugins.
 
-Called by `api` alone. All of it is `kubernetes.aio`'s work, which is imported when a cluster is first asked for; here
-its silences become sentences. Nothing is sent to the cluster.
+Called by `api`, and by the operator for kopf. All of it is `kubernetes.aio`'s work, which is imported when a cluster is
+first asked for; here its silences become sentences. Nothing is sent to the cluster.
 """
 
 from __future__ import annotations
