@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -68,12 +69,16 @@ async def refused(answer: Awaitable[Any], status: int, reason: str, *parts: str)
 
 
 async def until(look: Any, seconds: float = SOON_S) -> Any:
-    """The first true answer of the coroutine function `look`."""
+    """The first true answer of the function `look`, which may be a coroutine function."""
     end = asyncio.get_running_loop().time() + seconds
-    while not (found := await look()):
+    while True:
+        found = look()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
         assert asyncio.get_running_loop().time() < end, "it did not happen in time"
-        await asyncio.sleep(0.05)
-    return found
+        await asyncio.sleep(0.02)
 
 
 class Watching:
