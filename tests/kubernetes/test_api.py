@@ -92,8 +92,12 @@ async def test_no_answer_is_an_error_of_its_own_with_the_address(kube: FakeKube,
     kube.fault(hang_s=20)
     with pytest.raises(Unreachable, match=f"the API server at {kube.url} does not answer: no answer in time"):
         await api.call("GET", JOBS, timeout_s=0.2)
+    kube.faults.clear()
+    kube.fault(drop="before", times=FOR_EVER)
+    with pytest.raises(Unreachable, match="it closed the connection"):
+        await api.call("GET", JOBS)
     await kube.stop()
-    with pytest.raises(Unreachable, match="does not answer"):
+    with pytest.raises(Unreachable, match=r"does not answer: .*[Cc]onnect"):
         await api.call("GET", JOBS)
 
 

@@ -158,7 +158,7 @@ async def test_a_pod_on_a_lost_node_stays_until_it_is_deleted_by_force() -> None
         assert held["metadata"]["deletionTimestamp"]
         assert held["status"]["reason"] == "NodeLost"
         kube.store.delete("pods", NS, name, grace_s=0)
-        assert kube.store.find("pods", NS, name) is None
+        await until(lambda: kube.store.find("pods", NS, name) is None)
 
 
 def a_tfjob(**roles: int) -> JsonDict:
