@@ -189,4 +189,4 @@ async def test_a_training_job_fails_with_a_pod_of_any_role() -> None:
     async with FakeCluster(script_of) as kube:
         kube.store.create("tfjobs", a_tfjob(Worker=1, PS=1), NS)
         failed = await the_job(kube, "Failed", "tfjobs")
-        assert failed["message"] == "TFJob one is failed because 1 PS replica(s) failed."
+        assert failed["message"] == "TFJob default/one has failed because 1 PS replica(s) failed."

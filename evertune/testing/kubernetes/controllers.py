@@ -108,14 +108,19 @@ class Controller:
             made = self.store.create("pods", pod, about["namespace"])
         except Refused as refused:
             if refused.reason != "AlreadyExists":
-                self.store.record(owner, "FailedCreate", f"Error creating: {refused.message}", source=self.source)
+                self.store.record(
+                    owner, f"FailedCreate{self.event_suffix}", f"Error creating: {refused.message}", source=self.source
+                )
             self.again(owner, self.retry_s, "create")
             return False
         name = made["metadata"]["name"]
-        self.store.record(owner, "SuccessfulCreate", f"Created pod: {name}", type="Normal", source=self.source)
+        self.store.record(
+            owner, f"SuccessfulCreate{self.event_suffix}", f"Created pod: {name}", type="Normal", source=self.source
+        )
         return True
 
     source = "controller"
+    event_suffix = ""
 
 
 def condition(kind: str, reason: str, message: str, status: str = "True") -> JsonDict:
