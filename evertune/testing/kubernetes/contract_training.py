@@ -82,8 +82,13 @@ class TrainingOperatorContract(WithNamespace):
             ("Running", "False", "TFJobRunning", f"TFJob {namespace}/one is running."),
             ("Succeeded", "True", "TFJobSucceeded", f"TFJob {namespace}/one successfully completed."),
         ]
-        assert status["replicaStatuses"]["Worker"].get("succeeded") == 1  # it still runs, and is counted
         assert status["completionTime"]
+
+        async def counted() -> bool:
+            status = (await api.call("GET", f"{JOBS.format(namespace)}/one"))["status"]
+            return bool(status["replicaStatuses"]["Worker"].get("succeeded") == 1)
+
+        await until(counted)  # though it still runs
         assert sorted(await self.pods(api, namespace, 2)) == ["one-chief-0", "one-worker-0"]
 
     async def test_a_pod_that_fails_for_good_fails_the_job(self, api: Caller, namespace: str) -> None:
