@@ -17,7 +17,7 @@ from activities.runners.kubernetes.api import Api, ApiError, Unreachable
 from activities.runners.kubernetes.discovery import JOB, POD, Resource, resource, server_version
 from evertune.errors import EnvironmentProblem, LaunchError, UsageError
 from evertune.testing.kubernetes import FOR_EVER, FakeKube, Kind
-from evertune.testing.kubernetes.contract import a_job, until
+from evertune.testing.kubernetes.calling import a_job, until
 from tests.repository.checkout import ROOT
 
 JOBS = "/apis/batch/v1/namespaces/default/jobs"

@@ -9,7 +9,8 @@ import pytest
 
 from activities.runners.kubernetes.api import Api
 from evertune.testing.kubernetes import FakeCluster, misfortunes
-from evertune.testing.kubernetes.contract import ApiServerContract, Caller
+from evertune.testing.kubernetes.calling import Caller
+from evertune.testing.kubernetes.contract import ApiServerContract
 from evertune.testing.kubernetes.contract_jobs import JobControllerContract
 from evertune.testing.kubernetes.contract_training import TrainingOperatorContract
 

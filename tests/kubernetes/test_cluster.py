@@ -13,7 +13,7 @@ from activities.runners.kubernetes.cluster import Clusters
 from activities.runners.kubernetes.discovery import JOB
 from evertune.errors import UsageError
 from evertune.testing.kubernetes import FakeKube
-from evertune.testing.kubernetes.contract import a_job, until
+from evertune.testing.kubernetes.calling import a_job, until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
-from evertune.testing.kubernetes.contract import a_job, until
+from evertune.testing.kubernetes.calling import a_job, until
 from evertune.testing.runners import Script
 
 NS = "default"

@@ -18,7 +18,7 @@ from activities.runners.kubernetes.reflector import Reflector, topic
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FOR_EVER, FakeKube
-from evertune.testing.kubernetes.contract import a_job, a_pod, until
+from evertune.testing.kubernetes.calling import a_job, a_pod, until
 
 DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
 NS = "default"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evertune.testing.kubernetes.contract import JOBS, MERGE, PODS, Caller, WithNamespace, a_job, until
+from evertune.testing.kubernetes.calling import JOBS, MERGE, PODS, Caller, WithNamespace, a_job, until
 from evertune.testing.kubernetes.objects import JsonDict, timestamp
 
 

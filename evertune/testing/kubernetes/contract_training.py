@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evertune.testing.kubernetes.contract import MERGE, PODS, Caller, WithNamespace, until
+from evertune.testing.kubernetes.calling import MERGE, PODS, Caller, WithNamespace, until
 from evertune.testing.kubernetes.contract_jobs import ended
 from evertune.testing.kubernetes.objects import JsonDict, timestamp
 
