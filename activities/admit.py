@@ -10,6 +10,7 @@ import asyncio
 import base64
 import secrets
 import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -26,10 +27,14 @@ from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
-from evertune.errors import ConflictError, Problem, SpecError, UsageError
+from evertune.errors import ConflictError, NotFoundError, Problem, SpecError, UsageError
+from evertune.protocols import TemplateSource
 from evertune.store import NewExperiment, Store
 
-LOCAL_HEARTBEAT_S = 5.0  # a dead worker is noticed within ten seconds
+BACKEND_PATH = "metadata.annotations[evertune.io/backend]"
+NO_CLUSTER_HINT = "start a worker with EVERTUNE_KUBECONFIG set, or inside the cluster; or use --backend local"
+
+HEARTBEAT_S = 5.0  # a dead worker is noticed within ten seconds, and what a trial waits for is seen in five
 HEARTBEAT_PER_TRIAL_S = 0.25  # beyond 20 parallel trials: at most 5 heartbeats a second reach the server
 
 
@@ -40,27 +45,82 @@ class AdmitActivities:
     default_backend: Literal["local", "kubernetes"]
     search_attributes: bool
     temporal_id: str  # which Temporal runs the workflow; the reconciler asks no other
+    templates: TemplateSource | None = None  # of ConfigMaps that do not stand beside the experiment
+    no_cluster: Callable[[], Awaitable[str]] | None = None  # why nobody runs trials in clusters, "" when somebody does
 
     @activity.defn(name=c.ACTIVITY_ADMIT)
     @translated
     async def admit(self, request: c.AdmitRequest) -> c.Admitted:
-        return await asyncio.to_thread(self._admit, request)
-
-    def _admit(self, request: c.AdmitRequest) -> c.Admitted:
-        document = _decode(request.inputs)
+        document = await asyncio.to_thread(_decode, request.inputs)
         if set(document) == {"reopen"}:
-            return self._reopen(document["reopen"], request)
+            return await asyncio.to_thread(self._reopen, document["reopen"], request)
         context = _context(request.context)
         if context.database_id is not None:
             check_database(self.store, context.database_id)
+        templates = await self._templates(document, context, request)
+        backend = _said_backend(document) or context.backend or self.default_backend
+        no_cluster = await self.no_cluster() if self.no_cluster is not None and backend == "kubernetes" else ""
+        return await asyncio.to_thread(self._admit, document, context, request, templates, no_cluster)
+
+    async def _templates(
+        self, document: dict[str, Any], context: c.StartContext, request: c.AdmitRequest
+    ) -> dict[spec.TemplateKey, str | spec.Unreadable]:
+        """The template that the experiment keeps in a ConfigMap, read once: what is stored with it is what counts."""
+        wanted = template_source(document)
+        if wanted is None:
+            return {}
+        stored = await asyncio.to_thread(self._stored_templates, document, request)
+        texts = stored or {(entry.namespace, entry.name, entry.key): entry.text for entry in context.templates}
+        found: dict[spec.TemplateKey, str | spec.Unreadable] = {**texts}
+        if wanted.key in found or (wanted.backend or context.backend or self.default_backend) == "local":
+            return found
+        if self.templates is None:
+            hint = "put the ConfigMap as another document into the same file; or write the template under trialSpec"
+            return {**found, wanted.key: spec.Unreadable("this worker has no cluster to read the ConfigMap from", hint)}
+        try:
+            found[wanted.key] = await self.templates.fetch(wanted.cluster, *wanted.key)
+        except SpecError as error:  # told together with all else that is wrong
+            told = error.problems[0] if error.problems else None
+            found[wanted.key] = spec.Unreadable(told.message, told.hint) if told else spec.Unreadable(error.message)
+        return found
+
+    def _stored_templates(
+        self, document: dict[str, Any], request: c.AdmitRequest
+    ) -> Mapping[spec.TemplateKey, str | spec.Unreadable]:
+        """Those of an earlier try of this very admission, which had been committed before its worker died."""
+        metadata = _mapping(document.get("metadata"))
+        try:
+            record = self.store.experiment(str(metadata.get("namespace") or "default"), str(metadata.get("name")))
+        except NotFoundError:
+            return {}
+        return spec.stored_templates(record.context) if record.first_run_id == request.first_run_id else {}
+
+    def _admit(
+        self,
+        document: dict[str, Any],
+        context: c.StartContext,
+        request: c.AdmitRequest,
+        templates: spec.Templates,
+        no_cluster: str,
+    ) -> c.Admitted:
         catalog = Registry()
-        experiment = spec.load_experiment(document, catalog=catalog)
+        experiment = spec.load_experiment(document, catalog=catalog, templates=templates)
         backend = spec.backend_of(experiment) or context.backend or self.default_backend
-        if problems := spec.unsupported_here(experiment, backend, catalog):
+        problems = list(spec.unsupported_here(experiment, backend, catalog, templates=templates))
+        if no_cluster:
+            problems.append(Problem(path=BACKEND_PATH, type="Forbidden", message=no_cluster, hint=NO_CLUSTER_HINT))
+        if problems:
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
+        used = template_source(document)
+        kept = [
+            c.TemplateText(namespace=key[0], name=key[1], key=key[2], text=text)
+            for key, text in templates.items()
+            if used is not None and key == used.key and isinstance(text, str)
+        ]
+        context = context.model_copy(update={"templates": kept})
         record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never))
-        return self._answer(record, experiment)
+        return self._answer(record)
 
     def _new(
         self,
@@ -120,11 +180,12 @@ class AdmitActivities:
                 at=datetime.now(UTC),
             )
             record = self.store.experiment_by_uid(record.uid)
-        answer = self._answer(record, spec.load_experiment(dict(record.manifest)))
+        answer = self._answer(record)
         return answer.model_copy(update={"limits": _reopened_limits(answer, record, command)})
 
-    def _answer(self, record: ExperimentRecord, experiment: spec.Experiment) -> c.Admitted:
+    def _answer(self, record: ExperimentRecord) -> c.Admitted:
         """Rebuilt from the rows, so that a reset or reopened run goes on where the database is."""
+        experiment = spec.load_stored(record.manifest)
         open_trials = self.store.trials(record.uid, states={TrialState.CREATED, TrialState.RUNNING})
         best = record.best
         deadline_s = spec.deadline_of(experiment)
@@ -136,9 +197,9 @@ class AdmitActivities:
             name=record.name,
             algorithm=record.algorithm,
             backend=record.backend,
-            queue=c.run_queue(record.home_id or self.home_id) if record.backend == "local" else c.QUEUE,
+            queue=c.run_queue(record.home_id or self.home_id) if record.backend == "local" else c.CLUSTER_QUEUE,
             search_attributes=self.search_attributes,
-            heartbeat_s=max(LOCAL_HEARTBEAT_S, HEARTBEAT_PER_TRIAL_S * record.budget.parallel),
+            heartbeat_s=max(HEARTBEAT_S, HEARTBEAT_PER_TRIAL_S * record.budget.parallel),
             limits=c.Limits(
                 parallel=record.budget.parallel,
                 max_trials=record.budget.max_trials,
@@ -162,6 +223,42 @@ class AdmitActivities:
             ),
             in_flight=[c.InFlight(number=trial.number, attempt=max(trial.attempts - 1, 0)) for trial in open_trials],
         )
+
+
+def _said_backend(document: dict[str, Any]) -> str | None:
+    """What an experiment that nobody has checked yet says of itself."""
+    metadata = document.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    said = annotations.get("evertune.io/backend") if isinstance(annotations, dict) else None
+    return said if isinstance(said, str) else None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where an experiment that nobody has checked yet says that its template is."""
+
+    key: spec.TemplateKey
+    backend: str | None
+    cluster: str | None
+
+
+def template_source(document: dict[str, Any]) -> _Source | None:
+    """None when there is no ConfigMap to be read, or what names it is incomplete: then the check will say so."""
+    source = _mapping(_mapping(_mapping(document.get("spec")).get("trialTemplate")).get("configMap"))
+    namespace, name, key = (_text(source.get(at)) for at in ("configMapNamespace", "configMapName", "templatePath"))
+    if not (namespace and name and key):
+        return None
+    said = _mapping(_mapping(document.get("metadata")).get("annotations"))
+    backend, cluster = _text(said.get("evertune.io/backend")), _text(said.get("evertune.io/cluster"))
+    return _Source((namespace, name, key), backend, cluster)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _decode(inputs: list[c.RawInput]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import structlog
 import evertune.contracts as c
 from evertune.domain.metrics import MetricSummary, Objective, Point, chosen, finite, objective_text
 from evertune.domain.records import TrialRecord
-from evertune.domain.retry import retry_again
+from evertune.domain.retry import MemoryPolicy, retry_again
 from evertune.domain.states import AttemptState, FailureClass, TrialState
 from evertune.domain.trial import LAST_LINES, WARNING, AttemptEnd, AttemptRef, Ending
 from evertune.protocols import Findings
@@ -127,12 +127,17 @@ def with_warnings(end: AttemptEnd, collected: Callable[[], Sequence[str]]) -> At
     return dataclasses.replace(end, message="\n".join(line for line in lines if line)[:MAX_MESSAGE], warnings=())
 
 
-def asks_for_another(end: AttemptEnd, request: c.RunTrialRequest) -> bool:
+def asks_for_another(
+    end: AttemptEnd, request: c.RunTrialRequest, *, memory_retries: int = 0, on_oom: MemoryPolicy | None = None
+) -> bool:
+    """`memory_retries`: earlier attempts of the trial that ended for want of memory."""
     return retry_again(
         reason=end.reason,
         failure=end.failure,
         signal_retries=request.signal_retries,
         infrastructure_retries=request.infrastructure_retries,
+        memory_retries=memory_retries,
+        on_oom=on_oom,
     )
 
 

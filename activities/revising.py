@@ -155,6 +155,8 @@ class Reviser:
         sources = self.runner.sources(plan.launch, wanted.path)
         if not archive.exists(sources.log):
             return None
+        if sources.path is not None and plan.launch.collector is not None and not archive.exists(sources.path):
+            return None  # it was read in the cluster, by the collector beside the trial: only its points are kept
         with readable(sources) as (there, gaps):
             try:
                 collector = collectors.create(wanted, there)

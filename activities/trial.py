@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
@@ -21,15 +21,15 @@ from activities.attach import stop_or_detach
 from activities.database import check_database
 from activities.ending import asks_for_another, record_end, stored_outcome
 from activities.errors import translated
-from activities.launch import LaunchPlans
+from activities.launch import LaunchPlans, Plan
 from activities.observing import Observer
 from evertune import archive
-from evertune.domain.metrics import Objective, Point, Report
+from evertune.domain.metrics import Point, Report
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import LaunchError
-from evertune.protocols import Collector, Sources, TrialRunner
+from evertune.protocols import Collector, Launch, Sources, TrialRunner
 from evertune.store import Store
 
 log = structlog.get_logger()
@@ -50,6 +50,7 @@ class TrialActivities:
     log_cap: int = archive.CAP  # bytes
     final_wait_s: float = FINAL_WAIT_S
     _following: int = 0
+    _shown: dict[str, str] = field(default_factory=dict)  # by the attempt's key, what it waits for
 
     @activity.defn(name=c.ACTIVITY_RUN_TRIAL)
     @translated
@@ -60,12 +61,17 @@ class TrialActivities:
         plan = await asyncio.to_thread(self.plans.of, request.uid, request.number, request.attempt)
         ref = plan.launch.ref
         structlog.contextvars.bind_contextvars(experiment=plan.experiment, trial=ref.number, attempt=ref.attempt)
-        await asyncio.to_thread(
+        opened = await asyncio.to_thread(
             self.store.open_attempt, ref.experiment_uid, ref.number, ref.attempt, home_id=self.home_id, at=_now()
         )
+        self._shown[ref.key] = opened.phase  # an earlier worker may have left one
+        sources = self.runner.sources(plan.launch, plan.wanted.path)
         try:
-            plan.collector(self.runner.sources(plan.launch, plan.wanted.path))  # refuses before anything is started
-            await self.runner.create(plan.launch)
+            collector = plan.collector(sources)  # refuses before anything is started
+            await self._create(plan.launch)
+            beside = self.runner.sidecar(plan.launch)
+            end = await self._follow(ref, None if beside else collector)
+            collected = not beside or await self._until_collected(ref)
         except LaunchError as error:
             end = AttemptEnd(
                 state=AttemptState.FAILED,
@@ -75,18 +81,15 @@ class TrialActivities:
                 ended=_now(),
             )
             return await asyncio.to_thread(record_end, self.store, ref, plan.objective, end)
-        sources = self.runner.sources(plan.launch, plan.wanted.path)
-        collector = plan.collector(sources)
-        beside = self.runner.sidecar(plan.launch)
-        try:
-            end = await self._follow(ref, None if beside else collector)
-            collected = not beside or await self._until_collected(ref)
         except asyncio.CancelledError:
             if await asyncio.shield(stop_or_detach()) == "stop":
                 await asyncio.shield(self.runner.stop(ref, reason="ExperimentClosed"))
             raise
-        points = await self._drain(ref, collector)
-        outcome = await asyncio.to_thread(self._record, request, ref, plan.objective, end, collector, points, collected)
+        finally:
+            self._shown.pop(ref.key, None)
+        told = beside and collected  # all of it; a log that was fetched may be less, or begin elsewhere
+        points = () if told else await self._drain(ref, collector)
+        outcome = await asyncio.to_thread(self._record, request, plan, end, collector, points, collected, told)
         # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
         await asyncio.to_thread(self._keep, sources)
         await self.runner.release(ref)
@@ -99,24 +102,44 @@ class TrialActivities:
     def _record(
         self,
         request: c.RunTrialRequest,
-        ref: AttemptRef,
-        objective: Objective,
+        plan: Plan,
         end: AttemptEnd,
         collector: Collector,
         points: Sequence[Point],
         collected: bool,
+        told: bool,
     ) -> c.TrialOutcome:
         return record_end(
             self.store,
-            ref,
-            objective,
+            plan.launch.ref,
+            plan.objective,
             end,
-            points=[*points, *collector.finish()],
+            points=points if told else [*points, *collector.finish()],
             findings=collector.findings,
             warnings=collector.warnings,
-            retry=lambda judged: asks_for_another(judged, request),
+            retry=lambda judged: asks_for_another(
+                judged, request, memory_retries=plan.memory_retries, on_oom=plan.on_oom
+            ),
             collected=collected,
         )
+
+    async def _create(self, launch: Launch) -> None:
+        """Start or attach; that may wait for a cluster that is away, so it shows a sign of life meanwhile."""
+        creating = asyncio.ensure_future(self.runner.create(launch))
+        try:
+            while not (await asyncio.wait([creating], timeout=READ_EVERY_S))[0]:
+                await self._beat(launch.ref)
+            creating.result()
+        finally:
+            creating.cancel()
+
+    async def _beat(self, ref: AttemptRef) -> None:
+        """A heartbeat, with what the attempt waits for; stored when that has changed."""
+        phase = self.runner.phase(ref)
+        activity.heartbeat(*filter(None, [phase]))
+        if phase != self._shown.get(ref.key, phase):
+            await asyncio.to_thread(self.store.set_phase, ref.experiment_uid, ref.number, ref.attempt, phase)
+            self._shown[ref.key] = phase
 
     async def _follow(self, ref: AttemptRef, collector: Collector | None) -> AttemptEnd:
         """Wait for the end; meanwhile heartbeat and move points from the sources to the database."""
@@ -128,7 +151,7 @@ class TrialActivities:
                 done, _ = await asyncio.wait([waiting], timeout=every)
                 if done:
                     return waiting.result()
-                activity.heartbeat()
+                await self._beat(ref)
                 if collector is None or not collector.has_more():
                     continue
                 points = await asyncio.to_thread(collector.read)

@@ -4,6 +4,9 @@ Started beside a trial in its pod; everything comes from EVERTUNE_* variables or
 when the trial does - an exit file appears, the life pipe is closed, a process is gone, or SIGTERM - after it has read
 what is left and said `final`. It never crashes and always exits 0: as an ordinary container it would fail the pod, and
 as a native one it would be restarted. What goes wrong is a line on standard error.
+
+Where several pods are made from one template, only one of them reports: the one whose EVERTUNE_ROLE is
+EVERTUNE_PRIMARY_ROLE (`master` when that is not given). In the others this process waits for the end and does nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +17,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import collectors
 from collectors.ending import Life
 from collectors.sending import Sender
-from collectors.sidecar import RETRY_S, Acknowledged, Sidecar
+from collectors.sidecar import LOOK_EVERY_S, RETRY_S, Acknowledged, Sidecar
 from evertune.domain.metrics import CollectorSpec, Scrape
 from evertune.errors import EvertuneError
 from evertune.protocols import Sources
@@ -64,10 +67,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--log", **path("EVERTUNE_LOG_FILE"), help="standard output and error of the trial")
     made.add_argument("--path", **path("EVERTUNE_METRICS_PATH"), help="the file or directory of metrics")
     made.add_argument("--reports", **path("EVERTUNE_REPORT_FILE"), help="what evertune.report writes")
+    made.add_argument("--printed", **path("EVERTUNE_PRINTED_FILE"), help="what the user's own collector prints")
     made.add_argument("--notes", **path("EVERTUNE_NOTES_DIR"), help="a directory of the collector's own")
     made.add_argument("--stop-file", **path("EVERTUNE_STOP_FILE"), help="written when the trial should end")
     made.add_argument("--exit-file", **path("EVERTUNE_EXIT_FILE"), help="its appearance is the trial's end")
     made.add_argument("--life", **path("EVERTUNE_LIFE_PIPE"), help="a FIFO that the trial holds open")
+    made.add_argument("--beside-exit-file", **path("EVERTUNE_BESIDE_EXIT_FILE"), help="of the user's own collector")
+    restarts = env("EVERTUNE_RESTARTS") == "1"
+    made.add_argument("--restarts", action="store_true", default=restarts, help="a failed trial is started again")
     made.add_argument("--until-pid", type=int, default=None, help="the trial's process")
     made.add_argument("--host", default=env("EVERTUNE_SCRAPE_HOST", "127.0.0.1"), help="of the trial, to be scraped")
     made.add_argument("--grace-s", type=float, default=env("EVERTUNE_GRACE_S", str(GRACE_S)))
@@ -82,6 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: terminated.set())
     try:
         options = parser().parse_args(arguments)
+        if not reports_here(os.environ):
+            say(f"this pod's role is {os.environ['EVERTUNE_ROLE'] or 'none'}: another pod reports")
+            idle(life_of(options), terminated)
+            return 0
         if options.notes is None or options.log is None:
             raise ValueError("needs --notes and --log, a directory and a file")
         sidecar, sender = compose(options, terminated)
@@ -105,16 +116,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
 
 
+def reports_here(environ: Mapping[str, str]) -> bool:
+    """Whether this pod reports, of those that are made from one template."""
+    return environ.get("EVERTUNE_ROLE") in (None, environ.get("EVERTUNE_PRIMARY_ROLE") or "master")
+
+
+def idle(life: Life, terminated: threading.Event) -> None:
+    while not terminated.wait(LOOK_EVERY_S) and not life.over():
+        pass
+
+
+def life_of(options: argparse.Namespace) -> Life:
+    return Life(
+        exit_file=options.exit_file,
+        pipe=options.life,
+        pid=options.until_pid,
+        restarts=options.restarts,
+        beside=options.beside_exit_file,
+    )
+
+
 def compose(options: argparse.Namespace, terminated: threading.Event) -> tuple[Sidecar, Sender]:
     """ValueError, OSError or LaunchError, with a sentence, when it cannot run like this."""
     options.notes.mkdir(parents=True, exist_ok=True)
     sources = Sources(
-        log=options.log, notes=options.notes, path=options.path, reports=options.reports, host=options.host
+        log=options.log,
+        notes=options.notes,
+        path=options.path,
+        reports=options.reports,
+        printed=options.printed,
+        host=options.host,
     )
     spec = spec_of(options.spec)
     sidecar = Sidecar(
         lambda: collectors.create(spec, sources),
-        life=Life(exit_file=options.exit_file, pipe=options.life, pid=options.until_pid),
+        life=life_of(options),
         acknowledged=Acknowledged(options.notes / "acknowledged"),
         terminated=terminated,
         say=say,

@@ -67,6 +67,15 @@ class Payload(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class TemplateText(Payload):
+    """A trial template in a ConfigMap, as it was when the experiment started: later changes do not matter."""
+
+    namespace: str
+    name: str
+    key: str
+    text: str
+
+
 class StartContext(Payload):
     """Where and as whom local trials run; recorded by the submitter, absent when Temporal's own CLI starts us."""
 
@@ -77,6 +86,7 @@ class StartContext(Payload):
     backend: Literal["local", "kubernetes"] | None = None
     actor: str = ""
     database_id: str | None = None  # the submitter's: a worker with another database refuses
+    templates: list[TemplateText] = Field(default_factory=list)  # those that stood in the file beside the experiment
 
 
 class Limits(Payload):

@@ -171,6 +171,18 @@ class LedgerEntry:
     end: AttemptEnd | None = None
 
 
+class TemplateSource(Protocol):
+    """Reads the trial templates that experiments keep in ConfigMaps of a cluster."""
+
+    async def fetch(self, cluster: str | None, namespace: str, name: str, key: str) -> str:
+        """The text behind `key` of a ConfigMap. `cluster`: a context's name; None is the worker's own cluster.
+
+        Raises SpecError when there is no such ConfigMap, key or context, or it may not be read; UnavailableError when
+        the cluster does not answer.
+        """
+        ...
+
+
 class Ledger(Protocol):
     """Remembers attempts longer than their objects live, for every worker alike. Each method is one transaction.
 

@@ -28,9 +28,11 @@ from activities.revising import ReviseActivities, Reviser
 from activities.runners.local import LocalRunner
 from activities.suggest import SuggestActivities
 from activities.trial import TrialActivities
+from evertune.protocols import TrialRunner
 from evertune.settings import Settings
 from evertune.store import Store
 from evertune.tokens import TokenKeys
+from worker.clusters import NO_WORKER, ClusterParts, cluster_parts, polled_by_another
 from worker.neighbours import identity, warn_of_other_databases
 from workflows.experiment import ExperimentWorkflow
 
@@ -54,6 +56,13 @@ class Parts:
     host: AskHost
     search_attributes: bool
     temporal_id: str  # `temporal_identity` of the client
+    cluster: ClusterParts | None = None  # None: this worker runs no trials in clusters
+
+    async def close(self) -> None:
+        """What this worker holds; trials go on."""
+        await self.host.close()
+        if self.cluster is not None:
+            await self.cluster.close()
 
 
 async def compose(settings: Settings, client: Client, store: Store) -> Parts:
@@ -67,6 +76,7 @@ async def compose(settings: Settings, client: Client, store: Store) -> Parts:
         host=AskHost(store, settings.database_url),
         search_attributes=await register_search_attributes(client),
         temporal_id=await temporal_identity(client),
+        cluster=cluster_parts(settings, store),
     )
 
 
@@ -82,25 +92,45 @@ def workflow_runner() -> WorkflowRunner:
 
 
 def workers(parts: Parts, trial: TrialActivities | None = None) -> list[Worker]:
-    """`trial`: where and how trials run; None for local processes of this home."""
+    """`trial`: where and how local trials run; None for processes of this home."""
     trial = trial or trial_activities(parts)
-    backend = parts.settings.backend
-    admit = AdmitActivities(parts.store, parts.settings.home_id, backend, parts.search_attributes, parts.temporal_id)
+    admit = AdmitActivities(
+        parts.store,
+        parts.settings.home_id,
+        parts.settings.backend,
+        parts.search_attributes,
+        parts.temporal_id,
+        no_cluster=lambda: _no_cluster(parts),
+    )
     reviser = Reviser(parts.store, trial.plans, trial.runner, parts.settings.home_id)
     record = RecordActivities(parts.store, reviser)
     revise = ReviseActivities(reviser)
     suggest = SuggestActivities(parts.store, parts.host)
-    return [
+    made = [
         _worker(parts, c.QUEUE, [admit.admit, record.record, record.close_trial], workflows=True),
         _worker(parts, c.SUGGEST_QUEUE, [suggest.suggest]),
         _worker(parts, c.run_queue(parts.settings.home_id), [trial.run_trial, trial.stop_trial, revise.revise]),
     ]
+    if parts.cluster is None:
+        log.info("no kubeconfig: this worker runs no trials in clusters")
+    else:
+        inside = trial_activities(parts, parts.cluster.runner)
+        made.append(_worker(parts, c.CLUSTER_QUEUE, [inside.run_trial, inside.stop_trial, revise.revise]))
+    return made
 
 
-def trial_activities(parts: Parts) -> TrialActivities:
+async def _no_cluster(parts: Parts) -> str:
+    """Why nobody would run an experiment in a cluster, "" when somebody does."""
+    if parts.cluster is not None or await polled_by_another(parts.client):
+        return ""
+    return NO_WORKER
+
+
+def trial_activities(parts: Parts, runner: TrialRunner | None = None) -> TrialActivities:
+    """`runner`: None for local processes of this home."""
     return TrialActivities(
         parts.store,
-        parts.runner,
+        runner or parts.runner,
         LaunchPlans(parts.store, reporting_of(parts.settings)),
         Observer(parts.client, parts.store),
         parts.settings.home_id,

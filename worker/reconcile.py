@@ -23,7 +23,9 @@ from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import NotFoundError
+from evertune.protocols import TrialRunner
 from evertune.store import Store
+from worker.clusters import ClusterBroom
 from worker.compose import Parts
 from worker.housekeeping import LogKeeper
 
@@ -53,6 +55,9 @@ def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
         observer=Observer(parts.client, parts.store),
         keeper=keeper,
         settle_s=settle_s,
+        broom=None
+        if parts.cluster is None
+        else ClusterBroom(parts.store, parts.cluster.runner, parts.settings.namespace, STOP_GRACE_S),
     )
 
 
@@ -66,6 +71,7 @@ class Reconciler:
     observer: Observer
     keeper: LogKeeper
     settle_s: float = SETTLE_S
+    broom: ClusterBroom | None = None  # None: this worker has no cluster
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
@@ -94,6 +100,8 @@ class Reconciler:
             else:
                 await self._tell_late(record)
         await self._stop_leftovers()
+        if self.broom is not None:
+            await self.broom.sweep()
         return ended
 
     async def _tell_late(self, record: ExperimentRecord) -> None:
@@ -103,11 +111,18 @@ class Reconciler:
 
     async def consider(self, record: ExperimentRecord) -> bool:
         """End the experiment if its workflow was closed; whether it was."""
+        if self._runner_of(record) is None:
+            return False  # its objects are out of reach; a worker that has its cluster sees to it
         reason = await self._closed(record)
         if reason is None or not await self._still_unfinished(record):
             return False
         await self._end(record, reason)
         return True
+
+    def _runner_of(self, record: ExperimentRecord) -> TrialRunner | None:
+        if record.backend == "local":
+            return self.runner
+        return None if self.broom is None else self.broom.runner
 
     async def _stop_leftovers(self) -> None:
         """Attempts of this host that outlived their experiment, because another host ended it."""
@@ -142,14 +157,18 @@ class Reconciler:
         log.warning(
             "ending an experiment whose workflow is gone", experiment=f"{record.namespace}/{record.name}", reason=reason
         )
-        plans = LaunchPlans(self.store)
-        running = await asyncio.to_thread(self.store.running_attempts, record.uid, self.home_id)
+        plans, runner = LaunchPlans(self.store), self._runner_of(record)
+        assert runner is not None
+        # What runs on another host only that can stop; what runs in a cluster, anybody.
+        home = self.home_id if record.backend == "local" else None
+        running = await asyncio.to_thread(self.store.running_attempts, record.uid, home)
         for _, attempt in running:
             ref = await asyncio.to_thread(plans.ref, record.uid, attempt.number, attempt.attempt)
-            await self.runner.stop(ref, reason="ExperimentClosed", grace_s=STOP_GRACE_S)
+            await runner.stop(ref, reason="ExperimentClosed", grace_s=STOP_GRACE_S)
             # Nobody may be left to record it; if somebody is, the first record stands.
-            end = await self.runner.wait(ref)
+            end = await runner.wait(ref)
             await asyncio.to_thread(self._record, record, ref, end)
+            await runner.release(ref)
         await asyncio.to_thread(self._mark, record, reason)
 
     def _record(self, record: ExperimentRecord, ref: AttemptRef, end: AttemptEnd) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from evertune.errors import EnvironmentProblem, Problem, UsageError
 
 if TYPE_CHECKING:
     from evertune.contracts import StartContext
-    from evertune.spec import Document, Experiment, Verdict
+    from evertune.spec import Document, Experiment, Templates, Verdict
 
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -92,9 +93,24 @@ def known_backend(session: Session, option: str | None) -> str | None:
     return option or ("kubernetes" if session.settings.backend == "kubernetes" else None)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A manifest that may be started, and the template of its trials where that stands in a ConfigMap beside it."""
+
+    manifest: dict[str, Any]
+    templates: Sequence[Mapping[str, str]] = ()
+
+    def within(self, context: StartContext) -> StartContext:
+        """The context that this experiment starts with: its template goes along."""
+        from evertune.contracts import TemplateText
+
+        texts = [TemplateText.model_validate(template) for template in self.templates]
+        return context.model_copy(update={"templates": texts})
+
+
 def load_for_start(
     session: Session, path: Path, *, namespace: str | None, name: str | None, backend: str | None, several: bool = False
-) -> list[dict[str, Any]]:
+) -> list[Loaded]:
     """The manifests of a file, checked for this machine; prints every problem and ends with 2 when there are any."""
     from evertune import spec
 
@@ -111,11 +127,12 @@ def load_for_start(
         _place(document, session, namespace, name)
     known = catalog()
     verdicts = spec.check_all(documents, known, backend=known_backend(session, backend))
+    templates = spec.templates_of(documents)
     chosen = backend or session.settings.backend
     for verdict in verdicts:
         if verdict.experiment is not None:
             where = spec.backend_of(verdict.experiment) or chosen
-            unsupported = spec.unsupported_here(verdict.experiment, where, known)
+            unsupported = spec.unsupported_here(verdict.experiment, where, known, templates=templates)
             said = {problem.message for problem in unsupported}
             verdict.warnings[:] = [warning for warning in verdict.warnings if warning.message not in said]
             verdict.problems.extend(located(problem, verdict.document) for problem in unsupported)
@@ -123,7 +140,11 @@ def load_for_start(
         say_verdicts(session, [verdict for verdict in verdicts if verdict.problems])
         raise Stop(2)
     say_warnings(session, verdicts)
-    found = [_manifest(verdict.experiment, verdict.document) for verdict in verdicts if verdict.experiment is not None]
+    found = [
+        Loaded(_manifest(verdict.experiment, verdict.document), _used(verdict.experiment, templates))
+        for verdict in verdicts
+        if verdict.experiment is not None
+    ]
     if not found:
         raise UsageError(f"{path} holds no Experiment", hint=f"evertune validate {path}")
     return found
@@ -137,6 +158,17 @@ def _manifest(experiment: Experiment, document: Document) -> dict[str, Any]:
     if "resumePolicy" not in (spec if isinstance(spec, dict) else data):
         manifest["spec"].pop("resumePolicy", None)
     return manifest
+
+
+def _used(experiment: Experiment, templates: Templates) -> list[dict[str, str]]:
+    from evertune import spec
+
+    template = experiment.spec.trial_template if experiment.spec else None
+    if template is None or template.config_map is None:
+        return []
+    namespace, name, key = spec.template_key(template.config_map)
+    text = templates.get((namespace, name, key))
+    return [{"namespace": namespace, "name": name, "key": key, "text": text}] if isinstance(text, str) else []
 
 
 def located(problem: Problem, document: Document) -> Problem:

@@ -82,6 +82,7 @@ class AttemptRecord:
     ended: datetime | None = None
     collected: bool = False  # all that it reports is here: its collector said so, or its sources were read to the end
     stop: str = ""  # why it was asked to end
+    phase: str = ""  # what it waits for while it runs, as `Pending: 0/5 nodes are available`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ class FailureClass(StrEnum):
     DEADLINE = "deadline"  # ran longer than allowed: charged, never retried
     METRICS = "metrics"  # exit 0 without the objective: charged, never retried
     SIGNAL = "signal"  # killed, not by us, no out-of-memory: two free retries, then as PROGRAM
-    OUT_OF_MEMORY = "out-of-memory"  # charged, never retried
+    OUT_OF_MEMORY = "out-of-memory"  # charged; retried with more memory first where a policy says so
     INFRASTRUCTURE = "infrastructure"  # worker, host or supervisor lost: retried, never charged
     CONFIGURATION = "configuration"  # cannot start as written; equal ones in the first trials stop the experiment
     STOPPED = "stopped"  # we stopped it: never charged

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from evertune.spec.build import quick_experiment
 from evertune.spec.catalog import Catalog
-from evertune.spec.check import Verdict, check, check_all, load_experiment, templates_of
+from evertune.spec.check import Verdict, check, check_all, load_experiment, load_stored, templates_of
 from evertune.spec.convert import (
     algorithm_of,
     backend_of,
+    cluster_of,
     collector_spec,
     custom_collector,
     deadline_of,
+    memory_growth_of,
     on_completion_of,
     search_problem,
     seed_of,
@@ -26,37 +28,57 @@ from evertune.spec.convert import (
 )
 from evertune.spec.dimension import parse_dimension
 from evertune.spec.document import Document, Position
+from evertune.spec.memory import memory_of
 from evertune.spec.model import Experiment
 from evertune.spec.parse import parse_documents
+from evertune.spec.quantity import parse_quantity
 from evertune.spec.scaffold import commented_yaml
 from evertune.spec.support import unsupported_here
-from evertune.spec.template import Templates, pod_labels, render_trial, trial_labels
+from evertune.spec.template import (
+    TemplateKey,
+    Templates,
+    Unreadable,
+    pod_labels,
+    render_trial,
+    stored_templates,
+    template_key,
+    trial_labels,
+)
 
 __all__ = [
     "Catalog",
     "Document",
     "Experiment",
     "Position",
+    "TemplateKey",
     "Templates",
+    "Unreadable",
     "Verdict",
     "algorithm_of",
     "backend_of",
     "check",
     "check_all",
+    "cluster_of",
     "collector_spec",
     "commented_yaml",
     "custom_collector",
     "deadline_of",
     "load_experiment",
+    "load_stored",
+    "memory_growth_of",
+    "memory_of",
     "on_completion_of",
     "parse_dimension",
     "parse_documents",
+    "parse_quantity",
     "pod_labels",
     "quick_experiment",
     "render_trial",
     "search_problem",
     "seed_of",
     "settings_of",
+    "stored_templates",
+    "template_key",
     "templates_of",
     "to_budget",
     "to_objective",

@@ -6,6 +6,7 @@ the second question, asked at admission: can this version run it on that backend
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from evertune.spec.findings import Findings
 from evertune.spec.model import Experiment
 from evertune.spec.rules import apply_rules
 from evertune.spec.structure import decode, describe
-from evertune.spec.template import Templates
+from evertune.spec.template import TemplateKey, Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,19 @@ def load_experiment(data: Any, catalog: Catalog | None = None, *, templates: Tem
     return verdict.experiment
 
 
+def load_stored(manifest: Mapping[str, Any]) -> Experiment:
+    """An experiment as it was admitted, from its row. Raises SpecError only for what is no Experiment at all.
+
+    No rule is asked again: what an older version admitted goes on, whatever has become a mistake since.
+    """
+    findings = Findings()
+    experiment = decode(dict(manifest), findings)
+    if findings.errors:
+        raise SpecError.of(findings.errors)
+    set_defaults(experiment)
+    return experiment
+
+
 def check_all(
     documents: list[Document],
     catalog: Catalog | None = None,
@@ -96,9 +110,9 @@ def check_all(
     return verdicts
 
 
-def templates_of(documents: list[Document]) -> dict[tuple[str, str, str], str]:
+def templates_of(documents: list[Document]) -> dict[TemplateKey, str]:
     """The trial templates in the ConfigMaps among `documents`, by (namespace, name, key)."""
-    found: dict[tuple[str, str, str], str] = {}
+    found: dict[TemplateKey, str] = {}
     for document in documents:
         if not _is_config_map(document):
             continue

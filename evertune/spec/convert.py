@@ -12,6 +12,7 @@ from evertune.domain.metrics import CollectorSpec, Objective, ObjectiveType, Scr
 from evertune.domain.records import Budget
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.spec.model import Experiment, ExperimentSpec, HttpGet, JsonDict, ObjectiveSpec, ParameterSpec
+from evertune.spec.quantity import parse_factor
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+\Z")
@@ -195,3 +196,18 @@ def backend_of(experiment: Experiment) -> str | None:
     """What the annotation `evertune.io/backend` asks for."""
     annotations = (experiment.metadata and experiment.metadata.annotations) or {}
     return annotations.get("evertune.io/backend")
+
+
+def cluster_of(experiment: Experiment) -> str | None:
+    """The context of the cluster that the annotation `evertune.io/cluster` names; None is the worker's own."""
+    annotations = (experiment.metadata and experiment.metadata.annotations) or {}
+    return annotations.get("evertune.io/cluster")
+
+
+def memory_growth_of(experiment: Experiment) -> tuple[float, str | None] | None:
+    """The factor and the maximum (a quantity) of `failurePolicy.onOOM`; None without one."""
+    policy = _spec(experiment).failure_policy
+    growth = policy.on_oom if policy else None
+    if growth is None:
+        return None
+    return parse_factor(growth.memory), None if growth.max is None else str(growth.max)

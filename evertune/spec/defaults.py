@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evertune.spec.kinds import KINDS, primary_pod_labels
 from evertune.spec.model import (
     CollectorKind,
     Experiment,
@@ -17,22 +18,7 @@ from evertune.spec.model import (
 
 PARALLEL_TRIALS = 3
 RESUME_POLICY = "Never"
-TRAINING_KINDS = ("TFJob", "PyTorchJob", "XGBoostJob", "MPIJob")
 _STRATEGY = {"minimize": "min", "maximize": "max"}
-
-
-def _condition(type_: str) -> str:
-    return f'status.conditions.#(type=="{type_}")#|#(status=="True")#'
-
-
-_KINDS: dict[str, tuple[str, dict[str, str] | None]] = {
-    "Job": ("Complete", None),
-    **dict.fromkeys(TRAINING_KINDS, ("Succeeded", {"training.kubeflow.org/job-role": "master"})),
-    "TrainJob": (
-        "Complete",
-        {"jobset.sigs.k8s.io/replicatedjob-name": "node", "batch.kubernetes.io/job-completion-index": "0"},
-    ),
-}
 
 
 def set_defaults(experiment: Experiment) -> None:
@@ -74,14 +60,16 @@ def _default_distributions(spec: ExperimentSpec) -> None:
 
 
 def _default_template(template: TrialTemplate) -> None:
-    kind = (template.trial_spec or {}).get("kind")
-    if template.config_map is not None or not isinstance(kind, str) or kind not in _KINDS:
+    """By the kind's name alone, and only inline, as in Katib."""
+    manifest = template.trial_spec or {}
+    kind = manifest.get("kind")
+    known = KINDS.get(kind) if isinstance(kind, str) else None
+    if template.config_map is not None or known is None or not known.silent:
         return
-    success, labels = _KINDS[kind]
-    template.success_condition = template.success_condition or _condition(success)
-    template.failure_condition = template.failure_condition or _condition("Failed")
-    if labels and not template.primary_pod_labels:
-        template.primary_pod_labels = dict(labels)
+    template.success_condition = template.success_condition or known.success_condition
+    template.failure_condition = template.failure_condition or known.failure_condition
+    if not template.primary_pod_labels:
+        template.primary_pod_labels = primary_pod_labels(manifest) or template.primary_pod_labels
 
 
 def _default_collector(spec: ExperimentSpec) -> None:

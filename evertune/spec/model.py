@@ -165,6 +165,15 @@ class NasConfig(Model):
     operations: list[NasOperation] | None = None
 
 
+class OutOfMemoryPolicy(Model):
+    memory: str | Number | None = None  # "x1.5": by how much each attempt has more than the one before
+    max: str | Number | None = None  # a quantity, which no attempt exceeds
+
+
+class FailurePolicy(Model):
+    on_oom: OutOfMemoryPolicy | None = Field(default=None, alias="onOOM")
+
+
 class ExperimentSpec(Model):
     parameters: list[ParameterSpec] | None = None
     objective: ObjectiveSpec | None = None
@@ -184,12 +193,12 @@ class ExperimentSpec(Model):
     trial_deadline: str | Number | None = None
     working_dir: str | None = None
     on_completion: str | None = None  # cancel | drain: what happens to running trials at the verdict
+    failure_policy: FailurePolicy | None = None
     # parsed so that a file which uses them is told so, instead of running without them
     objectives: Any = None
     constraints: Any = None
     initial_trials: Any = None
     warm_start: Any = None
-    failure_policy: Any = None
     replicates: Any = None
 
 

@@ -9,17 +9,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from evertune.domain.space import Value, value_text
 from evertune.errors import Problem, SpecError
 from evertune.spec.findings import did_you_mean, quote
-from evertune.spec.model import Experiment, JsonDict, TrialTemplate
+from evertune.spec.model import ConfigMapSource, Experiment, JsonDict, TrialTemplate
 from evertune.spec.parse import parse_documents
 
-Templates = Mapping[tuple[str, str, str], str]  # (namespace, ConfigMap name, templatePath) -> text
+TemplateKey = tuple[str, str, str]  # namespace, ConfigMap's name, templatePath
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for a template's text that could not be had, and says why."""
+
+    message: str
+    hint: str | None = None
+
+
+Templates = Mapping[TemplateKey, str | Unreadable]
 
 PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]{1,253})\}")
+STAND_IN = "evertune-placeholder"  # for a value, while a template is judged
 _METADATA = re.compile(r"\$\{trialSpec\.([^}]{1,500})\}")
 _METADATA_INDEX = re.compile(r"(Annotations|Labels)\[(.+)\]\Z")
 
@@ -48,10 +61,28 @@ def metadata_key(reference: str) -> tuple[str, str | None] | None:
 def template_text(template: TrialTemplate, templates: Templates | None = None) -> str | None:
     """The text that placeholders are replaced in; None when the ConfigMap is not at hand."""
     if template.config_map is not None:
-        source = template.config_map
-        key = (source.config_map_namespace or "", source.config_map_name or "", source.template_path or "")
-        return (templates or {}).get(key)
+        text = (templates or {}).get(template_key(template.config_map))
+        return text if isinstance(text, str) else None
     return json.dumps(template.trial_spec, ensure_ascii=False)
+
+
+def template_key(source: ConfigMapSource) -> TemplateKey:
+    return source.config_map_namespace or "", source.config_map_name or "", source.template_path or ""
+
+
+def unfilled(template: TrialTemplate, templates: Templates | None = None) -> JsonDict | None:
+    """The trial's object with a stand-in for each value; None when the template cannot be read."""
+    text = template_text(template, templates)
+    try:
+        return None if text is None else parse_template(PLACEHOLDER.sub(STAND_IN, text), inline=not template.config_map)
+    except (ValueError, RecursionError):
+        return None
+
+
+def stored_templates(context: Mapping[str, Any]) -> dict[TemplateKey, str]:
+    """The templates that were kept with an experiment when it was admitted (`contracts.TemplateText`)."""
+    kept = context.get("templates") or ()
+    return {(entry["namespace"], entry["name"], entry["key"]): entry["text"] for entry in kept}
 
 
 def parse_template(text: str, *, inline: bool) -> JsonDict:

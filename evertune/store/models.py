@@ -190,6 +190,22 @@ class AttemptRow(Base):
     message: Mapped[str]
     collected: Mapped[bool] = mapped_column(default=False)
     stop: Mapped[str | None]
+    phase: Mapped[str | None]
+
+
+class LaunchRow(Base):
+    """What runs, or ran, an attempt in a cluster. The first word in each column stays; see `protocols.Ledger`."""
+
+    __tablename__ = "evertune_launches"
+    __table_args__ = (UniqueConstraint("experiment_id", "number", "attempt"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment_id: Mapped[int] = _owner("evertune_experiments.id")
+    number: Mapped[int]
+    attempt: Mapped[int]
+    place: Mapped[Any] = mapped_column(Json, nullable=True)
+    stop: Mapped[str | None]
+    ending: Mapped[Any] = mapped_column(Json, nullable=True)
 
 
 class SeriesRow(Base):

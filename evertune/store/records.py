@@ -20,6 +20,7 @@ from evertune.store.models import (
     AttemptRow,
     AuditRow,
     ExperimentRow,
+    LaunchRow,
     PointRow,
     RequestRow,
     RevisionRow,
@@ -36,6 +37,7 @@ SERIES = table_of(SeriesRow)
 POINTS = table_of(PointRow)
 REVISIONS = table_of(RevisionRow)
 AUDIT = table_of(AuditRow)
+LAUNCHES = table_of(LaunchRow)
 
 REQUEST_COLUMNS = [column for column in REQUESTS.c if column.name not in ("id", "experiment_id", "state")]
 
@@ -143,6 +145,7 @@ def attempt(row: Any) -> AttemptRecord:
         ended=row.ended,
         collected=row.collected,
         stop=row.stop or "",
+        phase=row.phase or "",
     )
 
 

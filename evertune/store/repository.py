@@ -25,11 +25,11 @@ from evertune.domain.records import (
     TrialRecord,
 )
 from evertune.domain.states import ExperimentState, TrialState
-from evertune.domain.trial import Conclude, HistoryTrial
+from evertune.domain.trial import AttemptEnd, AttemptRef, Conclude, HistoryTrial
 from evertune.errors import EnvironmentProblem, NotFoundError
-from evertune.protocols import Answer, JsonDict
+from evertune.protocols import Answer, JsonDict, LedgerEntry
 from evertune.settings import Settings
-from evertune.store import experiments, following, points, requests, schema, trials
+from evertune.store import experiments, following, launches, points, requests, schema, trials
 from evertune.store.engine import Database, Durability, parse_url
 from evertune.store.records import NewExperiment
 
@@ -345,6 +345,39 @@ class Store:
     def request_stop(self, uid: str, attempts: Mapping[int, int], reason: str) -> None:
         """Note for whoever reports for these attempts, by number, that they are to end. The first reason stays."""
         self._write(lambda tx: trials.request_stop(tx, uid, attempts, reason))
+
+    def set_phase(self, uid: str, number: int, attempt: int, phase: str) -> None:
+        """Note what a running attempt waits for, "" for nothing; it is its trial's reason meanwhile.
+
+        No-op after its end, which clears it.
+        """
+        self._write(lambda tx: trials.set_phase(tx, uid, number, attempt, phase))
+
+    def phases(self, uid: str) -> dict[int, str]:
+        """What running attempts wait for, by trial number; those that wait for nothing are left out."""
+        return self._read(lambda tx: trials.phases(tx, uid))
+
+    # ----------------------------------------------------------------------------------------------- launches
+
+    def claim_launch(self, ref: AttemptRef, place: JsonDict) -> LedgerEntry:
+        """See `protocols.Ledger`. NotFoundError when the experiment is gone."""
+        return self._write(lambda tx: launches.claim(tx, ref, place))
+
+    def launch(self, ref: AttemptRef) -> LedgerEntry:
+        """What is known of the attempt; an empty entry when nothing is."""
+        return self._read(lambda tx: launches.look(tx, ref))
+
+    def stop_launch(self, ref: AttemptRef, reason: str) -> LedgerEntry:
+        return self._write(lambda tx: launches.stop(tx, ref, reason))
+
+    def end_launch(self, ref: AttemptRef, end: AttemptEnd) -> LedgerEntry:
+        return self._write(lambda tx: launches.end(tx, ref, end))
+
+    def places(self) -> list[tuple[str, JsonDict]]:
+        """(experiment uid, place) of the first attempt that each experiment has claimed: the others are beside it."""
+        return self._read(launches.places)
+
+    # ------------------------------------------------------------------------------------------------ revising
 
     def revise(
         self,

@@ -165,6 +165,7 @@ def end_attempt(
             started=end.started or row.started,
             ended=ended,
             collected=row.collected or collected,
+            phase=None,
         )
     )
     if ending.again:
@@ -304,6 +305,20 @@ def request_stop(tx: Connection, uid: str, attempts: Mapping[int, int], reason: 
             )
             .values(stop=reason)
         )
+
+
+def set_phase(tx: Connection, uid: str, number: int, attempt: int, phase: str) -> None:
+    trial = _trial(tx, identify(tx, uid), number).id
+    which = (_A.trial_id == trial, _A.attempt == attempt, _A.state == AttemptState.RUNNING.value)
+    if tx.execute(update(ATTEMPTS).where(*which).values(phase=phase or None)).rowcount:
+        tx.execute(update(TRIALS).where(_T.id == trial, _T.state == TrialState.RUNNING.value).values(reason=phase))
+
+
+def phases(tx: Connection, uid: str) -> dict[int, str]:
+    query = select(_A.number, _A.phase).where(
+        _A.experiment_id == identify(tx, uid), _A.state == AttemptState.RUNNING.value, _A.phase.is_not(None)
+    )
+    return {int(row.number): str(row.phase) for row in tx.execute(query)}
 
 
 def trial_id(tx: Connection, uid: str, number: int) -> int:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import pytest
 
@@ -201,6 +201,8 @@ def _close(
 class RunnerContract:
     """Subclass it as `Test…`, implement the four methods, and pytest (with asyncio_mode=auto) runs the rest."""
 
+    clock_s: ClassVar[float] = 0.0  # how coarse the times of an end are
+
     def make_runner(self, directory: Path) -> TrialRunner:
         """A runner of its own; `directory` is empty."""
         raise NotImplementedError
@@ -245,7 +247,7 @@ class RunnerContract:
         await runner.stop(ref, reason="over")
 
     async def test_an_end_says_when_it_started_and_ended(self, runner: TrialRunner, tmp_path: Path) -> None:
-        end = await self.run(runner, attempt_ref(), Script(duration_s=0.1), tmp_path)
+        end = await self.run(runner, attempt_ref(), Script(duration_s=0.1 + self.clock_s), tmp_path)
         assert end.started is not None
         assert end.ended is not None
         assert 0.05 < (end.ended - end.started).total_seconds() < SOON_S
@@ -388,6 +390,34 @@ class RunnerContract:
         with pytest.raises(ConflictError):
             await runner.remove(ref)
         await runner.stop(ref, reason="over")
+
+    async def test_released_it_is_given_back_and_its_end_and_log_stay(
+        self, runner: TrialRunner, tmp_path: Path
+    ) -> None:
+        ref = attempt_ref()
+        launch = self.launch(ref, Script(lines=("value=1",), exit_code=2), tmp_path)
+        await runner.create(launch)
+        end = await self.ended(runner, ref)
+        await runner.fetch(ref)
+        await runner.release(ref)
+        await runner.release(ref)
+        assert runner.log_path(ref).read_text() == "value=1\n"
+        assert await self.ended(runner, ref) == end
+        again = self.reborn(runner, tmp_path)
+        await again.release(ref)
+        await again.create(launch)
+        assert await self.ended(again, ref) == end
+        assert self.executions(again, ref, tmp_path) == 1
+        await self.dispose(again)
+
+    async def test_what_runs_waits_for_nothing(self, runner: TrialRunner, tmp_path: Path) -> None:
+        ref = attempt_ref()
+        assert runner.phase(ref) == ""
+        await runner.create(self.launch(ref, Script(lines=("ready",), duration_s=FOR_EVER), tmp_path))
+        await self.printed(runner, ref, "ready")
+        assert runner.phase(ref) == ""
+        await runner.stop(ref, reason="over")
+        assert runner.phase(ref) == ""
 
     async def run(self, runner: TrialRunner, ref: AttemptRef, script: Script, directory: Path) -> AttemptEnd:
         await runner.create(self.launch(ref, script, directory))

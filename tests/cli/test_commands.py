@@ -445,7 +445,7 @@ def test_what_is_missing_or_wrong_is_named(shell: Shell, words: tuple[str, ...],
     ("changes", "words", "sentence"),
     [
         ({"algorithm": "tpee"}, (), 'did you mean "tpe"?'),
-        ({"annotations": "{evertune.io/backend: kubernetes}"}, (), "local processes only"),
+        ({"annotations": "{evertune.io/backend: kubernetes}"}, (), "has no image"),
         ({"namespace": "one"}, ("-n", "two"), 'says namespace "one"'),
         ({}, ("--backend", "slurm"), "it must be local or kubernetes"),
         ({}, ("--image-root", "python"), "write IMAGE=DIR"),

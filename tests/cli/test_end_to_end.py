@@ -42,6 +42,39 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 SLOW = "sh -c 'for i in 1 2 3 4 5 6; do echo loss={x}; sleep 0.5; done'"
 
 
+CONFIG_MAP_BESIDE = """
+apiVersion: kubeflow.org/v1beta1
+kind: Experiment
+metadata: {name: beside}
+spec:
+  objective: {type: minimize, objectiveMetricName: loss}
+  algorithm: {algorithmName: random}
+  parallelTrialCount: 1
+  maxTrialCount: 2
+  parameters:
+    - {name: x, parameterType: double, feasibleSpace: {min: "0", max: "1"}}
+  trialTemplate:
+    primaryContainerName: main
+    successCondition: status.conditions.#(type=="Complete")#|#(status=="True")#
+    failureCondition: status.conditions.#(type=="Failed")#|#(status=="True")#
+    trialParameters: [{name: x, reference: x}]
+    configMap: {configMapName: templates, configMapNamespace: default, templatePath: job.yaml}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: templates}
+data:
+  job.yaml: |
+    apiVersion: batch/v1
+    kind: Job
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers: [{name: main, command: [echo, "loss=${trialParameters.x}"]}]
+"""
+
+
 def test_a_run_prints_progress_on_stderr_and_only_the_result_on_stdout(
     run: Run, experiment_file: Callable[..., Path]
 ) -> None:
@@ -85,6 +118,18 @@ def test_a_run_that_fails_says_why_and_is_exit_code_1(run: Run, experiment_file:
     assert run("watch", "broken").returncode == 1
 
 
+def test_a_template_in_a_config_map_of_the_file_goes_along_with_the_experiment(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text(CONFIG_MAP_BESIDE)
+    done = run("run", str(path), "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trials"]["succeeded"] == 2
+    path.unlink()
+    assert run("extend", "beside", "+1").returncode == 0  # the file is not asked again
+    assert run("watch", "beside", "--timeout", "60").returncode == 0
+    assert json.loads(run("get", "beside", "-o", "json").stdout)["trials"]["succeeded"] == 3
+
+
 @pytest.mark.slow
 def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experiment_file: Callable[..., Path]) -> None:
     path = experiment_file(name="slow", command=f'"{SLOW}"', budget="{trials: 40, parallel: 2}")
@@ -107,6 +152,7 @@ def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experi
     assert document["trials"]["created"] < 40
 
 
+@pytest.mark.slow
 def test_tuning_needs_no_file_and_finds_a_free_name(run: Run) -> None:
     words = ("tune", "-p", "x=uniform(0,1)", "--minimize", "loss", "--trials", "2", "--algorithm", "random")
     for name in ("sh", "sh-2"):
@@ -115,6 +161,7 @@ def test_tuning_needs_no_file_and_finds_a_free_name(run: Run) -> None:
         assert json.loads(done.stdout)["name"] == name
 
 
+@pytest.mark.slow
 def test_a_running_experiment_is_deleted_by_force_with_all_it_left(
     run: Run, stack: Path, experiment_file: Callable[..., Path]
 ) -> None:

@@ -101,7 +101,7 @@ class House:
             return
         self._stop.set()
         await self._task
-        await self.parts.host.close()
+        await self.parts.close()
         self._stop = self._task = None
 
     @property

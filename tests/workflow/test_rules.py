@@ -239,3 +239,18 @@ def test_a_budget_that_was_spent_without_any_result_says_so() -> None:
     assert verdict is not None
     assert verdict.state is ExperimentState.SUCCEEDED
     assert verdict.message == "2 of 2 trials finished, none of them with a value of accuracy"
+
+
+def test_an_attempt_after_one_without_memory_counts_against_no_other_budget_of_retries() -> None:
+    entry = InFlight(number=3, attempt=1, signal_retries=1, infrastructure_retries=2, seq=5, value="0.5")
+    outcome = TrialOutcome(
+        number=3,
+        attempt=1,
+        state=AttemptState.FAILED,
+        again=True,
+        reason="OOMKilled",
+        failure=FailureClass.OUT_OF_MEMORY,
+    )
+    following = rules.next_attempt(entry, outcome, paused=False)
+    assert following == InFlight(number=3, attempt=2, signal_retries=1, infrastructure_retries=2)
+    assert rules.next_attempt(entry, outcome, paused=True).parked

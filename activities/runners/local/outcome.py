@@ -132,10 +132,10 @@ def last_lines(tail: bytes) -> list[str]:
 def _exit_reason(status: int, lines: list[str]) -> str:
     words = EXIT_WORDS.get(status)
     start = f"exit {status} ({words})" if words else f"exit {status}"
-    return f"{start}: {_telling(lines)}" if lines else start
+    return f"{start}: {telling(lines)}" if lines else start
 
 
-def _telling(lines: list[str]) -> str:
+def telling(lines: list[str]) -> str:
     """The exception of the last Python traceback, else the last line."""
     for index in range(len(lines) - 1, -1, -1):
         if lines[index].endswith(_TRACEBACK):

@@ -85,6 +85,10 @@ def render_(
     local: Annotated[
         bool, typer.Option("--local", help="Show the local command line, environment and rewritten paths.")
     ] = False,
+    kubernetes: Annotated[
+        bool,
+        typer.Option("--kubernetes", help="Show the object as it would be created in a cluster, with its collector."),
+    ] = False,
     output: Annotated[RenderForm, typer.Option("-o", "--output", help="yaml or json.")] = RenderForm.YAML,
     namespace: options.Namespace = None,
     images: options.Images = None,
@@ -92,20 +96,24 @@ def render_(
 ) -> None:
     """Show the full experiment with every default, or one trial of it with its values filled in."""
     now = session()
+    if local and kubernetes:
+        raise UsageError("--local and --kubernetes exclude each other")
     experiment, templates = _checked(now, file, namespace)
-    wanted = trial is not None or bool(set_) or local
+    wanted = trial is not None or bool(set_) or local or kubernetes
     if not wanted:
         data: Any = experiment.manifest()
         now.out.write(json_text(data) if output is RenderForm.JSON else yaml_text(data))
         now.say(f"Next: evertune render {file} --trial 0")
         return
-    from evertune.cli.rendering import local_command, trial_manifest, trial_parameters
+    from evertune.cli.rendering import cluster_object, local_command, trial_manifest, trial_parameters
 
     number = trial or 0
     parameters = trial_parameters(now, experiment, number, set_ or [])
     data = trial_manifest(experiment, number, parameters, namespace, templates)
     if local:
-        data = local_command(now, experiment, data, number, parameters, images, image_root or [])
+        data = local_command(now, experiment, data, number, parameters, images, image_root or [], templates)
+    elif kubernetes:
+        data = cluster_object(now, experiment, data, number, parameters)
     now.out.write(json_text(data) if output is RenderForm.JSON else yaml_text(data))
     now.say(f"Next: evertune run {file}")
 

@@ -15,7 +15,15 @@ from evertune.cli.views.details import details
 from evertune.cli.views.listing import attention, listing
 from evertune.cli.views.sentences import addressed, next_commands
 from evertune.cli.views.summary import next_lines
-from evertune.cli.views.trials import STATE_WORDS, WITH_REASONS, hidden_line, reasons_table, trials_table
+from evertune.cli.views.trials import (
+    STATE_WORDS,
+    WITH_REASONS,
+    hidden_line,
+    phases_of,
+    reasons_table,
+    trials_table,
+    waiting_lines,
+)
 from evertune.domain.states import TrialState
 from evertune.errors import UsageError
 
@@ -76,6 +84,7 @@ def get_(name: options.Name, namespace: options.Namespace = None, output: option
         audit = store.audit(record.uid)
         states = [state for state in TrialState if state.counts_as_failed]
         failed = store.trials(record.uid, states=states, limit=FAILED_READ) if record.counts.charged else []
+        waiting = store.phases(record.uid) if record.counts.running else {}
     polling, stack = now.standing(record)
     now.out.lines(
         details(
@@ -85,6 +94,7 @@ def get_(name: options.Name, namespace: options.Namespace = None, output: option
             audit=audit,
             you=now.actor(),
             failed=failed,
+            waiting=waiting,
             trouble=stack if polling is False else "",
             width=now.out.width,
             wide=output is Form.WIDE,
@@ -140,6 +150,8 @@ def trials_(
             headers=not no_headers,
         )
     now.out.lines(rendered.lines)
+    if waiting := waiting_lines(phases_of(trials)):
+        now.say("", *waiting)
     now.say("", hidden_line(len(trials), record.counts.created, rendered.hidden, addressed(record)))
 
 

@@ -134,7 +134,7 @@ def _check_kind(record: ExperimentRecord) -> None:
     """Filters are for text."""
     from evertune import spec
 
-    wanted = spec.collector_spec(spec.load_experiment(dict(record.manifest)))
+    wanted = spec.collector_spec(spec.load_stored(record.manifest))
     if wanted.kind not in ("StdOut", "File", "Custom") or wanted.format == "JSON":
         kind = f"{wanted.kind}, format JSON" if wanted.format == "JSON" else wanted.kind
         raise UsageError(

@@ -44,8 +44,8 @@ def run_(
     """
     now = session()
     context = start_context(now, backend=backend, images=images, image_roots=image_root or [])
-    (manifest,) = load_for_start(now, file, namespace=namespace, name=name, backend=backend)
-    record = start(now, manifest, context)
+    (loaded,) = load_for_start(now, file, namespace=namespace, name=name, backend=backend)
+    record = start(now, loaded.manifest, loaded.within(context))
     if detach:
         return submitted(now, [record], output)
     return stay(now, record, title=f"evertune run {file}", timeout_s=timeout, output=output, announce=True)
@@ -63,11 +63,11 @@ def submit_(
     """Start the experiments of a file and return once they are admitted."""
     now = session()
     context = start_context(now, backend=backend, images=images, image_roots=image_root or [])
-    manifests = load_for_start(now, file, namespace=namespace, name=name, backend=backend, several=True)
+    experiments = load_for_start(now, file, namespace=namespace, name=name, backend=backend, several=True)
     records: list[ExperimentRecord] = []
     try:
-        for manifest in manifests:
-            records.append(start(now, manifest, context))  # noqa: PERF401 - those before an error have started
+        for loaded in experiments:
+            records.append(start(now, loaded.manifest, loaded.within(context)))  # noqa: PERF401 - those before an error have started
     except EvertuneError:
         if records:
             submitted(now, records, output)

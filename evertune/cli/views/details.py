@@ -27,6 +27,7 @@ from evertune.cli.views.sentences import (
     over_defaults,
     paused_words,
 )
+from evertune.cli.views.trials import waiting_lines
 from evertune.cli.views.unavailable import mending_command, missed_sentence, unavailable_groups
 from evertune.domain.records import AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -42,11 +43,12 @@ def details(
     audit: Sequence[AuditRecord] = (),
     you: str = "",
     failed: Sequence[TrialRecord] = (),
+    waiting: Mapping[int, str] | None = None,
     trouble: str = "",
     width: int | None = None,
     wide: bool = False,
 ) -> list[Line]:
-    """`trouble`: what is missing of the stack that should move it."""
+    """`trouble`: what is missing of the stack that should move it. `waiting`: for what, by a running trial's number."""
     rows: list[tuple[str, Line | str]] = [
         ("Name", [(record.name, "bold"), (f"   ({record.namespace})", "dim")]),
         ("State", _state(record, now, marks)),
@@ -55,7 +57,9 @@ def details(
         rows.append(("Why", why))
     if trouble:
         rows.append(("But", f"nothing moves: {trouble}; next: evertune up"))
-    rows += [("Best", _best(record, now, marks)), ("Trials", _trials(record, marks)), ("Search", _search(record))]
+    rows += [("Best", _best(record, now, marks)), ("Trials", _trials(record, marks))]
+    rows += [("Waiting", line) for line in waiting_lines(waiting or {})]
+    rows.append(("Search", _search(record)))
     rows += _places(record)
     if wide:
         times = (("Created", record.created), ("Started", record.started), ("Ended", record.ended))

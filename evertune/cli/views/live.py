@@ -25,12 +25,14 @@ from evertune.cli.views.sentences import (
     trial_sentence,
     trials_done,
 )
+from evertune.cli.views.trials import phases_of, waiting_lines
 from evertune.domain.metrics import finite
 from evertune.domain.space import ParameterType
 from evertune.domain.states import ExperimentState, TrialState
 
 MOST_TRIALS = 8
 MOST_EVENTS = 4
+WAITING_SHOWN = 2  # sentences of what running trials wait for
 SHORT_SCREEN = 16  # lines
 LONG_ETA_S = 1800.0  # from here on the clock time helps more than the duration
 
@@ -46,6 +48,10 @@ def live_lines(snapshot: Snapshot, *, width: int, height: int, marks: Marks, key
     room = height - 1 - len(fixed) - len(tail)
     trials, events = _shares(len(snapshot.running), min(len(snapshot.events), MOST_EVENTS), room, height)
     lines = list(fixed)
+    waiting = waiting_lines(phases_of([entry.trial for entry in snapshot.running]), most=WAITING_SHOWN)
+    if waiting and room >= len(waiting) + 1:
+        lines += [[], *([("  ", ""), *line] for line in waiting)]
+        trials, events = _shares(len(snapshot.running), events, room - len(waiting) - 1, height)
     if trials:
         lines += [[], *_trials(snapshot, trials, width, marks, decimals)]
     if events:

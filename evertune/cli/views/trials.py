@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, age, interval, objective_text, parameter_text, utc
 from evertune.cli.output.table import Column, Rendered, table
 from evertune.cli.output.text import Line, clean
-from evertune.cli.views.sentences import trial_sentence
+from evertune.cli.views.sentences import numbers_words, trial_sentence
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.space import ParameterType
 from evertune.domain.states import TrialState
@@ -25,6 +25,7 @@ STATE_WORDS = {  # what --state takes
     "unavailable": TrialState.METRICS_UNAVAILABLE,
     "metricsunavailable": TrialState.METRICS_UNAVAILABLE,
 }
+WAITING_SHOWN = 4
 WITH_REASONS = (TrialState.FAILED, TrialState.METRICS_UNAVAILABLE, TrialState.KILLED, TrialState.EARLY_STOPPED)
 
 
@@ -86,6 +87,25 @@ def reasons_table(
         charged.add("yes" if trial.state.counts_as_failed else "no")
         reason.add(trial_sentence(trial))
     return table([number, state, attempts, took, charged, reason], headers=headers, ellipsis=marks.ellipsis)
+
+
+def waiting_lines(phases: Mapping[int, str], *, most: int = WAITING_SHOWN) -> list[Line]:
+    """What running trials wait for, by sentence: a cluster that has no room says the same of many."""
+    by_sentence: dict[str, list[int]] = {}
+    for number, phase in sorted(phases.items()):
+        by_sentence.setdefault(clean(phase), []).append(number)
+    lines: list[Line] = [
+        [(f"{numbers_words(numbers, most=3)}: ", ""), (sentence, "warning")]
+        for sentence, numbers in list(by_sentence.items())[:most]
+    ]
+    if len(by_sentence) > most:
+        lines.append([(f"and {len(by_sentence) - most} more reasons", "dim")])
+    return lines
+
+
+def phases_of(trials: Iterable[TrialRecord]) -> dict[int, str]:
+    """Of those that run and wait for something: it is their reason meanwhile."""
+    return {trial.number: trial.reason for trial in trials if trial.state is TrialState.RUNNING and trial.reason}
 
 
 def trial_state(trial: TrialRecord, marks: Marks) -> Line:

@@ -7,11 +7,14 @@ import re
 from evertune.spec.convert import parse_duration
 from evertune.spec.findings import Findings, did_you_mean, quote, suggestion
 from evertune.spec.model import Experiment, ExperimentSpec
+from evertune.spec.rules.failures import check_failure_policy
 
 API_VERSIONS = ("kubeflow.org/v1beta1", "evertune.io/v1")
 BACKEND_ANNOTATION = "evertune.io/backend"
+CLUSTER_ANNOTATION = "evertune.io/cluster"
 BACKENDS = ("local", "kubernetes")
 MAX_NAME = 40
+MAX_CLUSTER = 200
 MAX_PARALLEL = 1000  # Temporal holds at most 2,000 pending activities for one workflow; stops need some of them
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
@@ -68,10 +71,15 @@ def _check_metadata(experiment: Experiment, findings: Findings) -> None:
     if not _NAMESPACE.match(experiment.namespace):
         message = f"{quote(experiment.namespace)} must be lower-case letters, digits and dashes"
         findings.error("metadata.namespace", "Invalid", message)
-    backend = ((experiment.metadata and experiment.metadata.annotations) or {}).get(BACKEND_ANNOTATION)
+    annotations = (experiment.metadata and experiment.metadata.annotations) or {}
+    backend, cluster = annotations.get(BACKEND_ANNOTATION), annotations.get(CLUSTER_ANNOTATION)
     if backend is not None and backend not in BACKENDS:
         path = f"metadata.annotations[{BACKEND_ANNOTATION}]"
         findings.error(path, "Invalid", f"{quote(backend)} is not a backend", suggestion(backend, BACKENDS, "known"))
+    if cluster is not None and (not cluster.strip() or len(cluster) > MAX_CLUSTER):
+        path = f"metadata.annotations[{CLUSTER_ANNOTATION}]"
+        message = f"{quote(cluster)} is not the name of a cluster's context"
+        findings.error(path, "Invalid", message, "kubectl config get-contexts lists them; or leave it out")
 
 
 def _check_counts(spec: ExperimentSpec, findings: Findings) -> None:
@@ -145,7 +153,6 @@ def check_extensions(experiment: Experiment, findings: Findings) -> None:
         "constraints": spec.constraints,
         "initialTrials": spec.initial_trials,
         "warmStart": spec.warm_start,
-        "failurePolicy": spec.failure_policy,
         "replicates": spec.replicates,
     }
     for key, value in later.items():
@@ -169,6 +176,7 @@ def check_extensions(experiment: Experiment, findings: Findings) -> None:
         hint = suggestion(spec.on_completion or "", ("cancel", "drain"), "known")
         findings.error("spec.onCompletion", "Invalid", f"{quote(spec.on_completion)} is not a way to end", hint)
     _check_seed_twice(spec, findings)
+    check_failure_policy(spec, findings)
 
 
 def _check_seed_twice(spec: ExperimentSpec, findings: Findings) -> None:

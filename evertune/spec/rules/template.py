@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from evertune.spec.defaults import TRAINING_KINDS
 from evertune.spec.document import child_path
 from evertune.spec.findings import MAX_PROBLEMS, Findings, did_you_mean, quote, suggestion
+from evertune.spec.kinds import KINDS, TRAINING_KINDS, container_names, pod_templates
 from evertune.spec.model import ConfigMapSource, Experiment, ExperimentSpec, JsonDict, TrialParameter, TrialTemplate
+from evertune.spec.rules.cluster import check_cluster
+from evertune.spec.rules.conditions import check_conditions
 from evertune.spec.rules.job import job_misfits
-from evertune.spec.template import PLACEHOLDER, Templates, metadata_key, parse_template, placeholder, template_text
+from evertune.spec.template import (
+    PLACEHOLDER,
+    STAND_IN,
+    Templates,
+    Unreadable,
+    metadata_key,
+    parse_template,
+    placeholder,
+    template_key,
+    template_text,
+)
 
 PATH = "spec.trialTemplate"
 ISTIO = "sidecar.istio.io/inject"
-_DUMMY = "evertune-placeholder"
-_REPLICAS = re.compile(r"[a-zA-Z]+ReplicaSpecs\Z")
 
 
 def check_template(
@@ -34,16 +43,19 @@ def check_template(
         findings.error(f"{PATH}.primaryContainerName", "Required", message, _container_hint(template))
     if not template.success_condition or not template.failure_condition:
         message = "successCondition and failureCondition must be given"
-        hint = "only an inline Job, TFJob, PyTorchJob, XGBoostJob, MPIJob or TrainJob has them by default"
+        silent = [kind.kind for kind in KINDS.values() if kind.silent]
+        hint = f"only an inline {', '.join(silent)} has them by default"
         findings.error(PATH, "Required", message, hint)
     if template.trial_parameters is None:
         hint = "write trialParameters: [{name: lr, reference: lr}], or [] for none"
         findings.error(f"{PATH}.trialParameters", "Required", "trialParameters is missing", hint)
         return
-    text = _source_text(template, findings, templates)
+    text = _source_text(template, findings, templates, backend=backend)
     sound = _check_trial_parameters(spec, template, text, findings)
+    manifest = None
     if text is not None:
-        _check_object(template, text, findings, check_leftover=sound, backend=backend)
+        manifest = _check_object(template, text, findings, check_leftover=sound, backend=backend)
+    check_conditions(template, manifest, findings)
 
 
 def _container_hint(template: TrialTemplate) -> str | None:
@@ -51,7 +63,9 @@ def _container_hint(template: TrialTemplate) -> str | None:
     return f"primaryContainerName: {names[0]}" if names else None
 
 
-def _source_text(template: TrialTemplate, findings: Findings, templates: Templates | None) -> str | None:
+def _source_text(
+    template: TrialTemplate, findings: Findings, templates: Templates | None, *, backend: str | None
+) -> str | None:
     """The template's text, or None when there is none to look at."""
     source = template.config_map
     if template.trial_spec is None and source is None:
@@ -68,17 +82,28 @@ def _source_text(template: TrialTemplate, findings: Findings, templates: Templat
             return None
         text = template_text(template, templates)
         if text is None:
-            _template_missing(source, templates or {}, findings)
+            _template_missing(source, templates or {}, findings, backend=backend)
         return text
     return template_text(template)
 
 
-def _template_missing(source: ConfigMapSource, templates: Templates, findings: Findings) -> None:
+def _template_missing(
+    source: ConfigMapSource, templates: Templates, findings: Findings, *, backend: str | None
+) -> None:
     place = f"{source.config_map_namespace}/{source.config_map_name}"
+    known = templates.get(template_key(source))
     keys = [key for namespace, name, key in templates if place == f"{namespace}/{name}"]
-    if keys:
+    if isinstance(known, Unreadable):
+        message, hint = known.message, known.hint
+    elif keys:
         message = f"the ConfigMap {place} has no key {quote(source.template_path)}"
         hint = suggestion(source.template_path or "", keys, "keys")
+    elif backend == "kubernetes":
+        message = (
+            f"the template in the ConfigMap {place} is judged when it has been read from the cluster, at the start"
+        )
+        findings.warn(f"{PATH}.configMap", message, "to have it judged now, put the ConfigMap into the same file")
+        return
     else:
         message = f"the template cannot be read: there is no ConfigMap {place} beside the experiment"
         hint = "put the ConfigMap as another document into the same file; or write the template under trialSpec"
@@ -167,7 +192,8 @@ def _report_unused(spec: ExperimentSpec, unused: set[str], findings: Findings) -
 
 def _check_object(
     template: TrialTemplate, text: str, findings: Findings, *, check_leftover: bool, backend: str | None
-) -> None:
+) -> JsonDict | None:
+    """The template's object, placeholders filled with a stand-in; None when there is none."""
     inline = template.config_map is None
     root = f"{PATH}.trialSpec" if inline else f"{PATH}.configMap"
     places = dict(_places(template.trial_spec, root)) if inline else {}
@@ -182,10 +208,10 @@ def _check_object(
             hint = f"did you mean {placeholder(close)}?" if close else f"add {quote(name)} to trialParameters"
             findings.error(PATH, "Invalid", f"no trialParameter is called {quote(name)}", hint, at=at)
     try:
-        manifest = parse_template(PLACEHOLDER.sub(_DUMMY, text), inline=inline)
+        manifest = parse_template(PLACEHOLDER.sub(STAND_IN, text), inline=inline)
     except (ValueError, RecursionError) as error:
         findings.error(PATH, "Invalid", f"the template is not an object: {error}", at=root)
-        return
+        return None
     metadata = manifest.get("metadata")
     if isinstance(metadata, dict) and (given := [key for key in ("name", "namespace") if metadata.get(key)]):
         message = f"metadata.{' and metadata.'.join(given)} must be absent: each trial gets its own"
@@ -200,6 +226,9 @@ def _check_object(
                            else f"{misfit.message}: {shown}", misfit.hint, at=misfit.path)  # fmt: skip
     _check_container(template, manifest, findings)
     _check_pods(manifest, root, findings, backend=backend)
+    if backend == "kubernetes":
+        check_cluster(template, manifest, root, findings)
+    return manifest
 
 
 def _check_metadata_references(template: TrialTemplate, metadata: Any, findings: Findings) -> None:
@@ -252,38 +281,10 @@ def _places(value: Any, path: str) -> Iterator[tuple[str, str]]:
 # ------------------------------------------------------------------------------------------ pods and containers
 
 
-def pod_templates(manifest: JsonDict) -> Iterator[tuple[str, JsonDict]]:
-    """(path below the manifest, pod template) of each pod template of the kinds whose shape is known."""
-    spec = manifest.get("spec")
-    if not isinstance(spec, dict):
-        return
-    if manifest.get("kind") == "Job" and isinstance(spec.get("template"), dict):
-        yield "spec.template", spec["template"]
-    elif manifest.get("kind") in (*TRAINING_KINDS, "PaddleJob", "JAXJob"):
-        for key, replicas in spec.items():
-            if not _REPLICAS.match(key) or not isinstance(replicas, dict):
-                continue
-            for role, replica in replicas.items():
-                if isinstance(replica, dict) and isinstance(replica.get("template"), dict):
-                    yield f"{child_path(f'spec.{key}', role)}.template", replica["template"]
-
-
-def container_names(manifest: JsonDict) -> list[str]:
-    """Names of the main containers in a manifest of a known kind, in order, each once."""
-    names: dict[str, None] = {}
-    for _, pod in pod_templates(manifest):
-        spec = pod.get("spec")
-        containers = spec.get("containers") if isinstance(spec, dict) else None
-        for container in containers if isinstance(containers, list) else ():
-            if isinstance(container, dict) and isinstance(container.get("name"), str):
-                names[container["name"]] = None
-    return list(names)
-
-
 def _check_container(template: TrialTemplate, manifest: JsonDict, findings: Findings) -> None:
     wanted = template.primary_container_name
     names = container_names(manifest)
-    if not wanted or any(_DUMMY in name for name in names):
+    if not wanted or any(STAND_IN in name for name in names):
         return
     path = f"{PATH}.primaryContainerName"
     if names and wanted not in names:
@@ -295,7 +296,7 @@ def _check_container(template: TrialTemplate, manifest: JsonDict, findings: Find
 
 def _check_pods(manifest: JsonDict, root: str, findings: Findings, *, backend: str | None) -> None:
     pods = list(pod_templates(manifest))
-    for where, pod in pods:
+    for where, _, pod in pods:
         metadata = pod.get("metadata")
         tables = [(key, metadata.get(key)) for key in ("annotations", "labels")] if isinstance(metadata, dict) else []
         given = [(key, table[ISTIO]) for key, table in tables if isinstance(table, dict) and ISTIO in table]
@@ -313,9 +314,9 @@ def _check_pods(manifest: JsonDict, root: str, findings: Findings, *, backend: s
         hint = f'annotate the pods of this {manifest["kind"]} with {ISTIO}: "false"'
         findings.warn(root, message, hint, type_="Required")
     if manifest["kind"] == "Job" and manifest.get("apiVersion") == "batch/v1":
-        for where, pod in pods:
+        for where, _, pod in pods:
             pod_spec = pod.get("spec")
             policy = pod_spec.get("restartPolicy") if isinstance(pod_spec, dict) else None
-            if policy not in ("Never", "OnFailure") and _DUMMY not in str(policy):
+            if policy not in ("Never", "OnFailure") and STAND_IN not in str(policy):
                 message = "a Job needs restartPolicy Never or OnFailure: Kubernetes refuses it otherwise"
                 findings.warn(f"{root}.{where}.spec.restartPolicy", message, "write restartPolicy: Never")

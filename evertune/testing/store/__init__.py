@@ -13,6 +13,7 @@ import pytest
 
 from evertune.store import Store
 from evertune.testing.store.experiments import ExperimentContract
+from evertune.testing.store.launches import LaunchContract
 from evertune.testing.store.reports import ReportContract
 from evertune.testing.store.suggestions import SuggestionContract
 from evertune.testing.store.trials import TrialContract
@@ -21,7 +22,9 @@ from evertune.testing.store.values import ValueContract
 __all__ = ["StoreContract"]
 
 
-class StoreContract(ExperimentContract, SuggestionContract, TrialContract, ValueContract, ReportContract):
+class StoreContract(
+    ExperimentContract, SuggestionContract, TrialContract, ValueContract, ReportContract, LaunchContract
+):
     @pytest.fixture
     def store(self) -> Store:
         raise NotImplementedError("give the class a fixture `store`")

@@ -117,7 +117,7 @@ def refusal(of: Launch) -> str:
             {"env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
             "env KEY: valueFrom.secretKeyRef cannot be read on this machine / give it a literal `value:`",
         ),
-        ({"env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]}, "status.podIP"),
+        ({"env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.qosClass"}}}]}, "status.qosClass"),
         ({"env": [{"value": "1"}]}, "None is not a name for a variable"),
         ({"args": [5]}, "args holds 5, which is not text / quote it"),
         ({"working_dir": "/no/such/place"}, "the working directory /no/such/place does not exist"),

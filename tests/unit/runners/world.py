@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from activities.runners.local.runner import Tools
+from activities.runners.local.spawn import Tools
 from evertune.domain.space import Value
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch

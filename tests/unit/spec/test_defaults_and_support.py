@@ -113,7 +113,8 @@ def test_parallelism_defaults_to_three_and_the_trial_budget_to_none() -> None:
     ("changes", "backend", "paths"),
     [
         ({}, "local", []),
-        ({}, "kubernetes", ["metadata.annotations[evertune.io/backend]"]),
+        ({}, "kubernetes", []),
+        ({}, "slurm", ["metadata.annotations[evertune.io/backend]"]),
         ({f"{COLLECTING}__collector__kind": "None"}, "local", []),
         ({f"{COLLECTING}__collector__kind": "Push"}, "local", []),
         ({f"{COLLECTING}__collector__kind": "File"}, "local", []),

@@ -12,7 +12,6 @@ from evertune.spec import check, check_all, parse_documents, render_trial, to_sp
 from tests.unit.spec.samples import EXAMPLES
 
 ALGORITHM = "spec.algorithm.algorithmName"
-KIND = "spec.trialTemplate.trialSpec.kind"
 
 # file -> Katib's verdict: the problems; and, of a valid one, the paths that keep it from running here as local trials
 VERDICTS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
@@ -27,8 +26,8 @@ VERDICTS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     "hp-tuning/simple-pbt": ([("Invalid", "spec.maxFailedTrialCount")], []),
     "hp-tuning/sobol": ([], [ALGORITHM]),
     "hp-tuning/tpe": ([], []),
-    "kubeflow-training-operator/pytorchjob-mnist": ([], [KIND]),
-    "kubeflow-training-operator/tfjob-mnist-with-summaries": ([], [KIND]),
+    "kubeflow-training-operator/pytorchjob-mnist": ([], []),
+    "kubeflow-training-operator/tfjob-mnist-with-summaries": ([], []),
     "metrics-collector/custom-metrics-collector": ([], []),
     "metrics-collector/file-metrics-collector": ([], []),
     "metrics-collector/file-metrics-collector-with-json-format": ([], []),

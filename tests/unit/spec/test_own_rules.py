@@ -16,7 +16,7 @@ JOB = "spec__trialTemplate__trialSpec"
 POD = f"{JOB}__spec__template"
 SOURCE = "spec.metricsCollectorSpec.source"
 SETTINGS = "spec.algorithm.algorithmSettings"
-LATER = ["objectives", "constraints", "initialTrials", "warmStart", "failurePolicy", "replicates"]
+LATER = ["objectives", "constraints", "initialTrials", "warmStart", "replicates"]
 FILTER = {"source": {"filter": {"metricsFormat": ["(?=a)(b)(c)"]}}}
 
 
@@ -99,9 +99,7 @@ def test_what_would_hang_in_katib_is_an_error(changes: dict[str, Any], expected:
     assert found(base(**changes)) == expected
 
 
-@pytest.mark.parametrize(
-    "key", ["objectives", "constraints", "initialTrials", "warmStart", "failurePolicy", "replicates"]
-)
+@pytest.mark.parametrize("key", LATER)
 def test_what_a_later_version_runs_is_refused_and_not_ignored(key: str) -> None:
     (problem,) = judge(base(**{f"spec__{key}": [{"a": 1}]})).problems
     assert (problem.type, problem.path) == ("Forbidden", f"spec.{key}")

@@ -1,0 +1,664 @@
+"""From a launch to the object that is created in a cluster."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activities.runners.kubernetes.choice import away
+from activities.runners.kubernetes.render import Features, Injection, Rendered
+from activities.runners.local.variables import expand
+from evertune.domain.metrics import CollectorSpec, Scrape
+from evertune.domain.trial import AttemptRef
+from evertune.errors import LaunchError
+from evertune.protocols import JsonDict, Launch, MemoryGrowth
+from evertune.spec.kinds import pod_templates
+from evertune.spec.rules.job import job_misfits
+from tests.kubernetes.rendering import (
+    CONFIG,
+    EXAMPLES,
+    MODERN,
+    OLD,
+    TOKEN,
+    UID,
+    as_text,
+    everything,
+    golden_file,
+    launch_of,
+    render,
+)
+
+STDOUT = CollectorSpec(kind="StdOut", metrics=("loss",))
+
+
+def job(*, container: JsonDict | None = None, pod: JsonDict | None = None, **spec: Any) -> JsonDict:
+    main = {"name": "main", "image": "example.io/train:1", "command": ["python", "train.py"], **(container or {})}
+    template = {"spec": {"restartPolicy": "Never", "containers": [main], **(pod or {})}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "exp-1", "namespace": "team"},
+        "spec": {"template": template, **spec},
+    }
+
+
+def training(kind: str, field: str, container: str, **roles: JsonDict) -> JsonDict:
+    replicas = {
+        role: {
+            "template": {"spec": {"containers": [{"name": container, "image": "i:1", "command": ["train"]}]}},
+            **given,
+        }
+        for role, given in roles.items()
+    }
+    return {
+        "apiVersion": "kubeflow.org/v1",
+        "kind": kind,
+        "metadata": {"name": "exp-1", "namespace": "team"},
+        "spec": {field: replicas},
+    }
+
+
+def launched(manifest: JsonDict, **fields: Any) -> Launch:
+    given = {
+        "ref": AttemptRef(UID, 1, 0, "exp-1"),
+        "primary_container": "main",
+        "working_dir": "/",
+        "parameters": {"lr": 0.1},
+        "ingest_url": "https://gateway.example:8443",
+        "token": TOKEN,
+        "collector": STDOUT,
+        "labels": {"katib.kubeflow.org/experiment": "exp", "katib.kubeflow.org/trial": "exp-1"},
+        **fields,
+    }
+    return Launch(manifest=manifest, **given)
+
+
+def pod(made: Rendered, role: str = "") -> JsonDict:
+    (spec,) = [template["spec"] for _, named, template in pod_templates(made.manifest) if named == role]
+    found: JsonDict = spec
+    return found
+
+
+def named(containers: list[JsonDict], name: str) -> JsonDict:
+    (found,) = [each for each in containers if each["name"] == name]
+    return found
+
+
+def environment(container: JsonDict) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in container.get("env", ())}
+
+
+def collector(made: Rendered, role: str = "") -> JsonDict:
+    spec = pod(made, role)
+    return named([*spec["initContainers"], *spec["containers"]], "evertune-collector")
+
+
+# ------------------------------------------------------------------------------------------- Katib's own examples
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_katibs_examples_become_these_objects(file: Path) -> None:
+    """After a change that is meant: python -m tests.kubernetes.rendering"""
+    assert as_text(render(launch_of(file))) == golden_file(file).read_text()
+
+
+@pytest.mark.parametrize("features", [MODERN, OLD], ids=["native", "classic"])
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_rendered_jobs_have_no_field_that_an_api_server_would_refuse(file: Path, features: Features) -> None:
+    made = render(launch_of(file), features)
+
+    if made.manifest["kind"] == "Job":
+        assert list(job_misfits(made.manifest, "")) == []
+    assert made.mode == ("native" if features is MODERN else "classic")
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_a_launch_is_not_changed_and_gives_the_same_object_again(file: Path) -> None:
+    launch = launch_of(file)
+    before = copy.deepcopy(launch.manifest)
+
+    assert render(launch) == render(launch)
+    assert launch.manifest == before
+
+
+# ------------------------------------------------------------------------------------------------------------ argv
+
+
+def as_executed(container: JsonDict) -> list[str]:
+    """argv as the kubelet makes it, behind what we put first."""
+    values: dict[str, str] = {}
+    for each in container["env"]:
+        values[each["name"]] = expand(each.get("value", ""), values)
+    words = [*container.get("command", ()), *container.get("args", ())]
+    assert words[:4] == ["/evertune/busybox", "sh", "/evertune/wrapper.sh", "trial"]
+    assert all(word.isdecimal() for word in words[4:6])
+    return [expand(word, values) for word in words[6:]]
+
+
+words = st.lists(
+    st.text(st.sampled_from("ab $()'\"\\{}=-\n*é") | st.characters(codec="utf-8"), max_size=12), max_size=5
+)
+
+
+@given(command=words.filter(bool), args=words)
+def test_a_command_keeps_its_words_and_what_kubernetes_reads_in_them(command: list[str], args: list[str]) -> None:
+    given: JsonDict = {"command": ["$(A)", *command], "args": args, "env": [{"name": "A", "value": "$$x$(B)"}]}
+    plain = [expand(word, {"A": "$x$(B)"}) for word in [*given["command"], *args]]
+    quoted = any(word.startswith("-") and '="' in word for word in [*command, *args])
+
+    executed = as_executed(named(pod(render(launched(job(container=given))))["containers"], "main"))
+
+    assert quoted or executed == plain
+
+
+def test_literal_quotes_around_an_options_value_are_dropped_as_locally() -> None:
+    """Katib's NAS examples: there a shell reads the words again."""
+    given = {"command": ["python", '--settings="{\'a\': \\"b\\"}"'], "args": ['--x="$(A) $$"']}
+
+    main = named(pod(render(launched(job(container=given))))["containers"], "main")
+
+    assert main["command"][-1] == "--settings={'a': \"b\"}"
+    assert main["args"] == ["--x=$(A) $$"]
+
+
+def test_nothing_is_changed_behind_a_shell() -> None:
+    given = {"command": ["sh", "-c"], "args": ['train --x="$LR" && echo "done"']}
+
+    main = named(pod(render(launched(job(container=given))))["containers"], "main")
+
+    assert main["args"] == given["args"]
+
+
+# ------------------------------------------------------------------------------------------------------- variables
+
+
+def test_a_parameter_with_dollars_reaches_the_program_as_it_is() -> None:
+    value = "$(HOME) $$ $x $"
+    main = named(pod(render(launched(job(), parameters={"a": value})))["containers"], "main")
+
+    told = json.loads(expand(environment(main)["EVERTUNE_PARAMETERS"], {"HOME": "/wrong"}))
+
+    assert told == {"a": value}
+
+
+def test_the_users_variables_win_and_may_refer_to_ours_but_not_to_who_the_trial_is() -> None:
+    given = [
+        {"name": "EVERTUNE_PARAMETERS", "value": "mine"},
+        {"name": "KATIB_TRIAL_NAME", "value": "wrong"},
+        {"name": "OUT", "value": "/data/$(EVERTUNE_TRIAL)"},
+        {"name": "EVERTUNE_CHECKPOINT_DIR", "value": "/data"},
+    ]
+    spec = pod(render(launched(job(container={"env": given}))))
+    main = named(spec["containers"], "main")
+    names = [each["name"] for each in main["env"]]
+
+    assert len(names) == len(set(names))
+    assert environment(main)["EVERTUNE_PARAMETERS"] == "mine"
+    assert environment(main)["KATIB_TRIAL_NAME"] == "exp-1"
+    assert names.index("EVERTUNE_TRIAL") < names.index("OUT")
+    assert "evertune-checkpoint" not in [each["name"] for each in spec["volumes"]]
+
+
+def test_every_pod_that_has_the_training_container_knows_its_trial() -> None:
+    manifest = training("PyTorchJob", "pytorchReplicaSpecs", "pytorch", Master={}, Worker={"replicas": 2})
+    made = render(launched(manifest, primary_container="pytorch"))
+
+    for role in ("Master", "Worker"):
+        assert environment(named(pod(made, role)["containers"], "pytorch"))["KATIB_TRIAL_NAME"] == "exp-1"
+
+
+# ----------------------------------------------------------------------------------------------------------- token
+
+
+@pytest.mark.parametrize("kind", ["StdOut", "File", "TensorFlowEvent", "Custom", "Push", "PrometheusMetric"])
+@pytest.mark.parametrize("features", [MODERN, OLD], ids=["native", "classic"])
+def test_the_key_to_the_gateway_is_in_the_collectors_variables_and_nowhere_else(kind: str, features: Features) -> None:
+    wanted = CollectorSpec(
+        kind=kind, metrics=("loss",), path="/out/metrics.log", path_kind="File", scrape=Scrape(port=8080)
+    )
+    custom = {"name": "own", "image": "own:1", "command": ["collect"]} if kind == "Custom" else None
+    made = render(launched(job(), collector=wanted, custom_collector=custom), features)
+
+    found = [path for path, value in everything(made.manifest) if TOKEN in str(value)]
+
+    assert environment(collector(made))["EVERTUNE_TOKEN"] == TOKEN
+    assert len(found) == 1
+    assert "/env/" in found[0]
+
+
+def test_a_collector_of_kind_none_gives_the_program_what_it_needs_to_report_itself() -> None:
+    made = render(launched(job(), collector=CollectorSpec(kind="None", metrics=("loss",))))
+    spec = pod(made)
+
+    assert made.mode == "none"
+    assert "initContainers" not in spec
+    assert spec["containers"][0]["command"] == ["python", "train.py"]
+    assert environment(spec["containers"][0])["EVERTUNE_TOKEN"] == TOKEN
+
+
+def test_a_projected_token_is_for_the_collector_alone() -> None:
+    config = dataclasses.replace(CONFIG, projected_token=True)
+    made = render(launched(job()), config=config)
+    spec = pod(made)
+    mounted = [
+        each["name"]
+        for each in [*spec["initContainers"], *spec["containers"]]
+        if any(mount["name"] == "evertune-account" for mount in each["volumeMounts"])
+    ]
+
+    assert mounted == ["evertune-collector"]
+    assert list(job_misfits(made.manifest, "")) == []
+
+
+# ------------------------------------------------------------------------------------------------------------ modes
+
+
+def test_a_modern_cluster_gets_a_native_sidecar() -> None:
+    made = render(launched(job(pod={"initContainers": [{"name": "own", "image": "x:1"}]})))
+    spec = pod(made)
+
+    assert [each["name"] for each in spec["initContainers"]] == ["evertune-init", "evertune-collector", "own"]
+    assert spec["initContainers"][1]["restartPolicy"] == "Always"
+    assert "EVERTUNE_EXIT_FILE" not in environment(collector(made))  # SIGTERM tells it
+    assert made.mode == "native"
+
+
+@pytest.mark.parametrize(
+    ("features", "why"),
+    [
+        (Features(server_version=(1, 29)), "native sidecars need Kubernetes 1.30, this is 1.29"),
+        (Features(server_version=(1, 34), strict_init_restart=False), "has no initContainers[].restartPolicy"),
+    ],
+)
+def test_an_older_cluster_gets_an_ordinary_container_that_ends_with_the_training(features: Features, why: str) -> None:
+    made = render(launched(job()), features)
+    spec = pod(made)
+
+    assert made.mode == "classic"
+    assert why in made.reason
+    assert [each["name"] for each in spec["containers"]] == ["main", "evertune-collector"]
+    assert "restartPolicy" not in spec["containers"][1]
+    assert environment(collector(made))["EVERTUNE_EXIT_FILE"] == "/evertune/exit"
+    assert environment(collector(made))["EVERTUNE_LIFE_PIPE"] == "/evertune/life"
+    assert "terminationGracePeriodSeconds" not in spec
+
+
+@pytest.mark.parametrize(("policy", "restarts"), [("Never", False), ("OnFailure", True)])
+def test_an_ordinary_container_outlives_failures_that_are_followed_by_a_restart(policy: str, restarts: bool) -> None:
+    made = render(launched(job(pod={"restartPolicy": policy})), OLD)
+
+    assert ("EVERTUNE_RESTARTS" in environment(collector(made))) is restarts
+
+
+def test_the_restart_policy_of_a_training_job_is_its_replicas_or_its_kinds() -> None:
+    for replica, restarts in (({}, True), ({"restartPolicy": "Never"}, False), ({"restartPolicy": "ExitCode"}, False)):
+        manifest = training("PyTorchJob", "pytorchReplicaSpecs", "pytorch", Master=replica)
+        made = render(launched(manifest, primary_container="pytorch"), OLD)
+        assert ("EVERTUNE_RESTARTS" in environment(collector(made, "Master"))) is restarts
+
+
+@pytest.mark.parametrize("mode", ["native", "classic", "logs"])
+def test_a_mode_that_is_asked_for_is_taken(mode: str) -> None:
+    config = Injection(image="i:1", mode=mode)  # type: ignore[arg-type]
+
+    assert render(launched(job()), Features(server_version=(1, 29)), config).mode == mode
+
+
+def test_native_is_refused_where_it_does_not_exist() -> None:
+    with pytest.raises(LaunchError, match=r"EVERTUNE_COLLECTOR_MODE is native, but .* need Kubernetes 1\.29"):
+        render(launched(job()), Features(server_version=(1, 27)), Injection(image="i:1", mode="native"))
+
+
+NO_WAY = [
+    (launched(job(), ingest_url=None), "there is no gateway"),
+    (launched(job(), ingest_url="http://127.0.0.1:8090"), "pods cannot reach the gateway at http://127.0.0.1:8090"),
+    (launched(job(container={"command": None, "args": ["--x"]})), "container main has no command"),
+]
+
+
+@pytest.mark.parametrize(("launch", "why"), NO_WAY)
+def test_output_is_read_from_the_log_where_nothing_can_be_injected(launch: Launch, why: str) -> None:
+    made = render(launch)
+
+    assert made.mode == "logs"
+    assert why in made.reason
+    assert "initContainers" not in pod(made)
+    assert "volumes" not in pod(made)
+
+
+@pytest.mark.parametrize(("launch", "why"), NO_WAY[:2])
+def test_other_metrics_without_a_gateway_are_refused_with_the_mend(launch: Launch, why: str) -> None:
+    wanted = CollectorSpec(kind="File", metrics=("loss",), path="/out/log", path_kind="File")
+
+    with pytest.raises(LaunchError, match=why) as caught:
+        render(dataclasses.replace(launch, collector=wanted))
+    assert caught.value.hint is not None
+    assert "EVERTUNE_INGEST_URL" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("url", "reached"),
+    [("http://localhost:1", False), ("http://[::1]:1", False), ("http://0.0.0.0:1", False), ("https://a.b", True),
+     ("http://10.244.0.1:8090", True), ("http://x.localhost", False)],
+)  # fmt: skip
+def test_addresses_that_no_pod_reaches_are_known(url: str, reached: bool) -> None:
+    assert (away(url) is None) is reached
+
+
+def test_a_file_is_collected_natively_from_an_image_without_command() -> None:
+    wanted = CollectorSpec(kind="File", metrics=("loss",), path="/out/log", path_kind="File")
+    launch = launched(job(container={"command": None, "args": ["--x"]}), collector=wanted)
+    spec = pod(render(launch))
+
+    assert spec["containers"][0]["args"] == ["--x"]
+    assert not spec["containers"][0].get("command")
+    assert "terminationGracePeriodSeconds" not in spec  # nobody would kill the program in time
+    with pytest.raises(LaunchError, match="has no command"):
+        render(launch, OLD)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "allowed"),
+    [
+        ({"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "spec": {"trainer": {}}}, "TrainJob"),
+        ({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "spec": {}}, "Workflow"),
+        ({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "spec": {}}, "PipelineRun"),
+        ({"apiVersion": "example.io/v1", "kind": "Job", "spec": {"template": {"spec": {"containers": []}}}}, "Job"),
+    ],
+)
+def test_kinds_without_a_known_pod_template_are_read_from_their_logs(manifest: JsonDict, allowed: str) -> None:
+    made = render(launched({**manifest, "metadata": {"namespace": "team"}}))
+
+    assert made.mode == "logs"
+    assert allowed in made.reason
+    assert made.manifest["metadata"]["labels"]["evertune.io/managed-by"] == "evertune"
+    with pytest.raises(LaunchError, match="has no pod template"):
+        render(launched(manifest, collector=CollectorSpec(kind="File", metrics=("loss",), path="/out/log")))
+
+
+def test_pods_of_a_workflow_are_labelled_and_those_of_an_unknown_kind_only_where_they_are_already() -> None:
+    workflow = render(launched({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {}, "spec": {}}))
+    assert workflow.manifest["spec"]["podMetadata"]["labels"]["evertune.io/trial"] == "1"
+    assert workflow.manifest["spec"]["podMetadata"]["annotations"] == {"sidecar.istio.io/inject": "false"}
+
+    templates = [{"spec": {"containers": []}, **more} for more in ({}, {"metadata": {"labels": {"a": "b"}}})]
+    ray = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {}, "spec": {"groups": templates}}
+    first, second = render(launched(ray)).manifest["spec"]["groups"]
+    assert "metadata" not in first
+    assert second["metadata"]["labels"]["evertune.io/trial"] == "1"
+
+
+def test_a_trainjobs_trainer_knows_its_trial_and_reports_itself_when_it_pushes() -> None:
+    manifest = {
+        "apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {},
+        "spec": {"runtimeRef": {"name": "torch"}, "trainer": {"image": "i:1"}},
+    }  # fmt: skip
+    read = render(launched(manifest)).manifest["spec"]["trainer"]
+    pushed = render(launched(manifest, collector=CollectorSpec(kind="Push", metrics=("loss",))))
+
+    assert environment(read)["KATIB_TRIAL_NAME"] == "exp-1"
+    assert "EVERTUNE_TOKEN" not in environment(read)
+    assert environment(pushed.manifest["spec"]["trainer"])["EVERTUNE_TOKEN"] == TOKEN
+    assert pushed.mode == "none"
+
+
+# ------------------------------------------------------------------------------------------------- roles and pods
+
+
+def role_of(container: JsonDict) -> dict[str, Any]:
+    return {each["name"]: each for each in container["env"] if "ROLE" in each["name"]}
+
+
+def test_only_the_primary_roles_pods_get_a_collector() -> None:
+    manifest = training("TFJob", "tfReplicaSpecs", "tensorflow", Chief={}, Worker={"replicas": 2}, PS={})
+    made = render(launched(manifest, primary_container="tensorflow"))
+
+    assert role_of(collector(made, "Chief")) == {}
+    for role in ("Worker", "PS"):
+        assert "initContainers" not in pod(made, role)
+        assert named(pod(made, role)["containers"], "tensorflow")["command"] == ["train"]
+
+
+def test_of_several_replicas_the_master_reports() -> None:
+    manifest = training("TFJob", "tfReplicaSpecs", "tensorflow", Worker={"replicas": 3})
+
+    asked = role_of(collector(render(launched(manifest, primary_container="tensorflow")), "Worker"))
+
+    field = "metadata.labels['training.kubeflow.org/job-role']"
+    assert asked["EVERTUNE_ROLE"]["valueFrom"] == {"fieldRef": {"fieldPath": field}}
+    assert asked["EVERTUNE_PRIMARY_ROLE"]["value"] == "master"
+
+
+def test_labels_of_the_users_narrow_which_replica_reports() -> None:
+    manifest = training("PyTorchJob", "pytorchReplicaSpecs", "pytorch", Master={}, Worker={"replicas": 3})
+    wanted = {"training.kubeflow.org/replica-type": "worker"}
+    made = render(launched(manifest, primary_container="pytorch", primary_pod_labels=wanted))
+
+    asked = role_of(collector(made, "Worker"))
+
+    assert "initContainers" not in pod(made, "Master")
+    assert asked["EVERTUNE_ROLE"]["value"] == "$(EVERTUNE_ROLE_0)/$(EVERTUNE_ROLE_1)"
+    assert asked["EVERTUNE_PRIMARY_ROLE"]["value"] == "0/worker"
+
+
+def test_the_first_pod_of_an_indexed_job_reports_and_a_mixture_is_warned_of() -> None:
+    indexed = render(launched(job(parallelism=2, completions=2, completionMode="Indexed")))
+    mixed = render(launched(job(parallelism=2)))
+
+    assert role_of(collector(indexed))["EVERTUNE_PRIMARY_ROLE"]["value"] == "0"
+    assert role_of(collector(mixed)) == {}
+    assert "all pods of this Job report" in mixed.warnings[0]
+
+
+def test_a_wrong_container_is_named_with_those_that_are_there() -> None:
+    with pytest.raises(LaunchError, match=r"no container trainer .* theirs: main"):
+        render(launched(job(), primary_container="trainer"))
+
+
+@pytest.mark.parametrize("field", ["annotations", "labels"])
+def test_what_the_user_says_about_istio_stays(field: str) -> None:
+    manifest = job()
+    manifest["spec"]["template"]["metadata"] = {field: {"sidecar.istio.io/inject": "true"}}
+    metadata = render(launched(manifest)).manifest["spec"]["template"]["metadata"]
+
+    assert metadata[field]["sidecar.istio.io/inject"] == "true"
+    assert sum("sidecar.istio.io/inject" in metadata.get(each, {}) for each in ("annotations", "labels")) == 1
+
+
+def test_queues_and_suspension_stay_the_users() -> None:
+    manifest = job(suspend=True)
+    manifest["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "gpu"}
+    made = render(launched(manifest)).manifest
+
+    assert made["spec"]["suspend"] is True
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu"
+
+
+# --------------------------------------------------------------------------------------------------- shared places
+
+
+def test_the_file_that_is_collected_is_in_a_directory_of_both() -> None:
+    wanted = CollectorSpec(kind="File", metrics=("loss",), path="/var/log/train/metrics.log", path_kind="File")
+    made = render(launched(job(), collector=wanted))
+
+    mount = {"name": "evertune-metrics", "mountPath": "/var/log/train"}
+    assert mount in named(pod(made)["containers"], "main")["volumeMounts"]
+    assert {**mount, "readOnly": True} in collector(made)["volumeMounts"]
+    assert environment(collector(made))["EVERTUNE_METRICS_PATH"] == wanted.path
+
+
+def test_a_volume_that_the_user_mounts_there_is_used() -> None:
+    mounts = [
+        {"name": "root", "mountPath": "/data"},
+        {"name": "claim", "mountPath": "/data/out", "subPathExpr": "$(SUB)/x"},
+    ]
+    given = {"volumeMounts": mounts, "env": [{"name": "SUB", "value": "s"}, {"name": "OTHER", "value": "o"}]}
+    wanted = CollectorSpec(kind="TensorFlowEvent", metrics=("loss",), path="/data/out/events", path_kind="Directory")
+    made = render(launched(job(container=given), collector=wanted))
+
+    assert "evertune-metrics" not in [each["name"] for each in pod(made)["volumes"]]
+    assert {**mounts[1], "readOnly": True} in collector(made)["volumeMounts"]
+    assert environment(collector(made))["SUB"] == "s"
+    assert "OTHER" not in environment(collector(made))
+
+
+def test_a_path_whose_directory_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(LaunchError, match=r"/metrics\.log cannot be shared"):
+        render(launched(job(), collector=CollectorSpec(kind="File", metrics=("a",), path="/metrics.log")))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"volumes": [{"name": "evertune", "emptyDir": {}}]},
+        {"initContainers": [{"name": "evertune-init", "image": "x:1"}]},
+    ],
+)
+def test_a_name_that_we_need_is_refused(given: JsonDict) -> None:
+    with pytest.raises(LaunchError, match="a name that evertune needs itself"):
+        render(launched(job(pod=given)))
+
+
+@pytest.mark.parametrize(("features", "who"), [(MODERN, "stay"), (OLD, "beside")])
+def test_the_users_own_collector_runs_beside_and_what_it_prints_is_read(features: Features, who: str) -> None:
+    wanted = CollectorSpec(kind="Custom", metrics=("loss",), path="/out/metrics.log", path_kind="File")
+    own = {
+        "name": "own",
+        "image": "own:1",
+        "command": ["collect"],
+        "args": ["-x"],
+        "env": [{"name": "A", "value": "b"}],
+    }
+    made = render(launched(job(), collector=wanted, custom_collector=own), features)
+    spec = pod(made)
+    theirs = named([*spec["initContainers"], *spec["containers"]], "own")
+
+    assert theirs["command"][:4] == ["/evertune/busybox", "sh", "/evertune/wrapper.sh", who]
+    assert theirs["command"][6:] == ["collect"]
+    assert {each["mountPath"] for each in theirs["volumeMounts"]} == {"/evertune", "/out"}
+    assert environment(theirs)["EVERTUNE_REPORT_FILE"] == "/evertune/reports"
+    assert environment(theirs)["A"] == "b"
+    assert environment(collector(made))["EVERTUNE_PRINTED_FILE"] == "/evertune/collector/log"
+    assert spec["shareProcessNamespace"] is True
+
+
+# --------------------------------------------------------------------------------------------- rights and resources
+
+
+def restricted(container: JsonDict, pods: JsonDict) -> bool:
+    """Kubernetes' restricted profile, for a container that nobody else makes safe."""
+    security = container["securityContext"]
+    return (
+        security["allowPrivilegeEscalation"] is False
+        and security["capabilities"] == {"drop": ["ALL"]}
+        and security["seccompProfile"]["type"] == "RuntimeDefault"
+        and security["runAsNonRoot"] is True
+        and security.get("runAsUser", (pods.get("securityContext") or {}).get("runAsUser", 1)) != 0
+    )
+
+
+@pytest.mark.parametrize("user", [None, 0, 1000])
+@pytest.mark.parametrize("features", [MODERN, OLD], ids=["native", "classic"])
+def test_our_containers_pass_the_restricted_profile_whoever_the_pods_user_is(
+    user: int | None, features: Features
+) -> None:
+    given = {} if user is None else {"securityContext": {"runAsUser": user}}
+    spec = pod(render(launched(job(pod=given)), features))
+    ours = [each for each in [*spec["initContainers"], *spec["containers"]] if each["name"].startswith("evertune-")]
+
+    assert len(ours) == 2
+    assert all(restricted(each, spec) for each in ours)
+    assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in ours)
+
+
+def test_the_collector_is_the_user_that_the_training_container_is() -> None:
+    given = {"securityContext": {"runAsUser": 1234, "runAsGroup": 99, "privileged": True}}
+    security = collector(render(launched(job(container=given))))["securityContext"]
+
+    assert (security["runAsUser"], security["runAsGroup"]) == (1234, 99)
+    assert "privileged" not in security
+
+
+def test_a_guaranteed_pod_stays_guaranteed() -> None:
+    given = {"resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m"}}}
+    for resources, fixed in ((given, True), ({}, False)):
+        own = collector(render(launched(job(container=resources))))["resources"]
+        assert (own["requests"] == own["limits"]) is fixed
+
+
+def test_the_program_keeps_its_grace_while_the_collector_may_wait_for_a_gateway() -> None:
+    made = render(launched(job(pod={"terminationGracePeriodSeconds": 60})))
+
+    assert pod(made)["terminationGracePeriodSeconds"] == 360
+    assert named(pod(made)["containers"], "main")["command"][4] == "60"
+    assert float(environment(collector(made))["EVERTUNE_GRACE_S"]) == 355
+
+
+# -------------------------------------------------------------------------------------- memory, deadline, the Job
+
+
+@pytest.mark.parametrize(
+    ("given", "factor", "maximum", "expected"),
+    [
+        ("1Gi", 1.5, None, "1536Mi"),
+        ("1Gi", 2.25, "2Gi", "2Gi"),
+        ("3Gi", 1.5, "2Gi", "3Gi"),
+        ("1G", 1.5, None, "1500000000"),
+        ("100M", 1.1, None, "110000000"),
+        (1000, 1.5, None, "1500"),
+        ("0.5Gi", 1.1, None, "590558004"),
+        ("1e3", 2, None, "2000"),
+        ("1E", 2, "2E", "1953125000000000Ki"),
+    ],
+)
+def test_memory_grows_exactly_up_to_its_maximum(given: Any, factor: float, maximum: str | None, expected: Any) -> None:
+    resources = {"resources": {"limits": {"memory": given, "cpu": "1"}, "requests": {"memory": given}}}
+    growth = MemoryGrowth(factor=factor, maximum=maximum)
+    main = named(pod(render(launched(job(container=resources), memory=growth)))["containers"], "main")
+
+    assert main["resources"]["limits"] == {"memory": expected, "cpu": "1"}
+    assert main["resources"]["requests"] == {"memory": expected}
+
+
+def test_memory_that_is_no_quantity_is_said_where() -> None:
+    resources = {"resources": {"limits": {"memory": "lots"}}}
+
+    with pytest.raises(LaunchError, match=r"container main: resources\.limits\.memory: 'lots' is not a quantity"):
+        render(launched(job(container=resources), memory=MemoryGrowth(factor=2)))
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, 91), (60, 60), (600, 91)])
+def test_the_shorter_deadline_counts(own: int | None, expected: int) -> None:
+    given: dict[str, Any] = {} if own is None else {"activeDeadlineSeconds": own}
+
+    assert render(launched(job(**given), deadline_s=90.5)).manifest["spec"]["activeDeadlineSeconds"] == expected
+
+
+def test_a_training_jobs_deadline_is_in_its_run_policy() -> None:
+    manifest = training("TFJob", "tfReplicaSpecs", "tensorflow", Worker={})
+    made = render(launched(manifest, primary_container="tensorflow", deadline_s=5)).manifest
+
+    assert made["spec"]["runPolicy"] == {"activeDeadlineSeconds": 5}
+
+
+def test_evictions_do_not_use_up_a_jobs_backoff_limit_unless_the_user_decides() -> None:
+    policy = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}]}
+    own = render(launched(job(podFailurePolicy=policy))).manifest["spec"]
+    ours = render(launched(job())).manifest["spec"]
+
+    assert own["podFailurePolicy"] == policy
+    assert ours["podFailurePolicy"]["rules"][0]["action"] == "Ignore"
+    assert "backoffLimit" not in ours
+    for made in (
+        render(launched(job(pod={"restartPolicy": "OnFailure"}))),
+        render(launched(job(podReplacementPolicy="TerminatingOrFailed"))),
+        render(launched(job()), Features(server_version=(1, 25))),
+    ):
+        assert "podFailurePolicy" not in made.manifest["spec"]

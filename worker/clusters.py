@@ -1,0 +1,124 @@
+"""What a worker needs to run trials in clusters: made when a kubeconfig, or a pod's own account, is there.
+
+Called by `compose` and `reconcile`. A worker without any cluster imports none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+import evertune.contracts as c
+from evertune.domain.trial import AttemptRef
+from evertune.errors import NotFoundError
+from evertune.settings import Settings
+from evertune.store import Store
+
+if TYPE_CHECKING:
+    from activities.runners.kubernetes.cluster import Clusters
+    from activities.runners.kubernetes.runner import KubernetesRunner
+
+NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
+
+
+@dataclass
+class ClusterParts:
+    clusters: Clusters
+    runner: KubernetesRunner
+
+    async def close(self) -> None:
+        """Attempts go on."""
+        await self.runner.close()
+        await self.clusters.close()
+
+
+def reachable(settings: Settings, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether anything says how to reach a cluster. Nothing is read or asked."""
+    if settings.kubeconfig is not None or environ.get("KUBERNETES_SERVICE_HOST"):
+        return True
+    home = environ.get("HOME")
+    return home is not None and (Path(home) / ".kube" / "config").is_file()
+
+
+def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
+    """None for a worker that has no cluster. Connections are made when they are first needed."""
+    if not reachable(settings):
+        return None
+    from activities.ledger import StoreLedger
+    from activities.runners.kubernetes.cluster import Clusters
+    from activities.runners.kubernetes.render import Injection
+    from activities.runners.kubernetes.runner import KubernetesRunner
+
+    clusters = Clusters(kubeconfig=settings.kubeconfig, default_context=settings.kube_context)
+    runner = KubernetesRunner(
+        settings.trials_dir,
+        clusters,
+        StoreLedger(store),
+        database_id=store.database_id,
+        injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
+    )
+    return ClusterParts(clusters, runner)
+
+
+async def polled_by_another(client: Client) -> bool:
+    """Whether some worker takes trials for clusters; True as well when Temporal does not say."""
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=c.CLUSTER_QUEUE),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    try:
+        return bool((await client.workflow_service.describe_task_queue(request)).pollers)
+    except RPCError:
+        return True
+
+
+@dataclass
+class ClusterBroom:
+    """Deletes objects in clusters whose attempts are over, and stops attempts whose experiments are."""
+
+    store: Store
+    runner: KubernetesRunner
+    namespace: str  # where experiments run that name none
+    grace_s: float
+    _running: dict[str, set[tuple[int, int]] | None] = field(default_factory=dict)  # by uid; None: there is none
+
+    async def sweep(self) -> int:
+        """How many objects were deleted."""
+        from activities.runners.kubernetes.sweeping import Spot
+
+        self._running.clear()
+        places = await asyncio.to_thread(self.store.places)
+        spots = {Spot.of(place) for _, place in places}
+        spots.add(Spot(None, self.namespace, "batch/v1", "Job"))  # what an experiment left that was deleted since
+        return await self.runner.sweeper.sweep(spots, self._wanted)
+
+    async def _wanted(self, ref: AttemptRef) -> bool:
+        uid = ref.experiment_uid
+        if uid not in self._running:
+            self._running[uid] = await asyncio.to_thread(self._leases, uid)
+        running = self._running[uid]
+        if running is None:
+            return False
+        if (ref.number, ref.attempt) not in running:
+            return await self.runner.retained(ref)
+        record = await asyncio.to_thread(self.store.experiment_by_uid, uid)
+        if record.state.terminal:
+            await self.runner.stop(ref, reason="ExperimentClosed", grace_s=self.grace_s)
+        return True
+
+    def _leases(self, uid: str) -> set[tuple[int, int]] | None:
+        try:
+            return {(attempt.number, attempt.attempt) for _, attempt in self.store.running_attempts(uid)}
+        except NotFoundError:
+            return None
