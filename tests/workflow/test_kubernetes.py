@@ -99,20 +99,31 @@ async def test_workers_that_come_and_go_execute_no_trial_twice(temporal_address:
 
 
 async def test_faults_of_the_cluster_are_forgiven(temporal_address: str, tmp_path: Path) -> None:
-    kinds = [misfortunes.evicted(), misfortunes.node_shutdown(), misfortunes.refused_by_node()]
+    seen: list[int] = []
 
     def fate(pod: JsonDict) -> Fate:
         number, attempt = attempt_of(pod)
-        return kinds[number] if number < len(kinds) and attempt == 0 else reports(pod)
+        seen.append(number)
+        if number == 0 and seen.count(0) == 1:
+            return misfortunes.evicted()  # its Job makes another pod
+        if number == 1 and attempt == 0:
+            return misfortunes.refused_by_node()
+        return reports(pod, duration_s=FOR_EVER if number == 2 and attempt == 0 else 0.0)
 
     async with a_cluster_house(temporal_address, tmp_path, fate) as (house, kube):
         handle = await submit(house, "cluster-faults", maxTrialCount=4, parallelTrialCount=4, maxFailedTrialCount=0)
+        await until(lambda: 2 in seen)
+        name = next(job["metadata"]["name"] for job in kube.store.all("jobs")
+                    if job["metadata"]["labels"][labels.TRIAL] == "2")  # fmt: skip
+        kube.store.delete("jobs", "default", name, policy="Background")
         record = await house.ended(handle)
         check_whole(house, record, 4)
-        for number in range(len(kinds)):
+        assert [len(house.store.attempts(record.uid, number)) for number in range(4)] == [1, 2, 2, 1]
+        for number in (1, 2):
             first, second = house.store.attempts(record.uid, number)
             assert (first.failure, first.charged, first.again) == (FailureClass.INFRASTRUCTURE, False, True)
             assert second.state is AttemptState.SUCCEEDED
+        assert house.store.attempts(record.uid, 2)[0].reason == "DeletedByAnother"
         await gone(house, kube)
 
 
