@@ -231,5 +231,4 @@ async def test_without_a_worker_for_clusters_it_is_refused_at_once(
     async with a_house(temporal_address, tmp_path) as house:
         document = manifest("cluster-nobody")
         with pytest.raises(SpecError, match=r"cluster"):
-            handle = await house.client.submit(document, context=StartContext(backend="kubernetes"))
-            await house.ended(handle)
+            await house.client.submit(document, context=StartContext(backend="kubernetes"))
