@@ -22,6 +22,7 @@ from activities.runners.kubernetes.classify import Limits
 from activities.runners.kubernetes.cluster import Cluster, Clusters
 from activities.runners.kubernetes.creating import NoRestartPolicyError
 from activities.runners.kubernetes.discovery import Resource, resource, server_version
+from activities.runners.kubernetes.logs import origin_of
 from activities.runners.kubernetes.place import Place
 from activities.runners.kubernetes.render import Features, Injection, rendered
 from activities.runners.kubernetes.riding import ride
@@ -139,6 +140,7 @@ class KubernetesRunner:
     def sources(self, launch: Launch, path: str | None) -> Sources:
         directory = self._directory(launch.ref)
         return Sources(
+            origin=origin_of(directory),
             log=directory / "log",
             notes=directory,
             path=None if path is None else directory / "files" / path.lstrip("/"),
