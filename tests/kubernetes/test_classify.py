@@ -494,7 +494,9 @@ def test_a_job_that_replaces_what_its_trial_fills_up_is_ended() -> None:
 def test_a_job_whose_pods_are_taken_away_again_and_again_is_ended_uncharged() -> None:
     case = Case(NAME, RULES, Limits(disruptions=3))
     for number in range(4):
-        taken = pod(phase="Failed", conditions=(disrupted("PreemptionByScheduler", "preempted"),), name=f"{NAME}-{number}")
+        taken = pod(
+            phase="Failed", conditions=(disrupted("PreemptionByScheduler", "preempted"),), name=f"{NAME}-{number}"
+        )
         seen = look(RUNNING, taken, pod(runs(), name=f"{NAME}-n{number}"), case=case)
         assert (seen.end is None) == (number < 3)
     assert seen.end is not None

@@ -214,7 +214,8 @@ async def test_objects_of_an_experiment_that_was_terminated_or_deleted_are_swept
         house.store.delete_experiment(record.uid)
         foreign = kube.store.create(
             "jobs", {"metadata": {"name": "theirs", "labels": {labels.MANAGED_BY: labels.MANAGER}},
-                     "spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}}, "default",
+                     "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}},
+            "default",
         )  # fmt: skip
         assert handle is not None
         await house.start_worker()
