@@ -320,6 +320,7 @@ async def test_without_the_right_to_read_logs_a_trial_still_ends(world: World) -
     await runner.create(job(ref))
     end = await ended(runner, ref)
     assert (end.failure, end.exit_code) == (FailureClass.PROGRAM, 3)
+    assert any("pods/log" in warning for warning in end.warnings)
 
 
 async def test_watches_that_break_and_expire_change_nothing(world: World) -> None:

@@ -131,10 +131,15 @@ class Attempt:
     async def fetch(self, *, patience_s: float = AWAY_S) -> None:
         """What the pod printed, into the attempt's log."""
         pod = self._trained(await self._listed(patience_s=patience_s))
-        if self.place.reads_log:
-            await self.log.complete(pod, patience_s=patience_s)
-        elif pod is not None:
-            await self.log.fetch(pod, patience_s=patience_s)
+        try:
+            if self.place.reads_log:
+                await self.log.complete(pod, patience_s=patience_s)
+            elif pod is not None:
+                await self.log.fetch(pod, patience_s=patience_s)
+        except ApiError as error:
+            if away(error):
+                raise UnavailableError(str(error)) from error
+            log.warning("a log cannot be read", trial=self.ref.trial_name, reason=str(error))
 
     async def release(self, *, even_retained: bool = False) -> None:
         """Delete the object; where it is retained, only what of it still runs."""
@@ -249,7 +254,12 @@ class Attempt:
         assert look.end is not None
         end = look.end
         if self.place.reads_log:
-            await self.log.complete(self._trained(pods or ()), patience_s=AWAY_S)
+            try:
+                await self.log.complete(self._trained(pods or ()), patience_s=AWAY_S)
+            except ApiError as error:
+                if away(error):
+                    raise UnavailableError(str(error)) from error
+                end = dataclasses.replace(end, warnings=(f"its log cannot be read: {error}",))
         if look.printed:
             end = await self._with_lines(end, look.pod)
         recorded = await self._record(end)
@@ -301,7 +311,7 @@ class Attempt:
         loop = asyncio.get_running_loop()
         assert self._stop_by is not None
         if not self._deleted:
-            with suppress(ApiError, UnavailableError):
+            with suppress(UnavailableError, TimeoutError):
                 await asyncio.wait_for(self.fetch(patience_s=0.0), LAST_LOG_S)
             await ride(self._cluster.api, self._say, self._take_away)
             self._deleted = True
