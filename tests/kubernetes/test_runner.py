@@ -12,6 +12,7 @@ import pytest
 from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.classify import Limits
 from activities.runners.kubernetes.place import Place
+from evertune.domain.metrics import CollectorSpec
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import LaunchError
@@ -153,6 +154,25 @@ async def test_a_quota_that_is_used_up_is_waited_for_and_said(world: World) -> N
     world.cluster.store.admission.clear()
     await asyncio.wait_for(creating, SOON_S)
     assert (await ended(runner, ref)).state is AttemptState.SUCCEEDED
+
+
+async def test_a_kind_that_knows_no_native_sidecars_gets_an_ordinary_container_from_then_on(world: World) -> None:
+    world.cluster.store.rejected.add("spec.template.spec.initContainers.*.restartPolicy")
+    runner = world.runner(mode="auto")
+    for number in (0, 1):
+        ref = attempt_ref(number=number)
+        launch = job(
+            ref,
+            collector=CollectorSpec(kind="StdOut", metrics=("accuracy",)),
+            ingest_url="http://gateway.example:8080",
+            token="t",
+        )
+        await runner.create(launch)
+        assert runner.sidecar(launch)
+        made = world.cluster.store.get("jobs", "default", ref.trial_name)["spec"]["template"]["spec"]
+        assert [container["name"] for container in made["containers"]] == ["trial", "evertune-collector"]
+        assert (await ended(runner, ref)).state is AttemptState.SUCCEEDED
+    assert world.cluster.count("POST", "/jobs") == 3
 
 
 # ------------------------------------------------------------------------------------------- what befalls it
