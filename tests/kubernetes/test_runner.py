@@ -272,6 +272,19 @@ async def test_another_worker_may_stop_it(world: World) -> None:
     assert not world.pods()
 
 
+async def test_a_worker_that_comes_after_the_end_reads_what_is_left(world: World, tmp_path: Path) -> None:
+    first, ref = world.runner(), attempt_ref()
+    world.fates[ref.key] = Script(lines=("value=1",))
+    await first.create(job(ref))
+    end = await ended(first, ref)
+    first.log_path(ref).unlink()  # it was on another host
+    second = world.runner()
+    await second.create(job(ref))
+    assert await ended(second, ref) == end
+    assert second.log_path(ref).read_text() == "value=1\n"
+    assert not second.sidecar(job(ref))
+
+
 async def test_what_is_retained_stays_suspended_when_stopped_and_whole_when_ended(world: World) -> None:
     runner, stopped, over = world.runner(), attempt_ref(), attempt_ref(number=1)
     world.fates[stopped.key] = Script(duration_s=FOR_EVER)

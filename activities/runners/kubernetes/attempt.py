@@ -89,6 +89,8 @@ class Attempt:
 
     @property
     def phase(self) -> str:
+        if self._wake is None:  # not followed: its reflectors may be gone, and are not to be started for this
+            return self._phase
         troubles = (self._objects.trouble, self._pods.trouble)
         trouble = next((error for error in troubles if away(error)), None)
         if trouble is None:
@@ -100,6 +102,11 @@ class Attempt:
     @phase.setter
     def phase(self, text: str) -> None:
         self._phase = text
+
+    @property
+    def logged(self) -> bool:
+        """Whether this worker has its log."""
+        return archive.exists(self.log.path)
 
     @property
     def over(self) -> bool:
