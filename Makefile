@@ -10,14 +10,21 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo setup test test-slow test-all lint type docs bench lock clean
+# A cluster for demos and tests: KUBECONFIG's, or one that the programs in this directory bring up on this machine.
+export KUBE ?= $(wildcard $(CURDIR)/../shared/kube)
+FILE ?= examples/kubernetes/job.yaml
+
+.PHONY: help demo cluster-demo setup test test-slow test-cluster test-all lint type docs bench lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
-		printf '  make %-10s %s\n' "$$target" "$$text"; done
+		printf '  make %-13s %s\n' "$$target" "$$text"; done
 
 demo: setup  ## tune a real model on real data, with a live display
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" evertune run examples/digits.yaml
+
+cluster-demo: setup  ## the same with real pods, on a cluster: FILE=examples/kubernetes/job.yaml, tfjob.yaml, …
+	deploy/cluster/demo.sh $(FILE)
 
 setup: $(VENV)/.ready  ## install into .venv (all other targets do it when needed)
 
@@ -27,7 +34,10 @@ test: setup  ## the default test suite
 test-slow: setup  ## what the default suite leaves out: slow tests and chaos
 	$(RUN) -m pytest -m "(slow or chaos) and not bench and not cluster" --timeout 900
 
-test-all: test test-slow  ## every test but the benchmarks
+test-cluster: setup  ## tests on a real Kubernetes cluster: KUBECONFIG's, or one that is brought up
+	deploy/cluster/test.sh
+
+test-all: test test-slow  ## every test but the benchmarks and those on a cluster
 
 lint: setup  ## ruff, formatting, and the layers of the house
 	$(VENV)/bin/ruff check .
@@ -49,7 +59,7 @@ lock:  ## resolve pyproject.toml into requirements/*.txt (needs uv)
 	$(COMPILE) --constraints requirements/lock.txt --output-file requirements/runtime.txt
 
 # For every platform and every Python from 3.11 on; nothing in the files says where the packages come from.
-COMPILE := uv pip compile pyproject.toml --extra postgresql --universal --python-version 3.11 --generate-hashes --quiet \
+COMPILE := uv pip compile pyproject.toml --extra postgresql --extra operator --universal --python-version 3.11 --generate-hashes --quiet \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 clean:  ## remove .venv, caches and build products (never an EVERTUNE_HOME)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import collectors
 import evertune.spec as spec
-from activities.runners.local.paths import rewrite_text
+from activities.runners.local.paths import is_named_alone, rewrite_text
 from collectors.text import DEFAULT_FILTER
 from evertune.domain.metrics import CollectorSpec, Objective
 from evertune.domain.records import ExperimentRecord, TrialRecord
@@ -55,6 +55,7 @@ class _Prepared:
     templates: spec.Templates
     collector: CollectorSpec
     primary_container: str
+    primary_pod_labels: Mapping[str, str]
     working_dir: str  # absolute, or below the submitter's
     shared_paths: tuple[str, ...]
     custom_collector: JsonDict | None
@@ -96,6 +97,7 @@ class LaunchPlans:
             ref=AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name),
             manifest=manifest,
             primary_container=prepared.primary_container,
+            primary_pod_labels=prepared.primary_pod_labels,
             working_dir=str(Path(context.get("working_dir") or Path.home()) / prepared.working_dir),
             environment=context.get("environment") or {},
             image_roots=context.get("image_roots") or {},
@@ -143,6 +145,7 @@ class LaunchPlans:
             templates=templates,
             collector=collected(experiment),
             primary_container=primary_container(experiment),
+            primary_pod_labels=primary_pod_labels(experiment),
             working_dir=spec.working_dir_of(experiment) or "",
             shared_paths=shared_paths(experiment, templates),
             custom_collector=spec.custom_collector(experiment),
@@ -159,7 +162,6 @@ def _in_a_cluster(prepared: _Prepared, trial: TrialRecord) -> dict[str, Any]:
         "collector": prepared.collector if prepared.collector.kind != "None" else None,
         "cluster": spec.cluster_of(experiment),
         "labels": spec.pod_labels(experiment, trial.name, trial.labels),
-        "primary_pod_labels": template.primary_pod_labels or {},
         "success_condition": template.success_condition or "",
         "failure_condition": template.failure_condition or "",
         "retain": bool(template.retain),
@@ -187,6 +189,11 @@ def primary_container(experiment: spec.Experiment) -> str:
     return (template and template.primary_container_name) or ""
 
 
+def primary_pod_labels(experiment: spec.Experiment) -> Mapping[str, str]:
+    template = experiment.spec.trial_template if experiment.spec else None
+    return (template and template.primary_pod_labels) or {}
+
+
 def collected(experiment: spec.Experiment) -> CollectorSpec:
     """What to look for. For kind Custom it counts where the user's own collector cannot run on this machine."""
     wanted = spec.collector_spec(experiment)
@@ -203,8 +210,11 @@ def shared_paths(experiment: spec.Experiment, templates: spec.Templates | None =
         is_directory = wanted.kind == "TensorFlowEvent" or wanted.path_kind == "Directory"
         paths.append(wanted.path if is_directory else str(PurePosixPath(wanted.path).parent))
     template = (experiment.spec and experiment.spec.trial_template) or TrialTemplate()
-    for _, _, pod in pod_templates(unfilled(template, templates) or {}):
-        volumes = {volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume}
+    pods = [pod for _, _, pod in pod_templates(unfilled(template, templates) or {})]
+    containers = [container for pod in pods for _, container in containers_of(pod)]
+    paths += [above for path in paths for above in _named_above(path, containers)]
+    for pod in pods:
+        volumes = [volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume]
         for _, container in containers_of(pod):
             mounts = [mount for mount in _tables(container, "volumeMounts") if mount.get("name") in volumes]
             paths += [mount["mountPath"] for mount in mounts if isinstance(mount.get("mountPath"), str)]
@@ -215,3 +225,26 @@ def _tables(value: Any, key: str) -> list[JsonDict]:
     """The mappings in a list; kinds other than Job may have anything there."""
     items = value.get(key) if isinstance(value, dict) else None
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _named_above(path: str, containers: Sequence[JsonDict]) -> list[str]:
+    """Directories above the collector's that the program itself is given: `--log-path=/logs` for a path of /logs/test.
+
+    Not those below which the program is given something else: `/opt` holds `/opt/train.py` as well.
+    """
+    texts = [
+        text
+        for container in containers
+        for text in (
+            *_items(container, "command"),
+            *_items(container, "args"),
+            *(variable.get("value") for variable in _tables(container, "env")),
+        )
+        if isinstance(text, str)
+    ]
+    return [str(above) for above in PurePosixPath(path).parents[:-1] if is_named_alone(str(above), path, texts)]
+
+
+def _items(container: JsonDict, key: str) -> list[Any]:
+    items = container.get(key)
+    return items if isinstance(items, list) else []

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.figures import Figure, broken
 
 # Names of modules beside this one; `measure()` yields figures.
-BENCHMARKS = ("commands", "ask", "throughput", "durability", "idle", "series", "collecting", "gateway")
+BENCHMARKS = ("commands", "ask", "throughput", "durability", "idle", "series", "collecting", "gateway", "kubernetes")
 
 
 def main() -> int:

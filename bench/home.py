@@ -46,7 +46,9 @@ class Home:
 
     async def _submit(self, manifest: dict[str, Any]) -> str:
         address = self.status().temporal_address
-        context = StartContext(working_dir=str(self.folder), environment={"PATH": os.environ["PATH"]})
+        context = StartContext(
+            working_dir=str(self.folder), environment={"PATH": os.environ["PATH"]}, backend=self.settings.backend
+        )
         async with Client.connect(self.settings, address=address) as client:
             handle: ExperimentHandle = await client.submit(manifest, context=context)
             return handle.uid
@@ -66,10 +68,13 @@ class Home:
 
 
 @contextmanager
-def home() -> Iterator[Home]:
+def home(**overrides: Any) -> Iterator[Home]:
+    """`overrides`: settings by their field names."""
     with tempfile.TemporaryDirectory(prefix="evertune-bench-") as name:
         folder = Path(name)
-        settings = Settings.load({"HOME": name, "EVERTUNE_HOME": str(folder / "home"), "EVERTUNE_LOG": "warning"})
+        settings = Settings.load(
+            {"HOME": name, "EVERTUNE_HOME": str(folder / "home"), "EVERTUNE_LOG": "warning"}, **overrides
+        )
         ensure_up(settings)
         store = open_store(settings.database_url)
         try:

@@ -34,6 +34,7 @@ LINE_LIMIT = 1 << 20  # of `lines`: a longer line comes in pieces
 
 # What an attempt reports through, in its directory; the file that a File collector reads is named by the spec.
 REPORTED = ("log", "reports", "collector/log")
+REPLICAS = "replicas/*"  # directories with a log each: what the other replicas of a distributed job printed
 
 _GZIP = 31  # zlib's number for a gzip header and the largest window
 _GOES_ON = re.compile(rb"the log goes on at byte (\d+)\]\s*\Z")
@@ -84,6 +85,7 @@ def forget(directory: Path, file: Path | None = None) -> int:
 def reported(directory: Path, file: Path | None = None) -> list[Path]:
     """Never a file that lies elsewhere on this machine, whatever the spec says."""
     paths = [directory / name for name in REPORTED]
+    paths += [replica / "log" for replica in sorted(directory.glob(REPLICAS))]
     if file is not None and directory in Path(os.path.normpath(file)).parents and not file.is_dir():
         paths.append(file)
     return paths

@@ -43,6 +43,7 @@ ADMIT_TIMEOUT_S = 60.0
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
 ADMIT_POLL_S = 0.05
 UPDATE_TIMEOUT_S = 30.0
+TRY_TIMEOUT_S = 10.0  # a server that lost a call between two runs of a workflow is asked again before that
 REPARSE_TIMEOUT_S = 3600.0  # reading ten thousand logs of 1 MB takes minutes
 RETRY_EVERY_S = 0.2
 
@@ -61,7 +62,7 @@ class Client:
         """Raises UnavailableError within seconds when Temporal cannot be reached."""
         settings = settings or Settings.load()
         target = address or settings.temporal_address or "127.0.0.1:7233"
-        temporal = await connect_temporal(target, settings.temporal_namespace)
+        temporal = await connect_temporal(target, settings.temporal_namespace, tls=settings.temporal_tls)
         store = await asyncio.to_thread(store_of, settings)
         try:
             yield cls(temporal=temporal, store=store, address=target)
@@ -314,15 +315,16 @@ class ExperimentHandle:
         )
 
     async def _call(self, call: Callable[[timedelta], Awaitable[T]], timeout_s: float = UPDATE_TIMEOUT_S) -> T:
-        """Retry what passes by itself (admission, continue-as-new); translate what does not.
+        """Retry what passes by itself (admission, continue-as-new, a lost call); translate what does not.
 
-        `call` gets what is left of the time: a server that cannot write, as on a full disk, lets every try wait.
+        `call` gets the time of one try: a server that cannot write, as on a full disk, lets every try wait.
         """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + timeout_s
         while True:
             try:
-                return await call(timedelta(seconds=max(give_up - loop.time(), RETRY_EVERY_S)))
+                rest = max(give_up - loop.time(), RETRY_EVERY_S)
+                return await call(timedelta(seconds=min(rest, max(TRY_TIMEOUT_S, timeout_s / 3))))
             except WorkflowUpdateFailedError as error:
                 failure: errors.EvertuneError = error_of(error)
                 if not (isinstance(error.cause, ApplicationError) and error.cause.type == "NotReady"):
@@ -332,9 +334,9 @@ class ExperimentHandle:
             except WorkflowUpdateRPCTimeoutOrCancelledError as error:
                 if isinstance(error.__cause__, asyncio.CancelledError):
                     raise error.__cause__ from None  # somebody gave up waiting, as with Ctrl-C: no answer of a worker
-                raise errors.UnavailableError(
+                failure = errors.UnavailableError(
                     f"there was no answer within {timeout_s:.0f} s", hint="evertune doctor"
-                ) from error
+                )
             except RPCError as error:
                 failure = await self._ended_or_unavailable(error)
                 if isinstance(failure, errors.ConflictError):

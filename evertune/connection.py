@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import re
+from collections.abc import Mapping
 
 from temporalio.client import Client as TemporalClient
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError
@@ -29,20 +32,55 @@ def _runtime() -> Runtime:
     return Runtime(telemetry=TelemetryConfig(logging=logging))
 
 
-async def connect_temporal(address: str, namespace: str, *, lazy: bool = False) -> TemporalClient:
+async def connect_temporal(
+    address: str, namespace: str, *, lazy: bool = False, tls: bool | None = False
+) -> TemporalClient:
     """Raises UnavailableError in one sentence when nobody answers within five seconds.
 
     `lazy`: connect at the first call, which raises RuntimeError while Temporal is away.
+    `tls`: `Settings.temporal_tls`; see `security`, which may raise UsageError.
     """
+    secured = security(tls)
     try:
         return await asyncio.wait_for(
             TemporalClient.connect(
-                address, namespace=namespace, data_converter=pydantic_data_converter, runtime=_runtime(), lazy=lazy
+                address,
+                namespace=namespace,
+                data_converter=pydantic_data_converter,
+                runtime=_runtime(),
+                lazy=lazy,
+                api_key=secured.get("api_key"),
+                tls=secured.get("tls", False),
             ),
             CONNECT_TIMEOUT_S,
         )
     except (TimeoutError, RuntimeError, RPCError, ValueError) as error:
         raise unavailable(address, error) from error
+
+
+def security(tls: bool | None, environ: Mapping[str, str] = os.environ) -> ClientConnectConfig:
+    """What TEMPORAL_API_KEY and TEMPORAL_TLS_* say, as arguments of Temporal's client: `api_key` and `tls`.
+
+    `tls`: True also without any of them, False in spite of them. An API key is never sent in plain text.
+    Raises UsageError for a file that cannot be read, and for variables that do not go together.
+    """
+    if tls is False:
+        return {"tls": False}
+    prefixes = ("TEMPORAL_TLS_", "TEMPORAL_API_KEY")
+    given = {name: value for name, value in environ.items() if name.startswith(prefixes) and value.strip()}
+    try:
+        profile = ClientConfigProfile.load(disable_file=True, override_env_vars=given)
+        found = profile.to_client_connect_config()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        name = next((name for name, value in given.items() if value == error.filename), "TEMPORAL_TLS_*")
+        raise errors.UsageError(f'{name} is "{error.filename}": the file cannot be read: {reason}') from error
+    except (RuntimeError, ValueError) as error:
+        raise errors.UsageError(f"{', '.join(sorted(given))}: {error}") from error
+    secured: ClientConnectConfig = {"tls": found.get("tls", bool(tls)) or bool(tls)}
+    if "api_key" in found:
+        secured["api_key"] = found["api_key"]
+    return secured
 
 
 _NOT_TEMPORAL = re.compile(r'call error after connection: Status \{.*?message: "([^"]*)"')

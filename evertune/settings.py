@@ -47,6 +47,9 @@ class Settings:
     temporal_address: str | None = None
     # EVERTUNE_TEMPORAL_NAMESPACE or TEMPORAL_NAMESPACE: Temporal's namespace; has nothing to do with `namespace`.
     temporal_namespace: str = "default"
+    # EVERTUNE_TEMPORAL_TLS or TEMPORAL_TLS: true or false. Default: TLS when TEMPORAL_API_KEY or a TEMPORAL_TLS_*
+    # variable is set, which mean what they mean to every client of Temporal. The embedded server never has it.
+    temporal_tls: bool | None = None
     # EVERTUNE_TEMPORAL_PORT: port of the embedded server on 127.0.0.1. None: a free one, kept for the home's lifetime.
     temporal_port: int | None = None
     # EVERTUNE_UI_PORT: port of the embedded server's web UI on 127.0.0.1. None: as above.
@@ -114,6 +117,8 @@ class Settings:
         if problems:
             raise UsageError("; ".join(problems), hint="settings are EVERTUNE_* variables: evertune doctor shows them")
         values.setdefault("database_url", f"sqlite:///{values['home'] / 'evertune.db'}")
+        if "temporal_address" not in values:  # and what starts the embedded server hands this on
+            values["temporal_tls"] = False
         if environ.get("KUBERNETES_SERVICE_HOST"):
             values.setdefault("backend", "kubernetes")
         return cls(**values)
@@ -122,6 +127,7 @@ class Settings:
         """The EVERTUNE_* variables that make another process of ours load these very settings, secrets included."""
         optional = {
             "EVERTUNE_TEMPORAL_ADDRESS": self.temporal_address,
+            "EVERTUNE_TEMPORAL_TLS": None if self.temporal_tls is None else str(self.temporal_tls).lower(),
             "EVERTUNE_TEMPORAL_PORT": self.temporal_port,
             "EVERTUNE_UI_PORT": self.ui_port,
             "EVERTUNE_UI_URL": self.ui_url,
@@ -175,8 +181,13 @@ class Settings:
 
     @property
     def worker_ready_file(self) -> Path:
-        """The worker writes its pid here, by rename, once it polls; the parent removes it before each start."""
+        """The worker writes its pid here, by rename, once it polls, and keeps it young; removed before each start."""
         return self.home / "worker.ready"
+
+    @property
+    def worker_lock_file(self) -> Path:
+        """Locked by a worker for its life, also while it does not poll yet."""
+        return self.home / "worker.lock"
 
     @property
     def ingest_key_file(self) -> Path:
@@ -291,6 +302,12 @@ def _address(text: str) -> str:
     return text
 
 
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "1", "false", "0"):
+        raise ValueError("it is true or false")
+    return text.lower() in ("true", "1")
+
+
 def _host(text: str) -> str:
     if len(text) > 253 or not re.fullmatch(r"[A-Za-z0-9][-.A-Za-z0-9]*|[0-9A-Fa-f:.]+", text):
         raise ValueError("a host is a name or an address without a port, as 127.0.0.1 or 0.0.0.0")
@@ -357,6 +374,7 @@ _SOURCES: dict[str, tuple[tuple[str, ...], _Parser]] = {
     "durability": (("EVERTUNE_DURABILITY",), _one_of("normal", "full")),
     "temporal_address": (("EVERTUNE_TEMPORAL_ADDRESS", "TEMPORAL_ADDRESS"), _address),
     "temporal_namespace": (("EVERTUNE_TEMPORAL_NAMESPACE", "TEMPORAL_NAMESPACE"), _temporal_name),
+    "temporal_tls": (("EVERTUNE_TEMPORAL_TLS", "TEMPORAL_TLS"), _flag),
     "temporal_port": (("EVERTUNE_TEMPORAL_PORT",), _port),
     "ui_port": (("EVERTUNE_UI_PORT",), _port),
     "ui_url": (("EVERTUNE_UI_URL",), _url),

@@ -1,7 +1,8 @@
 """The worker process: polls Temporal until told to stop. Trials outlive it; see `activities.runners`.
 
-SIGTERM and SIGINT end it within a second. When `evertune down` wrote its request file first, local trials are stopped
-too, after polling has ended, so that nobody starts their next attempt meanwhile.
+SIGTERM and SIGINT end it within a second. While it polls its home has `worker.ready`, never older than a minute.
+When `evertune down` wrote its request file first, local trials are stopped too, after polling has ended, so that nobody
+starts their next attempt meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 
 import structlog
 from temporalio.client import Client
@@ -19,6 +21,7 @@ import evertune.log as logs
 from evertune.connection import connect_temporal
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
+from evertune.stack.files import open_lock, try_lock
 from evertune.store import store_of
 from worker.compose import Parts, compose, run_until, stop_local_trials
 from worker.reconcile import reconciler_of
@@ -26,6 +29,7 @@ from worker.reconcile import reconciler_of
 log = structlog.get_logger()
 
 CONNECT_EVERY_S = 1.0
+BEAT_EVERY_S = 20.0
 WARMED = 4  # experiments at most, the newest; they share their libraries
 
 
@@ -34,6 +38,9 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    settings.prepare_home()
+    _hold(settings)
+    settings.worker_ready_file.unlink(missing_ok=True)  # of a worker that was killed, and may have had this very pid
     store = await asyncio.to_thread(store_of, settings)
     try:
         client = await _connect(settings, stopping)
@@ -42,6 +49,7 @@ async def serve(settings: Settings) -> None:
         parts = await compose(settings, client, store)
         try:
             reconciler = asyncio.create_task(reconciler_of(parts).run(stopping))
+            beating = asyncio.create_task(_beat(settings))
             warming = asyncio.create_task(_warm(parts))
             await run_until(parts, stopping, lambda: _ready(settings))
             await reconciler
@@ -49,6 +57,7 @@ async def serve(settings: Settings) -> None:
                 await stop_local_trials(parts.runner, reason="StackDown")
                 settings.down_file.unlink(missing_ok=True)
         finally:
+            beating.cancel()
             warming.cancel()
             await parts.close()
     finally:
@@ -67,7 +76,7 @@ async def _connect(settings: Settings, stopping: asyncio.Event) -> Client | None
     address = settings.temporal_address or "127.0.0.1:7233"
     while not stopping.is_set():
         try:
-            return await connect_temporal(address, settings.temporal_namespace)
+            return await connect_temporal(address, settings.temporal_namespace, tls=settings.temporal_tls)
         except EvertuneError as error:
             log.warning("waiting for Temporal", address=address, error=str(error))
             await asyncio.sleep(CONNECT_EVERY_S)
@@ -80,6 +89,23 @@ def _ready(settings: Settings) -> None:
     draft.write_text(str(os.getpid()), encoding="ascii")
     draft.replace(settings.worker_ready_file)
     log.info("worker polls", home=str(settings.home))
+
+
+def _hold(settings: Settings) -> None:
+    """Lock this home's file until the process ends. Another worker that has it is the stack's affair, not ours."""
+    descriptor = open_lock(settings.worker_lock_file)
+    for _ in range(20):  # a command that looks holds it for a moment
+        if try_lock(descriptor):
+            return
+        time.sleep(0.02)
+
+
+async def _beat(settings: Settings) -> None:
+    """Keep the ready file young: its age tells a probe whether this loop still turns, whatever Temporal does."""
+    while True:
+        with contextlib.suppress(OSError):  # not there yet
+            os.utime(settings.worker_ready_file)
+        await asyncio.sleep(BEAT_EVERY_S)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evertune import spec
 from evertune.cli.loading import roots_of_images
@@ -20,6 +20,9 @@ from evertune.domain.trial import AttemptRef
 from evertune.errors import LaunchError, UsageError
 from evertune.protocols import Launch
 from evertune.spec.convert import number as finite_number
+
+if TYPE_CHECKING:
+    from activities.runners.local.attempt import Attempt
 
 JsonDict = dict[str, Any]
 
@@ -119,10 +122,11 @@ def local_command(
     templates: spec.Templates,
 ) -> JsonDict:
     """What the local runner would execute: argv, directory, environment, with the attempt's own paths."""
-    from activities.launch import primary_container, shared_paths
+    from activities.launch import primary_container, primary_pod_labels, shared_paths
     from activities.runners.local import beside, paths
     from activities.runners.local.attempt import Attempt
     from activities.runners.local.command import limitations, prepare
+    from activities.runners.local.shape import is_distributed
     from evertune.cli.loading import RECORDED
 
     container = primary_container(experiment)
@@ -130,6 +134,7 @@ def local_command(
         ref=AttemptRef("UID", number, 0, trial_name(experiment, number)),
         manifest=manifest,
         primary_container=container,
+        primary_pod_labels=primary_pod_labels(experiment),
         working_dir=os.path.join(os.getcwd(), spec.working_dir_of(experiment) or ""),  # noqa: PTH109, PTH118
         environment={name: session.environ[name] for name in RECORDED if session.environ.get(name)},
         image_roots=roots_of_images(images, image_roots),
@@ -139,10 +144,13 @@ def local_command(
         parameters=spec.to_space(experiment).typed(parameters),
     )
     directory = session.settings.trials_dir / "UID" / str(number) / "0"
-    command = prepare(launch, paths.rewrite(manifest, launch.shared_paths, directory / "files"), {}, directory)
+    if is_distributed(manifest):
+        plan = _replicas(session, launch, Attempt(directory))
+    else:
+        command = prepare(launch, paths.rewrite(manifest, launch.shared_paths, directory / "files"), {}, directory)
+        plan = _shown(command.plan(launch))
     for sentence in limitations(manifest, container):
         session.say(f"locally, {sentence}")
-    plan = _shown(command.plan(launch))
     collector = beside.command(launch, Attempt(directory), {})
     if isinstance(collector, LaunchError):
         session.say(f"locally, {beside.not_run(collector)}")
@@ -160,7 +168,7 @@ def cluster_object(
     session: Session, experiment: spec.Experiment, manifest: JsonDict, number: int, parameters: Mapping[str, Value]
 ) -> JsonDict:
     """What the Kubernetes runner would create. No cluster is asked: what is assumed of it is said."""
-    from activities.launch import collected, primary_container
+    from activities.launch import collected, primary_container, primary_pod_labels
     from activities.runners.kubernetes.render import Features, Injection, rendered
 
     settings, name = session.settings, trial_name(experiment, number)
@@ -176,7 +184,7 @@ def cluster_object(
         token=TOKEN,
         collector=collected(experiment),
         labels=spec.pod_labels(experiment, name),
-        primary_pod_labels=_primary_pod_labels(experiment),
+        primary_pod_labels=primary_pod_labels(experiment),
     )
     config = Injection(image=settings.collector_image, mode=settings.collector_mode)
     made = rendered(launch, database_id="DATABASE", config=config, features=Features(server_version=ASSUMED_SERVER))
@@ -189,9 +197,18 @@ def cluster_object(
     return made.manifest
 
 
-def _primary_pod_labels(experiment: spec.Experiment) -> Mapping[str, str]:
-    template = experiment.spec.trial_template if experiment.spec else None
-    return (template and template.primary_pod_labels) or {}
+def _replicas(session: Session, launch: Launch, attempt: Attempt) -> JsonDict:
+    """Each replica of a distributed job, with ports that stand for those which a start would choose."""
+    from activities.runners.local.group import commands
+    from activities.runners.local.ports import RANGE
+    from activities.runners.local.replicas import replicas_of
+
+    job = replicas_of(launch.manifest, launch.primary_container, launch.primary_pod_labels)
+    ports = {(replica.role, replica.index): RANGE[number] for number, replica in enumerate(job.members)}
+    shown = {name: _shown(command.plan(launch)) for name, command in commands(launch, attempt, job, ports, {}).items()}
+    primary = next(replica.name for replica in job.members if replica.primary)
+    session.say(f"metrics are read from {primary}; every attempt has free ports of its own, these stand for them")
+    return {"primary": primary, "replicas": shown}
 
 
 def _shown(plan: JsonDict) -> JsonDict:

@@ -1,4 +1,4 @@
-"""Puts the server together: which parts of the HTTP side are served, and `/healthz`.
+"""Puts the server together: which parts of the HTTP side are served, `/healthz` and `/livez`.
 
 Called by `__main__`, and by tests with a store of their own.
 """
@@ -84,6 +84,7 @@ def create_app(gateway: Gateway, *, only: Collection[str] = PARTS) -> ASGIApp:
     )
     app.add_exception_handler(HTTPException, _sentence)
     app.router.routes.append(Route("/healthz", _health_of(gateway), methods=["GET"]))
+    app.router.routes.append(Route("/livez", _alive, methods=["GET"]))
     if "ingest" in only:
         # For its 405 and its place in the list of routes; reports themselves never get here.
         app.router.routes.append(Route(f"{BEFORE}{{trial}}{AFTER}", gateway.ingest, methods=["POST"]))
@@ -119,6 +120,11 @@ def _health_of(gateway: Gateway) -> Callable[[Request], object]:
         return JSONResponse(content, status_code=503 if problem else 200)
 
     return health
+
+
+async def _alive(_: Request) -> JSONResponse:
+    """This process answers. Nothing about the database, which a restart would not bring back."""
+    return JSONResponse({"status": "ok"})
 
 
 async def _sentence(request: Request, error: Exception) -> JSONResponse:

@@ -89,7 +89,8 @@ class Teller:
         from evertune.connection import connect_temporal
 
         kind, store = await asyncio.to_thread(self._prepared)
-        client = await connect_temporal(self.address, self.settings.temporal_namespace, lazy=True)  # it may be away
+        namespace, tls = self.settings.temporal_namespace, self.settings.temporal_tls
+        client = await connect_temporal(self.address, namespace, lazy=True, tls=tls)  # it may be away
         self._observer = kind(client, store)
         early, self._early = self._early, {}
         for report, taken in early.values():

@@ -7,16 +7,19 @@ processes that have ended but never misses one that runs.
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evertune.settings import Settings
-from evertune.stack.files import read_json, write_json
+from evertune.stack.files import open_lock, read_json, try_lock, write_json
 from evertune.stack.ports import is_open
-from evertune.stack.processes import Identity
+from evertune.stack.processes import Identity, identity_of
 
 FORMAT = 1
+READY_FOR_S = 60.0  # a worker touches its file every twenty seconds
 _SERVICES = ("temporal", "worker", "server")
 
 
@@ -117,6 +120,32 @@ def announced_pid(settings: Settings) -> int | None:
     with contextlib.suppress(OSError, ValueError):
         return int(settings.worker_ready_file.read_text(encoding="ascii"))
     return None
+
+
+def foreground_worker(settings: Settings) -> Identity | None:
+    """The worker that polls from this home with no stack of ours around it: in a container, or under a service manager.
+
+    None where a stack was ever started: its parent then looks after the worker.
+    """
+    if settings.temporal_address is None or settings.state_file.exists():
+        return None
+    try:
+        age = time.time() - settings.worker_ready_file.stat().st_mtime
+    except OSError:
+        return None
+    pid = announced_pid(settings)
+    return identity_of(pid) if pid is not None and age < READY_FOR_S else None
+
+
+def foreground_worker_starts(settings: Settings) -> bool:
+    """A worker as above runs and does not poll yet: it waits for Temporal or the database."""
+    if settings.temporal_address is None or settings.state_file.exists() or not settings.worker_lock_file.exists():
+        return False
+    descriptor = open_lock(settings.worker_lock_file)
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def answers(address: str, timeout_s: float = 1.0) -> bool:

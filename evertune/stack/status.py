@@ -7,7 +7,15 @@ from pathlib import Path
 
 from evertune.settings import Settings
 from evertune.stack.processes import alive
-from evertune.stack.state import Service, StackState, announced_pid, answers, log_file, recorded_parent
+from evertune.stack.state import (
+    Service,
+    StackState,
+    announced_pid,
+    answers,
+    foreground_worker,
+    log_file,
+    recorded_parent,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,18 @@ class StackStatus:
 
 def status(settings: Settings) -> StackStatus:
     """Needs no lock, and no home: where there is none, nothing runs."""
+    if (other := foreground_worker(settings)) is not None:
+        worker = ServiceStatus(name="worker", pid=other.pid, ready=True, last_exit="", log=log_file(settings, "worker"))
+        address = settings.temporal_address
+        return StackStatus(
+            home=settings.home,
+            embedded=False,
+            temporal_address=address,
+            ui_url=settings.ui_url,
+            server_url=None,
+            reachable=address is not None and answers(address),
+            services=(worker,),
+        )
     state = StackState.load(settings.state_file)
     embedded = state.embedded if state else settings.temporal_address is None
     address = (state.temporal_address if state else settings.temporal_address) or None

@@ -27,6 +27,8 @@ from evertune.stack.state import (
     answers,
     command_lock,
     database_digest,
+    foreground_worker,
+    foreground_worker_starts,
     log_file,
     parent_lock,
     recorded_parent,
@@ -49,7 +51,7 @@ class StackInfo:
     temporal_address: str
     ui_url: str | None
     embedded: bool
-    parent_pid: int
+    parent_pid: int | None  # None: a worker in the foreground is used, and there is no stack
     temporal_pid: int | None  # None: a configured server
     worker_pid: int
     server_url: str | None = None  # of the HTTP side, which may still be starting; None: this stack has none
@@ -67,8 +69,9 @@ def ensure_up(
 ) -> StackInfo:
     """Return once Temporal answers and the worker of this home polls; start what is missing, and nothing twice.
 
-    With a configured Temporal server only ours are started. `worker_command` stands in for evertune's worker, and then
-    there is a server only if `server_command` is given. Nobody waits for the server.
+    With a configured Temporal server only ours are started, and nothing where a worker polls in the foreground.
+    `worker_command` stands in for evertune's worker, and then there is a server only if `server_command` is given.
+    Nobody waits for the server.
     Raises EnvironmentProblem (the home, a port or the binary is unusable, or the worker cannot start), UsageError
     (the stack runs with other settings) or UnavailableError (not ready within `wait_s`).
     """
@@ -80,7 +83,14 @@ def ensure_up(
             f"cannot reach Temporal at {settings.temporal_address}: nothing accepts connections there",
             hint="correct EVERTUNE_TEMPORAL_ADDRESS or TEMPORAL_ADDRESS, or unset it to use the embedded server",
         )
-    if (info := _ready(settings)) is not None:
+    while (info := _ready(settings)) is None and foreground_worker_starts(settings):
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"the worker of {settings.home} runs, but has not polled for {wait_s:.0f} s",
+                hint="its log says what it waits for",
+            )
+        time.sleep(POLL_S)
+    if info is not None:
         return info
     _require_space(settings)
     if worker_command is None and server_command is None:
@@ -113,6 +123,16 @@ def ensure_up(
 
 
 def _ready(settings: Settings) -> StackInfo | None:
+    if (other := foreground_worker(settings)) is not None:
+        return StackInfo(
+            temporal_address=settings.temporal_address or "",
+            ui_url=settings.ui_url,
+            embedded=False,
+            parent_pid=None,
+            temporal_pid=None,
+            worker_pid=other.pid,
+            server_url=settings.ingest_url,
+        )
     parent = recorded_parent(settings)
     state = StackState.load(settings.state_file)
     if parent is None or not alive(parent) or state is None or state.version != __version__:

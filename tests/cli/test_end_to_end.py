@@ -152,6 +152,7 @@ def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experi
     assert document["trials"]["created"] < 40
 
 
+@pytest.mark.slow
 def test_tuning_needs_no_file_and_finds_a_free_name(run: Run) -> None:
     words = ("tune", "-p", "x=uniform(0,1)", "--minimize", "loss", "--trials", "2", "--algorithm", "random")
     for name in ("sh", "sh-2"):
@@ -160,6 +161,7 @@ def test_tuning_needs_no_file_and_finds_a_free_name(run: Run) -> None:
         assert json.loads(done.stdout)["name"] == name
 
 
+@pytest.mark.slow
 def test_a_running_experiment_is_deleted_by_force_with_all_it_left(
     run: Run, stack: Path, experiment_file: Callable[..., Path]
 ) -> None:

@@ -76,6 +76,7 @@ def test_wrong_usage_is_exit_code_2_with_a_suggestion(words: tuple[str, ...], se
     assert sentence in done.stderr
 
 
+@pytest.mark.slow
 def test_a_watch_that_nobody_can_serve_says_so_instead_of_waiting_in_silence(
     home: Path, running: ExperimentRecord
 ) -> None:

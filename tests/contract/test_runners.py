@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from activities.runners.local import LocalRunner
@@ -60,6 +61,25 @@ class TestLocalRunner(RunnerContract):
     async def dispose(self, runner: TrialRunner) -> None:
         assert isinstance(runner, LocalRunner)
         runner.close()
+
+
+class TestLocalRunnerOfReplicas(TestLocalRunner):
+    """The same as a TFJob of two: its first worker does what the script says, the second would run for ever."""
+
+    def launch(self, ref: AttemptRef, script: Script, directory: Path) -> Launch:
+        of = super().launch(ref, script, directory)
+        container = {**of.manifest["spec"]["template"]["spec"]["containers"][0], "name": "tensorflow"}
+        command = container["command"]
+        if command[:2] == ["sh", "-c"]:
+            command = ["sh", "-c", f"case $TF_CONFIG in *'\"index\":1'*) exec sleep 3600;; esac\n{command[2]}"]
+        template = {"spec": {"containers": [{**container, "command": command}]}}
+        manifest = {
+            "apiVersion": "kubeflow.org/v1",
+            "kind": "TFJob",
+            "metadata": of.manifest["metadata"],
+            "spec": {"tfReplicaSpecs": {"Worker": {"replicas": 2, "template": template}}},
+        }
+        return replace(of, manifest=manifest, primary_container="tensorflow")
 
 
 class TestFakeRunner(RunnerContract):

@@ -1,8 +1,12 @@
-"""docker-compose.yml and what it refers to fit together. That the images start is for Docker to say."""
+"""docker-compose.yml and what it refers to fit together. `tests/deploy` runs what it describes, but for the images."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +22,16 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONE_SHOT = {"temporal-schema", "temporal-namespace"}  # end when their work is done
 RECIPE = (ROOT / "deploy" / "images" / "worker.Containerfile").read_text()
 
+
+def parser() -> list[str] | None:
+    """The command of a compose that is on this machine."""
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    plugin = ["docker", "compose"]
+    there = shutil.which("docker") and subprocess.run([*plugin, "version"], capture_output=True, check=False)
+    return plugin if there and there.returncode == 0 else None
+
+
 each_service = pytest.mark.parametrize("name", SERVICES)
 
 
@@ -28,6 +42,35 @@ def test_a_service_waits_only_for_services_that_there_are_and_for_what_they_offe
             assert "healthcheck" in SERVICES[other]
         else:
             assert (how["condition"], other in ONE_SHOT) == ("service_completed_successfully", True)
+
+
+@pytest.mark.skipif(parser() is None, reason="no docker-compose is on this machine")
+def test_compose_itself_reads_the_file_as_it_is_meant(tmp_path: Path) -> None:
+    example = (ROOT / "deploy" / "compose" / "env.example").read_text()
+    secrets = dict.fromkeys(re.findall(r"^([A-Z_]+)=$", example, re.MULTILINE), "0a" * 32)
+    place = [
+        "--project-directory",
+        str(ROOT),
+        "-f",
+        str(ROOT / "docker-compose.yml"),
+        "--env-file",
+        str(tmp_path / "env"),
+    ]
+    (tmp_path / "env").touch()  # not the developer's own
+    command = [*(parser() or ()), *place, "config"]
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **secrets}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    read = yaml.safe_load(done.stdout)["services"]
+    assert set(read) == set(SERVICES)
+    for name, service in read.items():
+        assert service["image"] == SERVICES[name]["image"]
+        assert set(service.get("depends_on", {})) == set(SERVICES[name].get("depends_on", {}))
+        assert not re.search(r"(?<!\$)\$\{", str(service.get("environment"))), "a variable was not filled in"
+    bare = subprocess.run(
+        command, env={name: environment[name] for name in ("PATH", "HOME")}, capture_output=True, check=False, cwd="/"
+    )
+    assert b"see deploy/compose/env.example" in bare.stderr, "a missing secret must be named"
 
 
 @each_service
@@ -72,6 +115,13 @@ def test_settings_are_ones_that_evertune_accepts(service: str) -> None:
     understood = Settings.load({"HOME": "/home/evertune", **given}).environment()
 
     assert {name: understood[name] for name in given} == given
+
+
+@pytest.mark.parametrize("service", ["worker", "server"])
+def test_ours_have_no_right_that_they_do_not_need(service: str) -> None:
+    assert SERVICES[service]["cap_drop"] == ["ALL"]
+    assert SERVICES[service]["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in SERVICES[service]
 
 
 def test_the_worker_and_the_ui_speak_to_the_server_that_is_there() -> None:

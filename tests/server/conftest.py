@@ -183,10 +183,10 @@ def post(
             own.close()
 
 
-def health(settings: Settings) -> tuple[int, dict[str, Any]]:
+def health(settings: Settings, path: str = "/healthz") -> tuple[int, dict[str, Any]]:
     connection = HTTPConnection("127.0.0.1", settings.server_port, timeout=30)
     try:
-        connection.request("GET", "/healthz")
+        connection.request("GET", path)
         response = connection.getresponse()
         return response.status, json.loads(response.read())
     finally:

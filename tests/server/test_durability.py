@@ -118,6 +118,7 @@ def test_when_the_database_is_away_reports_are_put_off_and_nothing_hangs(tmp_pat
         assert time.monotonic() - began < 15
         status, found = health(away)
         assert (status, found["status"]) == (503, "unavailable")
+        assert health(away, "/livez") == (200, {"status": "ok"}), "a restart would not bring the database back"
         assert "secret" not in json.dumps(found)
     with in_thread(world.settings):
         assert post(world.settings, attempt, {"points": points()})[0] == 200

@@ -21,7 +21,7 @@ from evertune.stack.state import StackState, recorded_parent
 from tests.stack.conftest import Stack, identity, kill, until
 
 
-def pids(info: StackInfo) -> tuple[int, int | None, int]:
+def pids(info: StackInfo) -> tuple[int | None, int | None, int]:
     return info.parent_pid, info.temporal_pid, info.worker_pid
 
 
@@ -232,7 +232,7 @@ def test_a_stack_whose_home_was_deleted_ends_by_itself(
     info = stack.up()
     stack.home.rename(stack.home.with_name("moved"))
     kill(info.worker_pid)  # the parent wakes up; otherwise it looks once a minute
-    until(lambda: not alive(identity_of(info.parent_pid)) and not alive(identity_of(info.temporal_pid or 0)))
+    until(lambda: not alive(identity_of(info.parent_pid or 0)) and not alive(identity_of(info.temporal_pid or 0)))
 
 
 def test_a_second_parent_leaves_at_once(stack: Stack) -> None:

@@ -121,6 +121,7 @@ def test_secrets_are_in_no_command_line_and_in_no_file_of_the_stack(make_stack: 
     assert group_members(server, f"EVERTUNE_INGEST_KEYS=k1:{secret}"), "it got them by its environment"
 
 
+@pytest.mark.slow
 def test_an_idle_server_sleeps_and_is_small(served: Stack) -> None:
     served.up()
     until(lambda: server_of(served).ready)

@@ -145,6 +145,7 @@ def cluster(temporal_address: str, tmp_path: Path) -> Opens:
     return opened
 
 
+@pytest.mark.slow
 async def test_collectors_that_deliver_within_the_wait_are_waited_for(cluster: Opens) -> None:
     async with cluster(wait_s=FINAL_WAIT_S, leaves=lambda _: False) as there:
         handle = await there.submit("in-time")

@@ -7,6 +7,8 @@
     stop      the reason why we end it, durable before the first signal
     files/    the attempt's own copy of paths that trials would otherwise share
     collector/ the same again for the user's own collector: a second process of the attempt, if there is one
+    replicas/  the same again for each replica of a distributed job, whose own directory then has no claim and no child:
+               `group` says what else it holds
 
 The directory is the only truth: any worker, after any crash, reads the same outcome from it. `exit` is written once,
 by the supervisor or, when that is dead, by `seal` under the lock; afterwards nothing changes any more.
@@ -36,11 +38,15 @@ from evertune.domain.trial import AttemptEnd, AttemptRef
 
 TAIL_BYTES = 16_384  # of the log, for the reason of a failure
 KILL_WAIT_S = 2.0
+REPLICAS = "replicas"
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
+    """`output` is where its process prints to, when that is not its own `log`."""
+
     directory: Path
+    output: Path | None = None
 
     @classmethod
     def of(cls, root: Path, ref: AttemptRef) -> Attempt:
@@ -48,7 +54,7 @@ class Attempt:
 
     @property
     def log(self) -> Path:
-        return self.directory / "log"
+        return self.output or self.directory / "log"
 
     @property
     def files(self) -> Path:
@@ -60,11 +66,28 @@ class Attempt:
         beside = Attempt(self.directory / "collector")
         return beside if beside.directory.is_dir() else None
 
+    @property
+    def replicas(self) -> dict[str, Attempt]:
+        """By name, the one that prints to our log among them; empty for what is one process."""
+        if not (self.directory / REPLICAS).is_dir():
+            return {}
+        plan = self.plan()
+        return {
+            entry["name"]: Attempt(
+                self.directory / REPLICAS / entry["name"], self.log if entry["name"] == plan["primary"] else None
+            )
+            for entry in plan["replicas"]
+        }
+
+    @property
+    def replicated(self) -> bool:
+        return (self.directory / REPLICAS).is_dir()
+
     # ------------------------------------------------------------------------------------------ what it says
 
     def claimed(self) -> bool:
         """True once a supervisor took it, or `seal` closed it: it will never be executed (again)."""
-        return (self.directory / "claim").exists()
+        return (self.directory / "claim").exists() or self.replicated
 
     def supervisor(self) -> ProcessId | None:
         return ProcessId.read(self.directory / "claim")
@@ -87,15 +110,19 @@ class Attempt:
             return None
 
     def over(self) -> bool:
-        return self._record() is not None
+        return self.record() is not None
 
     def settled(self) -> bool:
-        """Over, and so is the collector beside it: no process of this attempt is left."""
-        return self.over() and ((beside := self.collector) is None or beside.over())
+        """Over, and so are its replicas and the collector beside it: no process of this attempt is left."""
+        return (
+            self.over()
+            and ((beside := self.collector) is None or beside.over())
+            and all(replica.over() for replica in self.replicas.values())
+        )
 
     def end(self) -> AttemptEnd | None:
         """The outcome; None while nobody has written one."""
-        record = self._record()
+        record = self.record()
         if record is None:
             return None
         claim = self.supervisor()
@@ -108,7 +135,7 @@ class Attempt:
             ended=datetime.fromtimestamp((self.directory / "exit").stat().st_mtime, UTC),
         )
 
-    def _record(self) -> ExitRecord | None:
+    def record(self) -> ExitRecord | None:
         try:
             return ExitRecord.parse((self.directory / "exit").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -158,14 +185,14 @@ class Attempt:
         Attempt(self.directory / "collector").make()
 
     def write_plan(self, plan: dict[str, Any]) -> None:
-        self._write("plan", json.dumps(plan, ensure_ascii=True, indent=1), durable=False)
+        self.write("plan", json.dumps(plan, ensure_ascii=True, indent=1), durable=False)
 
     def request_stop(self, reason: str) -> float:
         """Make the reason durable; the first one stands. Returns when it was first requested, in epoch seconds."""
         stop = self.directory / "stop"
         if not stop.exists():
             self.make()
-            self._write("stop", reason, durable=True)
+            self.write("stop", reason, durable=True)
         return stop.stat().st_mtime
 
     def seal(self) -> None:
@@ -175,7 +202,7 @@ class Attempt:
         """
         self.make()
         with self.exclusive() as lock:
-            if lock is None or self.over():
+            if lock is None or self.over() or self.replicated:
                 return
             child = self.child()
             if child is not None:
@@ -187,12 +214,14 @@ class Attempt:
             claim = self.supervisor()
             if not self.claimed():
                 (self.directory / "claim").touch(mode=0o600)  # nobody may execute it any more
-            self._write("exit", ExitRecord(None, self._why(), 0, _lost(child, claim)).line(), durable=False)
+            self.write("exit", ExitRecord(None, self._why(), 0, _lost(child, claim)).line(), durable=False)
 
     def remove(self) -> None:
         """Delete scratch. What proves that it was executed, and its log, stay."""
         if (beside := self.collector) is not None:
             beside.remove()
+        for replica in self.replicas.values():
+            replica.remove()
         shutil.rmtree(self.files, ignore_errors=True)
         for name in ("lock", "timer", "deadline"):
             (self.directory / name).unlink(missing_ok=True)
@@ -216,7 +245,7 @@ class Attempt:
             return Why.STOP
         return Why.DEADLINE if (self.directory / "deadline").exists() else Why.LOST
 
-    def _write(self, name: str, text: str, *, durable: bool) -> None:
+    def write(self, name: str, text: str, *, durable: bool) -> None:
         """Whole or not at all; `durable` survives a power loss as well."""
         new = self.directory / f"{name}.{os.getpid()}.{threading.get_ident()}.new"
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:

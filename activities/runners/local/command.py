@@ -17,14 +17,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from activities.runners.local.shape import OPERATED
 from activities.runners.local.variables import expand, identity, read_variables, reporting
 from evertune.errors import LaunchError
 from evertune.protocols import JsonDict, Launch
+from evertune.spec.kinds import pod_templates
 
 GPU = "nvidia.com/gpu"
 ENTRYPOINT = "entrypoint"  # in the directory that stands for an image: what runs when there is no command
@@ -42,6 +44,9 @@ class Command:
     cwd: str
     deadline_s: float | None = None
     runs: int = 1
+    restarts_from: int = 1  # the lowest exit status after which it is run again
+    shared_restarts: str = ""  # the file in which the replicas of a job count theirs together, up to `most_restarts`
+    most_restarts: int = 0
     gpus: int = 0
     hint: str = ""  # shown when it fails: what this machine lacks
     warnings: tuple[str, ...] = ()  # what is left out, a sentence each
@@ -64,19 +69,28 @@ class Command:
         }
 
 
-def prepare(launch: Launch, manifest: JsonDict, inherited: Mapping[str, str], directory: Path | None = None) -> Command:
+def prepare(
+    launch: Launch,
+    manifest: JsonDict,
+    inherited: Mapping[str, str],
+    directory: Path | None = None,
+    reports: Path | None = None,
+) -> Command:
     """Everything that can be known before the start; LaunchError says what is wrong and how to mend it.
 
     `manifest` is the launch's, with its shared paths made private; `directory` is the attempt's, for the variables that
-    name files there.
+    name files there; `reports` is where a replica that does not speak for its trial appends its metrics.
     """
     if manifest.get("kind") != "Job":
-        raise LaunchError(f"kind {manifest.get('kind')} cannot run as local processes", "use a batch/v1 Job")
+        raise LaunchError(
+            f"kind {manifest.get('kind')} cannot run as local processes",
+            f"those that can are Job, {', '.join(OPERATED)}",
+        )
     job = manifest.get("spec") or {}
     _refuse_many(job)
     pod = (job.get("template") or {}).get("spec") or {}
     container = _primary(pod, launch.primary_container)
-    own = read_variables(container, manifest, reporting(launch, directory)) | identity(launch, manifest)
+    own = read_variables(container, manifest, reporting(launch, directory, reports)) | identity(launch, manifest)
     return replace(
         _in_container(launch, container, own, inherited),
         deadline_s=_deadline(launch, job, pod),
@@ -127,21 +141,43 @@ def _entrypoint(container: JsonDict, root: Path | None) -> list[str]:
 
 
 def limitations(manifest: JsonDict, primary_container: str) -> list[str]:
-    """What the local backend leaves out of this Job, one sentence each; empty when nothing."""
-    pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
-    said = [f"init container {c.get('name')} is not run" for c in pod.get("initContainers") or ()]
-    said += [
-        f"container {c.get('name')} is not run, only {primary_container} is"
-        for c in pod.get("containers") or ()
-        if c.get("name") != primary_container
-    ]
+    """What the local backend leaves out of this manifest, one sentence each; empty when nothing."""
+    said: list[str] = []
+    operator = OPERATED.get(str(manifest.get("kind")))
+    for _, role, template in pod_templates(manifest):
+        pod, at = template.get("spec") or {}, f"{role}: " if role else ""
+        names = [c.get("name") for c in pod.get("containers") or ()]
+        main = operator.container if operator and primary_container not in names else primary_container
+        said += [at + sentence for sentence in _left_out(pod, main)]
+    return [*said, *_not_alike(manifest)]
+
+
+def _left_out(pod: JsonDict, main: str) -> Iterator[str]:
+    for container in pod.get("initContainers") or ():
+        yield f"init container {container.get('name')} is not run"
+    for container in pod.get("containers") or ():
+        if container.get("name") != main:
+            yield f"container {container.get('name')} is not run, only {main} is"
     kinds = {v.get("name"): next((key for key in v if key != "name"), "volume") for v in pod.get("volumes") or ()}
     for container in pod.get("containers") or ():
-        for mount in container.get("volumeMounts") or () if container.get("name") == primary_container else ():
+        for mount in container.get("volumeMounts") or () if container.get("name") == main else ():
             kind = kinds.get(mount.get("name"), "volume")
             if kind != "emptyDir":
-                said.append(f"{kind} {mount.get('name')} is not mounted, {mount.get('mountPath')} is this machine's")
-    return said
+                yield f"{kind} {mount.get('name')} is not mounted, {mount.get('mountPath')} is this machine's"
+
+
+def _not_alike(manifest: JsonDict) -> Iterator[str]:
+    """Where the replicas of a distributed job find less than in a cluster."""
+    spec = manifest.get("spec") or {}
+    operator = OPERATED.get(str(manifest.get("kind")))
+    replicas = (spec.get(operator.field) or {}) if operator else {}
+    for role, replica in replicas.items():
+        if (replica or {}).get("restartPolicy") == "Always":
+            yield f"{role}: restartPolicy Always is OnFailure, a replica that has succeeded is not run again"
+    if manifest.get("kind") == "XGBoostJob" and ((replicas.get("Worker") or {}).get("replicas") or 0) > 1:
+        yield "all workers are told the same WORKER_PORT, only one of them can listen there"
+    if manifest.get("kind") == "PyTorchJob" and spec.get("elasticPolicy"):
+        yield "elasticPolicy never changes the number of workers, all of them are started"
 
 
 def image_root(image: str, roots: Mapping[str, str]) -> Path | None:
@@ -215,7 +251,7 @@ def _refuse_many(job: JsonDict) -> None:
         if _count(job.get(name), f"spec.{name}", default=1) > 1:
             raise LaunchError(
                 f"spec.{name}: {job[name]} needs several processes, a local trial is one",
-                f"leave {name} out, or run it on Kubernetes",
+                f"write completionMode: Indexed, or leave {name} out",
             )
     if job.get("suspend"):
         raise LaunchError("spec.suspend: true means that the Job never starts", "leave suspend out")

@@ -2,8 +2,8 @@
 
 A container's `/katib/mnist.log` belongs to one pod; three local processes would all write to the same file. Whole-path
 prefixes in command, args and env values are rewritten into the attempt's directory. Pure functions, called by `command`
-at start and by `evertune render --local`, which shows the result. A shared path is a directory, as a pod's mounts are;
-never touches one that was not named.
+at start and by `evertune render --local`, which shows the result; `activities.launch` says which paths. A shared path
+is a directory, as a pod's mounts are; never touches one that was not named.
 """
 
 from __future__ import annotations
@@ -56,6 +56,13 @@ def rewrite_text(text: str, shared: Sequence[str], directory: Path) -> str:
         return text
     pattern = f"{_BEFORE}({'|'.join(map(re.escape, roots))}){_AFTER}"
     return re.sub(pattern, lambda match: f"{directory}{match[1]}", text)
+
+
+def is_named_alone(path: str, below: str, texts: Sequence[str]) -> bool:
+    """Whether some text names `path` itself, and none names anything in it but `below` and what is in that."""
+    named = re.compile(f"{_BEFORE}{re.escape(path)}{_AFTER}(?!/[^/])")
+    other = re.compile(f"{_BEFORE}{re.escape(path)}/(?!/|{re.escape(below[len(path) + 1 :])}{_AFTER})[^\\s]")
+    return any(named.search(text) for text in texts) and not any(other.search(text) for text in texts)
 
 
 def make_directories(shared: Sequence[str], directory: Path) -> None:

@@ -4,6 +4,9 @@
 the command; from then on the directory alone says what happened, to this worker or to any later one on this host.
 Decides nothing about retries, budgets or metrics.
 
+A distributed job is several such processes in directories below the attempt's, which `group` describes; they are
+awaited, and ended once one of them has decided, by whichever worker waits.
+
 A collector of the user's own is started in the same way in a directory of its own below the attempt's (`beside` says
 what becomes of it). `wait`, `stop` and `find_orphans` mean both.
 
@@ -15,68 +18,40 @@ what is worth retrying by itself.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from activities.runners.local import beside, paths
 from activities.runners.local.attempt import Attempt
 from activities.runners.local.command import Command, prepare
 from activities.runners.local.gpus import Gpus, visible_devices
-from activities.runners.local.identity import boot_id
+from activities.runners.local.group import AFTER_THE_END, Group, commands, replica_files
 from activities.runners.local.live import live_attempts, mark_live, unmark_live
-from activities.runners.local.oom import oom_kills
+from activities.runners.local.ports import reserved
+from activities.runners.local.replicas import Replicas, replicas_of
+from activities.runners.local.shape import is_distributed
+from activities.runners.local.spawn import Tools, keep_descriptors, spawn, unusable
 from activities.runners.local.variables import checkpoint_dir
 from activities.runners.local.watch import ProcessWatch
 from evertune.domain.trial import AttemptEnd, AttemptRef
-from evertune.errors import ConflictError, EnvironmentProblem, LaunchError
+from evertune.errors import ConflictError, LaunchError
 from evertune.protocols import Launch, Sources
 
-DEADLINE_GRACE_S = 10
 SUPERVISOR_WAIT_S = 5.0  # after SIGKILL of the trial, before the supervisor itself counts as stuck
+REPLICA_GRACE_S = 30.0  # Kubernetes' own time for a pod that is deleted
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.25
 CREATOR_WAIT_S = 1.0
+T = TypeVar("T")
 
 INHERITED = re.compile(r"HOME|LANG|LC_\w+|TMPDIR|CUDA_\w+|NVIDIA_\w+|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH")
-# What a shell would change, or drop, on the way from our environment to the user's process: env(1) carries these.
-SHELL_OWN = {"IFS", "OPTARG", "OPTIND", "PPID", "PS1", "PS2", "PS4", "LINENO", "_"}
-_PERL_SETSID = "use POSIX; POSIX::setsid(); exec { $ARGV[0] } @ARGV; exit 127"
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The few programs that a supervisor needs, by absolute path: the user's PATH is not ours to rely on."""
-
-    mv: str
-    sleep: str
-    env: str
-    setsid: tuple[str, ...]
-
-    @classmethod
-    def find(cls, path: str | None = None) -> Tools:
-        folders = os.pathsep.join([path or os.environ.get("PATH", ""), "/usr/bin", "/bin"])
-
-        def tool(name: str) -> str:
-            found = shutil.which(name, path=folders)
-            if found is None:
-                raise EnvironmentProblem(f"the program {name} is not on this machine", "local trials need it")
-            return str(Path(found).absolute())
-
-        setsid = shutil.which("setsid", path=folders)
-        launcher = (str(Path(setsid).absolute()),) if setsid else cls.perl(tool("perl"))
-        return cls(mv=tool("mv"), sleep=tool("sleep"), env=tool("env"), setsid=launcher)
-
-    @staticmethod
-    def perl(path: str) -> tuple[str, ...]:
-        """The launcher where there is no setsid(1): macOS."""
-        return path, "-e", _PERL_SETSID
 
 
 class LocalRunner:
@@ -88,11 +63,13 @@ class LocalRunner:
         tools: Tools | None = None,
         collector_patience_s: float = beside.PATIENCE_S,
         collector_grace_s: float = beside.GRACE_S,
+        replica_grace_s: float = REPLICA_GRACE_S,
     ) -> None:
         """`environment` is the worker's own; a trial inherits the few variables of it that `INHERITED` names.
 
         A collector of the user's own has `collector_patience_s` after its trial's end to end by itself; then it is sent
-        SIGTERM, and `collector_grace_s` later SIGKILL.
+        SIGTERM, and `collector_grace_s` later SIGKILL. So are the replicas that are left when a distributed job has
+        ended, with `replica_grace_s`.
         """
         self._root = root.absolute()
         worker = os.environ if environment is None else environment
@@ -100,9 +77,10 @@ class LocalRunner:
         self._inherited["PATH"] = worker.get("PATH", os.defpath)  # until a submitter's is recorded
         self._tools = tools or Tools.find()
         self._collector_patience_s, self._collector_grace_s = collector_patience_s, collector_grace_s
+        self._replica_grace_s = replica_grace_s
         self._watch = ProcessWatch()
         self._gpus = Gpus(self._root, visible_devices(worker))
-        _keep_descriptors()
+        keep_descriptors()
 
     # --------------------------------------------------------------------------------------- TrialRunner
 
@@ -136,6 +114,8 @@ class LocalRunner:
     async def _ended(self, attempt: Attempt) -> AttemptEnd:
         pause = FIRST_PAUSE_S
         while True:
+            if (group := Group.of(attempt)) is not None:
+                return await self._together(group)
             end = attempt.end()
             if end is not None:
                 return end
@@ -143,7 +123,7 @@ class LocalRunner:
                 try:
                     await asyncio.to_thread(attempt.seal)
                 except OSError as error:
-                    raise _unusable(attempt.directory, error) from error
+                    raise unusable(attempt.directory, error) from error
                 continue
             supervisor = attempt.supervisor()
             if supervisor is not None and supervisor.alive() and await self._watch.ended(supervisor.pid):
@@ -151,14 +131,40 @@ class LocalRunner:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
+    async def _together(self, group: Group) -> AttemptEnd:
+        """Until a replica has decided, then until the others are gone. Any number of workers may do this at once."""
+        waits = {name: asyncio.ensure_future(self._ended(member)) for name, member in group.members.items()}
+        try:
+            while (verdict := group.verdict()) is None:
+                running = [wait for wait in waits.values() if not wait.done()]
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for wait in done:
+                    wait.result()
+            try:
+                verdict = await asyncio.to_thread(group.settle, verdict)
+                left = [member for name, member in group.members.items() if not waits[name].done()]
+                await asyncio.gather(*(self._stop(member, AFTER_THE_END, self._replica_grace_s) for member in left))
+                await asyncio.gather(*waits.values())
+                await asyncio.to_thread(group.close, verdict)
+            except OSError as error:
+                raise unusable(group.attempt.directory, error) from error
+            return group.end(verdict)
+        finally:
+            for wait in waits.values():
+                wait.cancel()
+
     async def _stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
-        """SIGTERM, then SIGKILL: one supervisor's process, until it has ended."""
+        """SIGTERM, then SIGKILL: one supervisor's process, or those of all replicas, until it has ended."""
         if attempt.over():
             return
         try:
             requested = await asyncio.to_thread(attempt.request_stop, reason)
         except OSError as error:
-            raise _unusable(attempt.directory, error) from error
+            raise unusable(attempt.directory, error) from error
+        # Asked after the request: who makes the replicas meanwhile finds that, and starts none of them.
+        if members := attempt.replicas:
+            await asyncio.gather(*(self._stop(member, reason, grace_s) for member in members.values()))
+            return
         kill_at = time.monotonic() + max(0.0, grace_s - max(0.0, time.time() - requested))
         end = asyncio.ensure_future(self._ended(attempt))
         try:
@@ -241,19 +247,19 @@ class LocalRunner:
 
     def _start(self, launch: Launch) -> list[int]:
         """Start what was not started before; the pids of the supervisors that are ours now. In a thread."""
-        attempt, pids = Attempt.of(self._root, launch.ref), []
+        attempt = Attempt.of(self._root, launch.ref)
         collector = beside.command(launch, attempt, self._inherited)
-        if not attempt.claimed():
+        warnings = (beside.not_run(collector),) if isinstance(collector, LaunchError) else ()
+        if is_distributed(launch.manifest):
+            pids = self._start_replicas(launch, attempt, warnings, collector is not None and not warnings)
+        elif attempt.claimed():
+            pids = []
+        else:
             manifest = paths.rewrite(launch.manifest, launch.shared_paths, attempt.files)
-            command = prepare(launch, manifest, self._inherited, attempt.directory)
-            if isinstance(collector, LaunchError):
-                command = replace(command, warnings=(beside.not_run(collector),))
-            elif collector is not None:
-                try:
-                    attempt.make_collector()
-                except OSError as error:
-                    raise _unusable(attempt.directory, error) from error
-            pids.append(self._claim(launch, attempt, lambda: self._set_up(launch, attempt, command)))
+            command = replace(prepare(launch, manifest, self._inherited, attempt.directory), warnings=warnings)
+            if isinstance(collector, Command):
+                self._make_collector(attempt)
+            pids = [self._claim(launch, attempt, lambda: self._set_up(launch, attempt, command))]
         below = attempt.collector
         if below is not None and isinstance(collector, Command) and attempt.stop_reason() is None:
             # What the system refuses now is told as a warning at the end: the trial runs already.
@@ -261,8 +267,74 @@ class LocalRunner:
                 pids.append(self._claim(launch, below, lambda: collector))
         return [pid for pid in pids if pid is not None]
 
+    def _start_replicas(
+        self, launch: Launch, attempt: Attempt, warnings: tuple[str, ...], collected: bool
+    ) -> list[int | None]:
+        """Make the directories of all replicas, once, and start those of them that nobody has started."""
+        if attempt.over():
+            return []
+        job = replicas_of(launch.manifest, launch.primary_container, launch.primary_pod_labels)
+        if not attempt.claimed():
+            # With ports that nobody was given yet: what is wrong is to be known before anything is there.
+            anywhere = {(replica.role, replica.index): 0 for replica in job.members}
+            wanted = {
+                name: command.gpus
+                for name, command in commands(launch, attempt, job, anywhere, self._inherited).items()
+            }
+            if collected:
+                self._make_collector(attempt)
+            self._alone(attempt, lambda _: self._make_group(launch, attempt, job, wanted))
+        group = Group.of(attempt)
+        if group is None:  # stopped or lost before
+            return []
+        if all(member.claimed() for member in group.members.values()):
+            return []
+        try:
+            ready = commands(launch, attempt, job, group.ports, self._inherited, group.devices)
+            primary = group.plan["primary"]
+            ready[primary] = replace(ready[primary], warnings=warnings)
+            pids = []
+            for replica in job.members:
+                if attempt.stop_reason() is not None:
+                    break  # whoever waits sees that the rest was never started
+                set_up = partial(_with_paths, launch, replica_files(attempt, replica), ready[replica.name])
+                pids.append(self._claim(launch, group.members[replica.name], set_up))
+        except LaunchError:
+            self._abandon(group)
+            raise
+        return pids
+
+    def _make_group(self, launch: Launch, attempt: Attempt, job: Replicas, wanted: Mapping[str, int]) -> None:
+        mark_live(self._root, launch.ref)
+        devices: dict[str, list[str]] = {}
+        if total := sum(wanted.values()):
+            given = self._gpus.give(launch.ref, total)
+            for name, count in wanted.items():
+                devices[name], given = given[:count], given[count:]
+        checkpoint_dir(attempt.directory).mkdir(mode=0o700, exist_ok=True)
+        with reserved(self._root, len(job.members)) as ports:
+            places = [(replica.role, replica.index) for replica in job.members]
+            Group.make(attempt, launch, job, dict(zip(places, ports, strict=True)), devices)
+
+    def _abandon(self, group: Group) -> None:
+        """One replica cannot be started, so none is to run: they wait for one another."""
+        for attempt in (group.attempt, *group.members.values()):
+            attempt.request_stop("CannotStart")
+        for member in group.members.values():
+            member.signal(signal.SIGKILL)
+
+    def _make_collector(self, attempt: Attempt) -> None:
+        try:
+            attempt.make_collector()
+        except OSError as error:
+            raise unusable(attempt.directory, error) from error
+
     def _claim(self, launch: Launch, attempt: Attempt, set_up: Callable[[], Command]) -> int | None:
         """Start a supervisor and return its pid; None when the attempt was started before, or is this very moment."""
+        return self._alone(attempt, lambda lock: spawn(self._tools, launch, attempt, set_up(), lock))
+
+    def _alone(self, attempt: Attempt, act: Callable[[int], T]) -> T | None:
+        """Do it under the lock of an attempt that nobody has begun; None when somebody has."""
         try:
             attempt.make()
             give_up = time.monotonic() + CREATOR_WAIT_S
@@ -271,13 +343,13 @@ class LocalRunner:
                     if attempt.claimed():
                         return None
                     if lock is not None:
-                        return self._spawn(launch, attempt, set_up(), lock)
+                        return act(lock)
                 # Somebody starts it this very moment, or only asks whether it lives.
                 if time.monotonic() > give_up:
                     return None
                 time.sleep(FIRST_PAUSE_S)
         except OSError as error:
-            raise _unusable(attempt.directory, error) from error
+            raise unusable(attempt.directory, error) from error
 
     def _set_up(self, launch: Launch, attempt: Attempt, command: Command) -> Command:
         """What the trial's own process needs, under its lock."""
@@ -289,88 +361,8 @@ class LocalRunner:
         devices = ",".join(self._gpus.give(launch.ref, command.gpus))
         return replace(command, environment={**command.environment, "CUDA_VISIBLE_DEVICES": devices})
 
-    def _spawn(self, launch: Launch, attempt: Attempt, command: Command, lock: int) -> int:
-        attempt.write_plan(command.plan(launch))
-        environment, odd = _split(command.environment)
-        carried = [self._tools.env, *(f"{name}={value}" for name, value in odd.items())] if odd else []
-        counter = oom_kills()
-        argv = [
-            "/bin/sh",
-            str(Path(__file__).with_name("supervisor.sh")),
-            str(attempt.directory),
-            boot_id(),
-            command.cwd,
-            str(command.runs),
-            _seconds(command.deadline_s),
-            str(DEADLINE_GRACE_S),
-            str(counter.file) if counter else "",
-            str(counter.count) if counter else "0",
-            self._tools.mv,
-            self._tools.sleep,
-            *self._tools.setsid,
-            *carried,
-            *command.argv,
-        ]
-        log = os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            return os.posix_spawn(
-                "/bin/sh",
-                argv,
-                environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, lock, 0),
-                    (os.POSIX_SPAWN_DUP2, log, 1),
-                    (os.POSIX_SPAWN_DUP2, log, 2),
-                ],
-                setsid=True,
-                setsigmask=[],
-                setsigdef=_DEFAULT_SIGNALS,
-            )
-        except (OSError, ValueError) as error:
-            raise _cannot_spawn(error) from error
-        finally:
-            os.close(log)
 
-
-# Python ignores some signals, and whoever started the worker may have had it ignore others.
-_DEFAULT_SIGNALS = [
-    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGXFSZ,
-    signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
-]  # fmt: skip
-
-
-def _keep_descriptors() -> None:
-    """What this process was given open, a pipe of the shell that started it say, must not live as long as a trial."""
-    for descriptor in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
-        with suppress(OSError):  # the one that listed the directory
-            if descriptor > 2:
-                os.set_inheritable(descriptor, False)
-
-
-def _seconds(deadline: float | None) -> str:
-    """For sleep(1), where 0 means that there is no deadline."""
-    return "0" if deadline is None else f"{max(deadline, 0.001):.3f}".rstrip("0").rstrip(".")
-
-
-def _split(environment: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    odd = {
-        name: value
-        for name, value in environment.items()
-        if name in SHELL_OWN or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
-    }
-    return {name: value for name, value in environment.items() if name not in odd}, odd
-
-
-def _cannot_spawn(error: OSError | ValueError) -> LaunchError | EnvironmentProblem:
-    if isinstance(error, ValueError):
-        return LaunchError(f"command or environment cannot be handed to a process: {error}")
-    if error.errno == errno.E2BIG:
-        return LaunchError("command and environment are longer than this system takes", "pass large values in a file")
-    return EnvironmentProblem(f"no process can be started: {error.strerror}", "see `ulimit -u` and free memory")
-
-
-def _unusable(directory: Path, error: OSError) -> EnvironmentProblem:
-    return EnvironmentProblem(
-        f"the attempt's directory {directory} cannot be written: {error.strerror}",
-        "free space, or set EVERTUNE_HOME to a directory that can be written",
-    )
+def _with_paths(launch: Launch, files: Path, command: Command) -> Command:
+    """What a replica's process needs, under its lock."""
+    paths.make_directories(launch.shared_paths, files)
+    return command

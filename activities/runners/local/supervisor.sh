@@ -1,6 +1,6 @@
 # Supervises one attempt of a trial and outlives the worker that started it. Run by runner.py, never by hand:
 #
-#   sh supervisor.sh DIRECTORY BOOT CWD RUNS DEADLINE GRACE COUNTER BEFORE MV SLEEP COMMAND [ARGUMENT...]
+#   sh supervisor.sh DIRECTORY BOOT CWD RUNS DEADLINE GRACE COUNTER BEFORE MV SLEEP FROM SHARED LIMIT COMMAND [ARGUMENT...]
 #
 # Standard input is the attempt's `lock`, already locked; standard output and error are its log. The lock belongs to the
 # open file, so it is held exactly as long as this shell, or a child of it that has not become the user's program, lives.
@@ -10,14 +10,17 @@
 #   timer   the same for the deadline's timer
 #   exit    "STATUS WHY RUNS", renamed into place; WHY is end, stop, deadline, oom or lost
 #
+# A run that ends with a status of at least FROM is followed by another, RUNS in all. With SHARED, a file to which each
+# supervisor of one job adds a line before it runs its command again, they do so LIMIT times together.
+#
 # COMMAND starts with a launcher that calls setsid(2), so the user's program leads a process group of its own. It runs in
 # the foreground because a shell makes background commands ignore SIGINT. The braces make the shell read all of this first.
 {
 set -f
 dir=$1 boot=$2 cwd=$3 runs=$4 deadline=$5 grace=$6 counter=$7 before=$8 mv=$9
 shift 9
-sleep=$1
-shift
+sleep=$1 from=$2 shared=$3 limit=$4
+shift 4
 exec 9<&0 0</dev/null 2>/dev/null
 
 identify() { # sets `me` to the identity of the process that calls this, also in a subshell, where $$ is the parent's
@@ -50,6 +53,15 @@ out_of_memory() {
         [ "$name" = oom_kill ] && [ "$value" -gt "$before" ] && return 0
     done <"$counter"
     return 1
+}
+
+again() { # is the run that ended with `status` followed by another
+    [ "$why" = end ] && [ "$status" -ne 0 ] && [ "$status" -ge "$from" ] && [ "$run" -lt "$runs" ] || return 1
+    [ -n "$shared" ] || return 0
+    echo "$me" >>"$shared" || return 1
+    count=0
+    while read -r line; do count=$((count + 1)); done <"$shared"
+    [ "$count" -le "$limit" ]
 }
 
 identify
@@ -96,7 +108,7 @@ while :; do
     elif [ "$status" -eq 137 ] && out_of_memory; then
         why=oom
     fi
-    [ "$why" = end ] && [ "$status" -ne 0 ] && [ "$run" -lt "$runs" ] || break
+    again || break
 done
 
 echo "$status $why $run" >"$dir/exit.new" && "$mv" -f "$dir/exit.new" "$dir/exit"

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from evertune.protocols import JsonDict, Launch
 # Linux takes no variable longer than 128 KiB; parameters beyond stand in the command only, as they do on Kubernetes.
 LONGEST_PARAMETERS = 100_000  # bytes
 
+_KEYED = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\)|.)", re.DOTALL)
 
 
@@ -37,15 +39,18 @@ def checkpoint_dir(directory: Path) -> Path:
     return directory.parent / "checkpoint"
 
 
-def reporting(launch: Launch, directory: Path | None) -> dict[str, str]:
-    """What evertune tells a process so that it can report and resume. `directory` is the attempt's, None: not known."""
+def reporting(launch: Launch, directory: Path | None, reports: Path | None = None) -> dict[str, str]:
+    """What evertune tells a process so that it can report and resume. `directory` is the attempt's, None: not known.
+
+    `reports` stands in for the attempt's own file of that name, which only one process of an attempt writes to.
+    """
     own = {"EVERTUNE_ATTEMPT": str(launch.ref.attempt)}
     parameters = json.dumps(dict(launch.parameters), ensure_ascii=False)
     if len(parameters.encode("utf-8", "surrogatepass")) <= LONGEST_PARAMETERS:
         own["EVERTUNE_PARAMETERS"] = parameters
     if directory is not None:
         checkpoint = checkpoint_dir(directory)
-        own["EVERTUNE_REPORT_FILE"] = str(directory / "reports")
+        own["EVERTUNE_REPORT_FILE"] = str(reports or directory / "reports")
         own["EVERTUNE_STOP_FILE"] = str(directory / "stop")
         own["EVERTUNE_EXIT_FILE"] = str(directory / "exit")
         own["EVERTUNE_CHECKPOINT_DIR"] = str(checkpoint)
@@ -106,15 +111,27 @@ def _value_from(name: str, source: JsonDict, manifest: JsonDict) -> str | None:
     kind = next(iter(source), "nothing")
     detail = source.get(kind) or {}
     if kind == "fieldRef":
-        metadata = manifest.get("metadata") or {}
-        path = detail.get("fieldPath", "")
-        fields: dict[str, Callable[[], str]] = {
-            "metadata.name": lambda: str(metadata.get("name", "")),
-            "metadata.namespace": lambda: str(metadata.get("namespace", "default")),
-        }
-        if path in fields:
-            return fields[path]()
-        raise LaunchError(f"env {name}: the field {path} is not known on this machine", "give it a literal `value:`")
+        path = str(detail.get("fieldPath", ""))
+        text = _field(path, manifest.get("metadata") or {})
+        if text is None:
+            raise LaunchError(
+                f"env {name}: the field {path} is not known on this machine", "give it a literal `value:`"
+            )
+        return text
     if detail.get("optional"):
         return None
     raise LaunchError(f"env {name}: valueFrom.{kind} cannot be read on this machine", "give it a literal `value:`")
+
+
+def _field(path: str, metadata: JsonDict) -> str | None:
+    """What the field of a pod would be if this machine were its node; None for one that has no meaning here."""
+    if keyed := _KEYED.fullmatch(path):
+        return str((metadata.get(keyed[1]) or {}).get(keyed[2], ""))
+    known: dict[str, Callable[[], str]] = {
+        "metadata.name": lambda: str(metadata.get("name", "")),
+        "metadata.namespace": lambda: str(metadata.get("namespace", "default")),
+        "spec.nodeName": socket.gethostname,
+        "status.podIP": lambda: "127.0.0.1",
+        "status.hostIP": lambda: "127.0.0.1",
+    }
+    return known[path]() if path in known else None

@@ -134,7 +134,7 @@ def _temporal(settings: Settings) -> list[Check]:
         mend = "evertune up" if status.embedded else "correct TEMPORAL_ADDRESS, or start that server"
         return [Check("Temporal", f"{address}, {kind}: nothing accepts connections there", BROKEN, mend)]
     if not status.embedded:
-        _require_temporal(address, settings.temporal_namespace)
+        _require_temporal(address, settings)
     took = (time.perf_counter() - began) * 1000
     checks = [Check("Temporal", f"{address}, {kind}, namespace {settings.temporal_namespace}, {took:.0f} ms")]
     worker = next((service for service in status.services if service.name == "worker"), None)
@@ -160,14 +160,14 @@ def _server(server: ServiceStatus, url: str) -> Check:
     return Check("Server", f"{url}, process {server.pid}")
 
 
-def _require_temporal(address: str, namespace: str) -> None:
+def _require_temporal(address: str, settings: Settings) -> None:
     """A port that is open may be anybody's. Raises UnavailableError."""
     import asyncio
 
     from evertune.connection import connect_temporal
 
     try:
-        asyncio.run(connect_temporal(address, namespace))
+        asyncio.run(connect_temporal(address, settings.temporal_namespace, tls=settings.temporal_tls))
     except UnavailableError as error:
         raise UnavailableError(error.message, hint="correct TEMPORAL_ADDRESS, or start that server") from error
 
@@ -205,7 +205,7 @@ def _trials() -> Check:
     from evertune.app import activate
 
     activate()
-    from activities.runners.local.runner import Tools
+    from activities.runners.local.spawn import Tools
 
     Tools.find()
     return Check("Trials", f"local processes, {plural(os.cpu_count() or 1, 'processor')}")

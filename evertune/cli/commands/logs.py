@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from evertune import archive
 from evertune.cli import options
 from evertune.cli.choosing import Attempt, Trial, chosen_attempt, chosen_trials
 from evertune.cli.output.printer import PipeClosedError
+from evertune.cli.output.text import clean
 from evertune.cli.session import Session, session
 from evertune.cli.views.sentences import addressed
 from evertune.domain.records import ExperimentRecord, TrialRecord
@@ -37,6 +39,10 @@ def logs_(
     attempt: Attempt = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the trials end.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", min=0, help="Only so many lines.", show_default=False)] = None,
+    replica: Annotated[
+        str | None,
+        typer.Option("--replica", metavar="NAME", help="Another replica of a distributed job.", show_default=False),
+    ] = None,
     collector: Annotated[bool, typer.Option("--collector", help="What the user's own collector printed.")] = False,
     file: Annotated[bool, typer.Option("--file", help="The file in which its collector looks for metrics.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="No trial numbers before the lines of several.")] = False,
@@ -46,9 +52,11 @@ def logs_(
     record = now.find(namespace, name)
     with now.store() as store:
         trials = _latest(store, record) if trial is None else chosen_trials(store, record, trial)
-        if file and collector:
-            raise UsageError("--file and --collector are two different texts", hint="leave one of them out")
+        if sum((file, collector, replica is not None)) > 1:
+            raise UsageError("--file, --collector and --replica are different texts", hint="leave all but one out")
         sources = [_source(now, record, entry, attempt, _named(collector)) for entry in trials[:MOST_TRIALS]]
+        if replica is not None:
+            sources = [_of_replica(source, replica) for source in sources]
         if file:
             sources = [_of_file(now, store, record, source) for source in sources]
         prefixed = len(sources) > 1 and not plain
@@ -80,6 +88,25 @@ def _of_file(now: Session, store: Store, record: ExperimentRecord, source: Sourc
     finally:
         runner.close()
     return replace(source, name=os.path.relpath(place.path or wanted.path, place.notes))
+
+
+def _of_replica(source: Source, wanted: str) -> Source:
+    """The log of that replica; the attempt's own log is the primary's. NotFoundError names those there are."""
+    found = _replicas(source)
+    if wanted not in found:
+        said = f"its replicas are {', '.join(found)}" if found else "it is one process"
+        raise NotFoundError(f"trial {source.trial.number} has no replica {clean(wanted)}", hint=said)
+    return source if wanted == found[0] else replace(source, name=f"replicas/{wanted}/log")
+
+
+def _replicas(source: Source) -> list[str]:
+    """Of a distributed job, the primary first; empty for what is one process."""
+    try:
+        plan = json.loads((source.attempts / str(source.attempt) / "plan").read_bytes())
+        primary, names = plan["primary"], [entry["name"] for entry in plan["replicas"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [primary, *(name for name in names if name != primary)]
 
 
 @dataclass
@@ -182,6 +209,8 @@ def _say(now: Session, record: ExperimentRecord, sources: list[Source], total: i
         words = f"trial {source.trial.number}, attempt {source.attempt}"
         if source.trial.attempts > 1:
             words += f" of {source.trial.attempts} (from 0); the others: --attempt N"
+        if len(replicas := _replicas(source)) > 1:
+            words += f"; --replica {', '.join(replicas[1:])} shows another process than {replicas[0]}"
         if not archive.exists(source.path):
             gone = "is gone" if source.name == "log" else "was never written, or is gone"
             where = os.path.normpath(source.path)

@@ -66,6 +66,7 @@ async def test_the_child_answers_as_the_library_in_this_process(store: Store, ho
     assert await ours.run(host.ask, 14, 3) == await control.run(cold(store), 14, 3)
 
 
+@pytest.mark.slow
 async def test_a_kill_between_asks_and_in_the_middle_of_one_changes_nothing(store: Store, host: AskHost) -> None:
     ours, control = (Drive(store, new_experiment(store, "tpe")) for _ in range(2))
     pids = set()
@@ -101,6 +102,7 @@ async def test_a_kill_during_the_algorithm_is_followed_by_the_same_ask(
     assert len(set(started.read_text().split())) == 2
 
 
+@pytest.mark.slow
 async def test_an_idle_child_ends_and_the_next_ask_starts_another(store: Store, database_url: str) -> None:
     host = AskHost(store, database_url, idle_s=0.3)
     ours, control = (Drive(store, new_experiment(store, "random")) for _ in range(2))

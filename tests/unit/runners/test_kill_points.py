@@ -16,7 +16,7 @@ import pytest
 from activities.runners.local import LocalRunner
 from activities.runners.local.attempt import Attempt
 from activities.runners.local.identity import ProcessId
-from activities.runners.local.runner import Tools
+from activities.runners.local.spawn import Tools
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd
 from evertune.protocols import Launch

@@ -16,7 +16,7 @@ import pytest
 
 from activities.runners.local import LocalRunner
 from activities.runners.local.oom import Counter
-from activities.runners.local.runner import Tools
+from activities.runners.local.spawn import Tools
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import EnvironmentProblem, LaunchError
@@ -189,7 +189,7 @@ async def test_sigkill_with_an_out_of_memory_kill_is_told_apart(
 ) -> None:
     counter = tmp_path / "memory.events"
     counter.write_text("low 0\noom 2\noom_kill 1\n")
-    monkeypatch.setattr("activities.runners.local.runner.oom_kills", lambda: Counter(counter, 1))
+    monkeypatch.setattr("activities.runners.local.spawn.oom_kills", lambda: Counter(counter, 1))
     end = await run(runner, sh(f"printf 'low 0\\noom_kill 2\\n' >{counter}; kill -KILL $$"))
     assert (end.failure, end.signal) == (FailureClass.OUT_OF_MEMORY, 9)
     counter.write_text("oom_kill 1\n")

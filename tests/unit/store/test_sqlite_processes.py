@@ -103,6 +103,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_consistent_database(tmp_path: Pa
     connection.close()
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_never_see_a_locked_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'evertune.db'}"
     with open_store(url) as store:

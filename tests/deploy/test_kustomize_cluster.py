@@ -1,0 +1,115 @@
+"""deploy/kubernetes before a real API server: it takes everything, in a namespace with the restricted profile, and the
+worker's account may do what its Role says and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import time
+
+import pytest
+import yaml
+
+from evertune.spec import rights
+from tests.deploy.conftest import Namespace
+from tests.deploy.rendered import KUBERNETES, OVERLAYS, Object, needs_kubectl, overlay
+
+pytestmark = [pytest.mark.cluster, needs_kubectl]
+
+
+def moved(things: list[Object], namespace: str) -> str:
+    """The same in another namespace, but for namespaces themselves."""
+    found = []
+    for thing in copy.deepcopy(things):
+        if thing["kind"] != "Namespace":
+            thing["metadata"]["namespace"] = namespace
+            for subject in thing.get("subjects", []):
+                subject["namespace"] = namespace
+        found.append(thing)
+    return yaml.safe_dump_all(found)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_api_server_takes_everything_without_a_warning(restricted: Namespace, name: str) -> None:
+    words = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
+    done = restricted.kubectl(*words, given=moved(overlay(name), restricted.name))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("serverside-applied") == len(overlay(name))
+
+
+@pytest.mark.parametrize(("name", "pods"), [("dev", 4), ("external", 3)])
+def test_the_restricted_profile_admits_every_pod(restricted: Namespace, name: str, pods: int) -> None:
+    things = [thing for thing in overlay(name) if thing["kind"] != "Namespace"]
+    restricted.must("apply", "--server-side", "-f", "-", given=moved(things, restricted.name))
+    deadline = time.monotonic() + 30
+    while len(made := restricted.must("get", "pods", "-o", "name").split()) < pods:
+        assert time.monotonic() < deadline, f"only {made}: " + restricted.must("get", "events")
+        time.sleep(0.2)
+    refused = restricted.kubectl("run", "careless", "--image=busybox:1.37")
+    assert "violates PodSecurity" in refused.stderr, "the profile is not enforced here"
+
+
+def test_the_secret_that_the_script_makes_is_one(restricted: Namespace) -> None:
+    secret = subprocess.run([KUBERNETES / "new-secret.sh", restricted.name], capture_output=True, text=True, check=True)
+    words = ("create", "--validate=strict", "-f", "-")
+    assert "secret/evertune created" in restricted.must(*words, given=secret.stdout)
+    again = restricted.kubectl(*words, given=secret.stdout)
+    assert "already exists" in again.stderr, "a second one must not take the place of keys in use"
+
+
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: trial}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: trial, image: none}]
+"""
+
+
+def test_the_worker_may_do_what_its_role_says_and_nothing_else(restricted: Namespace) -> None:
+    things = [thing for thing in overlay("dev") if thing["kind"] in ("ServiceAccount", "Role", "RoleBinding")]
+    restricted.must("apply", "-f", "-", given=moved(things, restricted.name))
+    account = f"--as=system:serviceaccount:{restricted.name}:{rights.ACCOUNT}"
+
+    def may(verb: str, resource: str, *more: str) -> bool:
+        return restricted.kubectl("auth", "can-i", verb, resource, account, *more, "-q").returncode == 0
+
+    for rule in rights.ALWAYS:
+        for verb in rule.verbs:
+            assert may(verb, rule.resource), f"{verb} {rule.resource}"
+    for verb in rights.WHOLE:
+        assert may(verb, "jobs.batch"), verb
+    refused = [
+        *(("create", "pods"), ("delete", "pods"), ("create", "pods/exec"), ("get", "secrets"), ("list", "configmaps")),
+        *(
+            ("deletecollection", "jobs.batch"),
+            ("update", "jobs.batch"),
+            ("get", "serviceaccounts"),
+            ("create", "roles"),
+        ),
+        *(("get", "namespaces"), ("list", "nodes"), ("create", "serviceaccounts/token")),
+    ]
+    assert [what for what in refused if may(*what)] == []
+    assert not may("list", "jobs.batch", "-n", "default")
+    assert not may("list", "pods", "-A")
+    server = f"--as=system:serviceaccount:{restricted.name}:evertune-server"
+    assert restricted.kubectl("auth", "can-i", "get", "pods", server, "-q").returncode == 1
+
+    restricted.must("create", account, "-f", "-", given=JOB)
+    restricted.must("patch", "job", "trial", account, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    assert restricted.must("get", "job", "trial", account, "-o", "jsonpath={.spec.suspend}") == "true"
+    restricted.must("delete", "job", "trial", account, "--wait=false")
+
+
+def test_what_the_command_prints_is_taken_and_suffices(restricted: Namespace) -> None:
+    documents = [
+        rights.role(rights.rules([("batch", "jobs")]), restricted.name),
+        rights.binding(restricted.name, account_namespace=restricted.name),
+    ]
+    restricted.must("apply", "--validate=strict", "-f", "-", given=yaml.safe_dump_all(documents))
+    account = f"--as=system:serviceaccount:{restricted.name}:{rights.ACCOUNT}"
+    assert restricted.kubectl("auth", "can-i", "create", "jobs.batch", account, "-q").returncode == 0
+    assert restricted.kubectl("auth", "can-i", "create", "tfjobs.kubeflow.org", account, "-q").returncode == 1
