@@ -117,7 +117,7 @@ class PodLog:
         path = POD.path(self._namespace, meta["name"], "log")
         if self._at is None:
             self._at = self._known()
-        if self._at.pod != meta["uid"]:
+        if self._at.pod != meta["uid"] or self._size() < self._at.size:  # another pod, or our file is gone
             self._at = _At(pod=str(meta["uid"]), size=self._size())
             self._write(b"", note=True)  # before any line of it: what is beyond this is known to be its own
         at = self._at
