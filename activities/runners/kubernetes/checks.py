@@ -42,7 +42,8 @@ OPTIONAL = {"events", "configmaps"}
 ENFORCE = "pod-security.kubernetes.io/enforce"
 GATEWAY_MEND = (
     "for reports from beside the trials: let the server listen where pods reach it, EVERTUNE_SERVER_HOST=0.0.0.0, and "
-    "say where that is, EVERTUNE_INGEST_URL=http://ADDRESS:PORT with EVERTUNE_SERVER_PORT=PORT; then evertune down"
+    "say where that is, EVERTUNE_INGEST_URL=http://ADDRESS:PORT with EVERTUNE_SERVER_PORT=PORT; then evertune down, "
+    "if it is up"
 )
 
 Level = Literal["ok", "warn", "fail"]
@@ -69,10 +70,10 @@ class Subject:
     reads_config_map: bool = False  # its template is in a ConfigMap that does not stand beside it
 
 
-async def examine(api: Api, subject: Subject) -> list[Finding]:
+async def examine(api: Api, subject: Subject, *, clock: Callable[[], float] = time.time) -> list[Finding]:
     """All findings, in the order in which a person would look. Raises nothing that a cluster can cause."""
     found = [Finding(what="Cluster", found=f"context {api.context}, {api.server}")]
-    there, version = await _server(api)
+    there, version = await _server(api, clock)
     found += there
     if version is None:
         return found
@@ -100,11 +101,11 @@ async def _guarded(what: str, check: Callable[[], Awaitable[list[Finding]]]) -> 
 # ----------------------------------------------------------------------------------------------- the API server
 
 
-async def _server(api: Api) -> tuple[list[Finding], tuple[int, int] | None]:
-    began = time.time()
+async def _server(api: Api, clock: Callable[[], float]) -> tuple[list[Finding], tuple[int, int] | None]:
+    began = clock()
     try:
         told = await api.clock()
-        took = time.time() - began
+        took = clock() - began
         version = await server_version(api)
     except ApiError as error:
         mend = "log in again, as your cluster's provider says"

@@ -125,7 +125,9 @@ def _python() -> Check:
 def _settings(now: Session) -> Check:
     """Which variables are in force: a forgotten one explains much."""
     names = sorted(
-        name for name in now.environ if name.startswith(("EVERTUNE_", "TEMPORAL_")) and now.environ[name].strip()
+        name
+        for name in now.environ
+        if (name == "KUBECONFIG" or name.startswith(("EVERTUNE_", "TEMPORAL_"))) and now.environ[name].strip()
     )
     return Check("Settings", ", ".join(names) if names else "defaults")
 
