@@ -27,10 +27,13 @@ REF = AttemptRef("0" * 32, 0, 0, "digits-00000000")
 INJECTION = Injection(image="collector:1")
 
 
-def subject(kind: str = "StdOut", *, gateway: str | None = GATEWAY, **changes: Any) -> Subject:
+def subject(
+    kind: str = "StdOut", *, gateway: str | None = GATEWAY, namespace: str = "default", **changes: Any
+) -> Subject:
     path = "/metrics" if kind == "File" else None
-    launch = job(REF, ingest_url=gateway, token="t", collector=CollectorSpec(kind=kind, metrics=("loss",), path=path))
-    return replace(Subject(namespace="default", injection=INJECTION, gateway=gateway, launch=launch), **changes)
+    collector = CollectorSpec(kind=kind, metrics=("loss",), path=path)
+    launch = job(REF, namespace=namespace, ingest_url=gateway, token="t", collector=collector)
+    return replace(Subject(namespace=namespace, injection=INJECTION, gateway=gateway, launch=launch), **changes)
 
 
 def training(kind: str, field: str, container: str, role: str) -> Subject:
