@@ -59,7 +59,7 @@ lock:  ## resolve pyproject.toml into requirements/*.txt (needs uv)
 	$(COMPILE) --constraints requirements/lock.txt --output-file requirements/runtime.txt
 
 # For every platform and every Python from 3.11 on; nothing in the files says where the packages come from.
-COMPILE := uv pip compile pyproject.toml --extra postgresql --universal --python-version 3.11 --generate-hashes --quiet \
+COMPILE := uv pip compile pyproject.toml --extra postgresql --extra operator --universal --python-version 3.11 --generate-hashes --quiet \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 clean:  ## remove .venv, caches and build products (never an EVERTUNE_HOME)

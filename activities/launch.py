@@ -214,7 +214,7 @@ def shared_paths(experiment: spec.Experiment, templates: spec.Templates | None =
     containers = [container for pod in pods for _, container in containers_of(pod)]
     paths += [above for path in paths for above in _named_above(path, containers)]
     for pod in pods:
-        volumes = {volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume}
+        volumes = [volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume]
         for _, container in containers_of(pod):
             mounts = [mount for mount in _tables(container, "volumeMounts") if mount.get("name") in volumes]
             paths += [mount["mountPath"] for mount in mounts if isinstance(mount.get("mountPath"), str)]

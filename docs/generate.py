@@ -1,6 +1,7 @@
 """Writes the pages of docs/ that follow from the code: `python -m docs.generate`. A test refuses pages that do not.
 
-The command line's page is what the commands say of themselves, the settings' page what `evertune.settings` says.
+The command line's page is what the commands say of themselves, the settings' page what `evertune.settings` says, the
+CustomResourceDefinitions below deploy/ what the models of the Experiment say.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evertune.cli.verbs import FLAGS, GROUPS, Verb
+from evertune.operator.crd import definitions
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -21,7 +23,8 @@ NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`.
 
 
 def pages() -> dict[Path, str]:
-    return {DOCS / "settings.md": settings_page(), DOCS / "cli.md": cli_page()}
+    crds = {ROOT / "deploy" / "kubernetes" / "crds" / name: text for name, text in definitions().items()}
+    return {DOCS / "settings.md": settings_page(), DOCS / "cli.md": cli_page(), **crds}
 
 
 def cli_page() -> str:
@@ -112,6 +115,7 @@ def settings() -> Iterator[tuple[str, str]]:
 
 def main() -> None:
     for path, text in pages().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{path.relative_to(ROOT)}\n")
 

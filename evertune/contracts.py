@@ -87,6 +87,7 @@ class StartContext(Payload):
     actor: str = ""
     database_id: str | None = None  # the submitter's: a worker with another database refuses
     templates: list[TemplateText] = Field(default_factory=list)  # those that stood in the file beside the experiment
+    origin: dict[str, Any] = Field(default_factory=dict)  # what the operator knows its object's experiment by
 
 
 class Limits(Payload):

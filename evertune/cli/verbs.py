@@ -82,6 +82,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             Verb("down", "stack", "stop them, and local trials"),
             Verb("worker", "stack", "a worker in the foreground"),
             Verb("server", "stack", "the HTTP server in the foreground"),
+            Verb("operator", "stack", "kubectl's door: Experiments of a cluster, in the foreground"),
             Verb("doctor", "doctor", "check this installation"),
             Verb("manifest", "manifest", "the rights that a worker needs in a cluster"),
             Verb("replay", "replay", "recompute suggestions from the record"),

@@ -389,6 +389,37 @@ def test_the_local_command_shows_argv_and_directory(shell: Shell, experiment_fil
     assert plan["environment"]["PYTHONUNBUFFERED"] == "1"
 
 
+def test_the_object_for_a_cluster_is_shown_with_the_collector_and_why_and_without_a_key(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERTUNE_INGEST_URL", "http://gateway.example:8090")
+    file = str(KATIB / "kubeflow-training-operator" / "pytorchjob-mnist.yaml")
+
+    code, out, err = shell("render", file, "--kubernetes", "--trial", "1")
+
+    replicas = yaml.safe_load(out)["spec"]["pytorchReplicaSpecs"]
+    collector = replicas["Master"]["template"]["spec"]["initContainers"][1]
+    variables = {entry["name"]: entry["value"] for entry in collector["env"]}
+    assert code == 0
+    assert collector["name"] == "evertune-collector"
+    assert (variables["EVERTUNE_TOKEN"], variables["EVERTUNE_INGEST_URL"]) == ("<token>", "http://gateway.example:8090")
+    assert "&id" not in out
+    assert "native: A native sidecar collects" in err
+    assert "Kubernetes 1.30 or newer is assumed" in err
+
+
+def test_the_object_for_a_cluster_says_when_only_the_log_can_be_read(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, experiment_file: Write
+) -> None:
+    monkeypatch.setenv("EVERTUNE_INGEST_URL", "http://127.0.0.1:8090")
+
+    code, _, err = shell("render", str(experiment_file()), "--kubernetes", "--set", "x=0.5")
+
+    assert code == 0
+    assert "logs: The worker reads the pod's log: pods cannot reach the gateway at http://127.0.0.1:8090." in err
+    assert shell("render", str(experiment_file()), "--kubernetes", "--local")[0] == 2
+
+
 # ------------------------------------------------------------------------------------------------ init and tune
 
 

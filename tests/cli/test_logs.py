@@ -92,6 +92,47 @@ def test_a_log_that_is_archived_while_it_is_followed_is_shown_once_and_whole(
     assert (code, out) == (0, LONG)
 
 
+def test_the_replicas_of_a_distributed_job_are_named_and_shown_by_name(
+    shell: Shell, digits: ExperimentRecord, settings: Settings
+) -> None:
+    made = directory(settings, digits, 0)
+    names = ("ps-0", "worker-0", "worker-1")
+    plan = {"primary": "worker-0", "replicas": [{"name": name} for name in names]}
+    (made / "plan").write_text(json.dumps(plan))
+    (made / "log").write_text("accuracy=1\n")
+    for name in ("ps-0", "worker-1"):
+        (made / "replicas" / name).mkdir(parents=True)
+        (made / "replicas" / name / "log").write_text(f"{name} is here\n")
+    code, out, err = shell("logs", "digits", "--trial", "0")
+    assert (code, out) == (0, "accuracy=1\n")
+    assert "--replica ps-0, worker-1 shows another process than worker-0" in err
+    assert shell("logs", "digits", "--trial", "0", "--replica", "worker-1")[:2] == (0, "worker-1 is here\n")
+    assert shell("logs", "digits", "--trial", "0", "--replica", "worker-0")[:2] == (0, "accuracy=1\n")
+    code, _, err = shell("logs", "digits", "--trial", "0", "--replica", "worker-2")
+    assert (code, err.splitlines()[0]) == (3, "error: trial 0 has no replica worker-2")
+    assert "its replicas are worker-0, ps-0, worker-1" in err
+    code, _, err = shell("logs", "digits", "--trial", "2", "--replica", "../../etc")
+    assert code == 3
+    assert "it is one process" in err
+    assert shell("logs", "digits", "--trial", "0", "--replica", "ps-0", "--file")[0] == 2
+
+
+TFJOB = Path(__file__).parents[1] / "data/katib/kubeflow-training-operator/tfjob-mnist-with-summaries.yaml"
+
+
+def test_render_shows_every_replica_with_its_own_paths_and_address(shell: Shell) -> None:
+    code, out, err = shell("render", str(TFJOB), "--local", "--images", str(IMAGES), "-o", "json")
+    assert code == 0, err
+    shown = json.loads(out)
+    assert (shown["primary"], list(shown["replicas"])) == ("worker-0", ["worker-0", "worker-1"])
+    tasks = [json.loads(plan["environment"]["TF_CONFIG"])["task"] for plan in shown["replicas"].values()]
+    assert tasks == [{"type": "worker", "index": 0}, {"type": "worker", "index": 1}]
+    paths = [plan["argv"][-1] for plan in shown["replicas"].values()]
+    assert paths[0].endswith("/0/0/files/mnist-with-summaries-logs")
+    assert paths[1].endswith("/0/0/replicas/worker-1/files/mnist-with-summaries-logs")
+    assert "metrics are read from worker-0" in err
+
+
 CUSTOM = Path(__file__).parents[1] / "data/katib/metrics-collector/custom-metrics-collector.yaml"
 IMAGES = Path(__file__).parents[2] / "examples/katib/images.yaml"
 

@@ -9,8 +9,10 @@ import pytest
 
 from activities.runners.kubernetes.api import Api
 from evertune.testing.kubernetes import FakeCluster, misfortunes
-from evertune.testing.kubernetes.contract import ApiServerContract, Caller
+from evertune.testing.kubernetes.calling import Caller
+from evertune.testing.kubernetes.contract import ApiServerContract
 from evertune.testing.kubernetes.contract_jobs import JobControllerContract
+from evertune.testing.kubernetes.contract_training import TrainingOperatorContract
 
 
 class OnTheFake:
@@ -42,6 +44,10 @@ class TestTheFakeJobController(OnTheFake, JobControllerContract):
         self.kube.store.admission.append(misfortunes.quota_exceeded(quota="none"))
 
 
+class TestTheFakeTrainingOperator(OnTheFake, TrainingOperatorContract):
+    pass
+
+
 @pytest.mark.cluster
 class TestARealServer(OnARealCluster, ApiServerContract):
     pass
@@ -49,4 +55,9 @@ class TestARealServer(OnARealCluster, ApiServerContract):
 
 @pytest.mark.cluster
 class TestARealJobController(OnARealCluster, JobControllerContract):
+    pass
+
+
+@pytest.mark.cluster
+class TestARealTrainingOperator(OnARealCluster, TrainingOperatorContract):
     pass

@@ -477,3 +477,28 @@ def test_a_sentence_is_the_same_for_every_trial() -> None:
     one = without_name(f'pods "{NAME}-x7k2p" is forbidden, {NAME}', NAME)
     assert one == 'pods "…" is forbidden, …'
     assert without_name("nothing to hide", NAME) == "nothing to hide"
+
+
+def test_a_job_that_replaces_what_its_trial_fills_up_is_ended() -> None:
+    full = pod(
+        phase="Failed",
+        reason="Evicted",
+        message='Usage of EmptyDir volume "data" exceeds the limit "1Gi".',
+        conditions=(disrupted("TerminationByKubelet", "evicted"),),
+    )
+    end = look(RUNNING, full, pod(runs(), name=f"{NAME}-second")).end
+    assert end is not None
+    assert (end.failure, end.reason) == (FailureClass.PROGRAM, "Evicted")
+
+
+def test_a_job_whose_pods_are_taken_away_again_and_again_is_ended_uncharged() -> None:
+    case = Case(NAME, RULES, Limits(disruptions=3))
+    for number in range(4):
+        taken = pod(
+            phase="Failed", conditions=(disrupted("PreemptionByScheduler", "preempted"),), name=f"{NAME}-{number}"
+        )
+        seen = look(RUNNING, taken, pod(runs(), name=f"{NAME}-n{number}"), case=case)
+        assert (seen.end is None) == (number < 3)
+    assert seen.end is not None
+    assert seen.end.failure is FailureClass.INFRASTRUCTURE
+    assert "4 of its pods" in seen.end.message

@@ -304,6 +304,7 @@ def test_beyond_the_cap_output_is_printed_and_not_kept(container: Container) -> 
     assert b"first 1 MiB" in err
 
 
+@pytest.mark.slow
 def test_a_daemon_that_keeps_the_output_open_does_not_keep_the_container(container: Container) -> None:
     """In a pod it dies with the container's first process."""
     process = container.start("sh", "-c", "setsid sleep 40 & echo done")

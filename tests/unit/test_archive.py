@@ -314,3 +314,14 @@ def test_of_nothing_there_is_nothing_to_read(log: Path) -> None:
     assert archive.tail(log, 5) == []
     assert archive.size(log) == 0
     assert archive.keep(log.parent / "nowhere") == []
+
+
+def test_the_logs_of_all_replicas_are_archived_and_forgotten(tmp_path: Path) -> None:
+    for name in ("worker-1", "ps-0"):
+        (tmp_path / "replicas" / name).mkdir(parents=True)
+        written(tmp_path / "replicas" / name / "log", 4000)
+    assert archive.keep(tmp_path) == []
+    for name in ("worker-1", "ps-0"):
+        assert names(tmp_path / "replicas" / name) == ["log.gz"]
+    assert archive.forget(tmp_path) == 2
+    assert names(tmp_path / "replicas" / "ps-0") == []

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 import evertune.contracts as c
-from activities.launch import LaunchPlans
+from activities.launch import LaunchPlans, shared_paths
 from activities.observing import Observer
 from activities.trial import TrialActivities
 from evertune import spec
@@ -20,6 +20,7 @@ from evertune.domain.records import Budget
 from evertune.domain.retry import MAX_MEMORY_RETRIES, MemoryPolicy, retry_again
 from evertune.domain.states import FailureClass, TrialState
 from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef
+from evertune.errors import SpecError
 from evertune.protocols import MemoryGrowth
 from evertune.store import Store, open_store
 from evertune.testing.runners import FakeRunner, Script
@@ -95,6 +96,51 @@ def test_only_the_collector_none_injects_nothing(store: Store, changes: dict[str
 def test_a_local_launch_has_none_of_it(store: Store) -> None:
     launch = LaunchPlans(store).of(started(store, backend="local"), 0, 0).launch
     assert (launch.collector, launch.labels, launch.success_condition) == (None, {}, "")
+
+
+def test_what_an_older_version_admitted_is_launched_whatever_has_become_a_mistake_since(store: Store) -> None:
+    manifest = spec.load_experiment(base()).manifest()
+    manifest["spec"]["trialTemplate"]["successCondition"] = "status..succeeded"
+    manifest["spec"]["parallelTrialCount"] = 5000
+    with pytest.raises(SpecError):
+        spec.load_experiment(manifest)
+    uid = create(store, name="old", namespace="default", manifest=manifest).uid
+    suggest(store, uid, 0, [Assignment({"layers": 2, "opt": "sgd"})])
+    assert LaunchPlans(store).of(uid, 0, 0).launch.manifest["kind"] == "Job"
+
+
+@pytest.mark.parametrize(
+    ("pod", "paths"),
+    [
+        ({}, ()),
+        ({"spec": []}, ()),
+        ({"spec": {"volumes": "x", "containers": [{"volumeMounts": "y"}]}}, ()),
+        ({"spec": {"volumes": [{"name": ["a"], "emptyDir": {}}, "b"], "containers": [{"volumeMounts": [1]}, 2]}}, ()),
+        (
+            {
+                "spec": {
+                    "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "hostPath": {}}],
+                    "containers": [
+                        {
+                            "volumeMounts": [
+                                {"name": "a", "mountPath": "/a"},
+                                {"name": "b", "mountPath": "/b"},
+                                {"name": "a"},
+                            ]
+                        }
+                    ],
+                }
+            },
+            ("/a",),
+        ),
+    ],
+)
+def test_the_private_paths_of_any_training_kind_are_its_empty_directories(pod: Any, paths: tuple[str, ...]) -> None:
+    experiment = spec.load_experiment(base())
+    template = experiment.spec.trial_template if experiment.spec else None
+    assert template is not None
+    template.trial_spec = {"kind": "PyTorchJob", "spec": {"pytorchReplicaSpecs": {"Worker": {"template": pod}}}}
+    assert shared_paths(experiment) == paths
 
 
 # ------------------------------------------------------------------------------------------------------ memory

@@ -71,8 +71,7 @@ class Unreachable(ApiError):
     """No answer came. Whether the request was carried out is not known."""
 
     def __init__(self, server: str, cause: BaseException) -> None:
-        why = "no answer in time" if isinstance(cause, TimeoutError) else str(cause) or type(cause).__name__
-        super().__init__(0, f"the API server at {server} does not answer: {why}", reason="Unreachable")
+        super().__init__(0, f"the API server at {server} does not answer: {_why(cause)}", reason="Unreachable")
 
 
 class Api:
@@ -242,7 +241,7 @@ class Api:
                         **await access.headers(),
                     },
                     timeout=timeout,
-                    ssl=access.tls,
+                    ssl=access.tls or True,
                     server_hostname=access.server_name,
                     proxy=access.proxy,
                     allow_redirects=False,
@@ -264,6 +263,22 @@ class Api:
             if self._generation == generation:
                 self._access = await credentials.load(self._wanted, self._kubeconfig)
                 self._generation += 1
+
+
+def _why(cause: BaseException) -> str:
+    """A network error without what only programmers read in it."""
+    match cause:
+        case TimeoutError():
+            return "no answer in time"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not accepted: {cause.certificate_error}"
+        case aiohttp.ClientConnectorError():
+            return cause.os_error.strerror or str(cause.os_error)
+        case aiohttp.ClientPayloadError():
+            return "its answer broke off"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
+            return "it closed the connection"
+    return str(cause) or type(cause).__name__
 
 
 async def _refusal(response: aiohttp.ClientResponse, server: str) -> ApiError:

@@ -31,6 +31,7 @@ class Limits:
     pending_s: float = 1800.0
     node_lost_s: float = 60.0  # after the node's pods were to be gone
     restarts: int = 3  # of a container in place, where the object sets no backoffLimit
+    disruptions: int = 20  # pods that were taken away and replaced, within one attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +192,7 @@ class Case:
     def _going_on(
         self, obj: JsonDict, pods: Sequence[JsonDict], primary: Sequence[JsonDict], now: float, events: list[JsonDict]
     ) -> Look:
-        if (look := self._looping(obj, pods)) is not None:
+        if (look := self._looping(obj, pods) or self._replaced(obj)) is not None:
             return look
         if any(causes.runs(pod, self._rules.container) for pod in primary):
             self._forget("image", "configuration", "pending")
@@ -226,6 +227,18 @@ class Case:
                 ended = dataclasses.replace(cause, message=message)
                 return self._ended(obj, ended, pod=str(pod["metadata"].get("name")))
         return None
+
+    def _replaced(self, obj: JsonDict) -> Look | None:
+        """A job that does not count disruptions makes new pods for ever, also for what the trial itself causes."""
+        for name, (_, cause) in self._known.items():
+            if cause.reason == "Evicted" and cause.failure is FailureClass.PROGRAM:
+                return self._ended(obj, cause, pod=name)
+        disrupted = [cause for _, cause in self._known.values() if cause.failure is FailureClass.INFRASTRUCTURE]
+        if len(disrupted) <= self._limits.disruptions:
+            return None
+        last = disrupted[-1]
+        message = f"{len(disrupted)} of its pods were taken away, the last one: {last.message}"
+        return self._ended(obj, dataclasses.replace(last, message=message))
 
     def _lost(self, obj: JsonDict, pods: Sequence[JsonDict], now: float) -> Look | None:
         """A node that is gone takes its pods along only when somebody removes it: they stay Terminating."""

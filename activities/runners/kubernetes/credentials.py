@@ -1,7 +1,7 @@
 """How to reach a cluster, as a kubeconfig or a pod's own service account says: address, TLS, token, exec plugins.
 
-Called by `api` alone. All of it is `kubernetes.aio`'s work, which is imported when a cluster is first asked for; here
-its silences become sentences. Nothing is sent to the cluster.
+Called by `api`, and by the operator for kopf. All of it is `kubernetes.aio`'s work, which is imported when a cluster is
+first asked for; here its silences become sentences. Nothing is sent to the cluster.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Access:
 
     context: str
     server: str
-    tls: ssl.SSLContext
+    tls: ssl.SSLContext | None  # None on plain HTTP
     server_name: str | None
     proxy: str | None
     configuration: Any
@@ -132,8 +132,10 @@ async def _from_files(files: str, context: str | None) -> Access:
 def _access(context: str, configuration: Any) -> Access:
     from kubernetes.aio.client.rest import RESTClientObject
 
-    with _problems(context):
-        tls: ssl.SSLContext = RESTClientObject(configuration).ssl_context
+    tls: ssl.SSLContext | None = None
+    if configuration.host.startswith("https:"):
+        with _problems(context):
+            tls = RESTClientObject(configuration).ssl_context
     return Access(
         context=context,
         server=configuration.host.rstrip("/"),

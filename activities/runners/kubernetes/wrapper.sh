@@ -77,7 +77,9 @@ if [ "$1" = program ]; then # FILES MASK N [NAME=VALUE]*N COMMAND...: in its ses
         unset OLDPWD
         exec "$bb" env -- "$@"
     )
-    echo "ended $?" >&7
+    status=$?
+    echo "$status" >"$files/ended"
+    echo "ended $status" >&7
     exit 0
 fi
 
@@ -93,7 +95,7 @@ fail() {
     exit 125
 }
 "$bb" mkdir -p "$files" 2>/dev/null
-"$bb" rm -f "$files/out" "$files/status" "$files/life" "$files/exit" 2>/dev/null # of a run before in the same pod
+"$bb" rm -f "$files/out" "$files/status" "$files/life" "$files/ended" "$files/exit" 2>/dev/null # of a run before in the same pod
 "$bb" mkfifo "$files/out" "$files/status" "$files/life" 2>/dev/null || fail "$files cannot be written to"
 [ "$who" = trial ] && : >>"$home/reports" # written by the program, read by another user
 exec 9<>"$files/life" 8<>"$files/status"
@@ -115,7 +117,7 @@ forward() { # SIGNAL
         ;;
     esac
     if [ -n "$pid" ]; then
-        kill -s "$1" -- "-$pid" 2>/dev/null
+        kill -s "$1" "-$pid" 2>/dev/null
     else
         held="$held $1"
     fi
@@ -168,7 +170,7 @@ while [ -z "$status" ]; do
         started)
             pid=$value
             for signal in $held; do
-                kill -s "$signal" -- "-$pid" 2>/dev/null
+                kill -s "$signal" "-$pid" 2>/dev/null
             done
             ;;
         ended) status=$value ;;
@@ -179,26 +181,34 @@ while [ -z "$status" ]; do
     seconds=$((seconds + 1))
     if [ -z "$pid" ]; then
         [ "$seconds" -lt 60 ] || status=137
-    elif ! lives; then # the shell that waits for the program was killed, so nobody knows
+    elif ! lives; then # a signal came between two letters of what it said; or it was killed, and nobody knows
         status=137
+        [ ! -s "$files/ended" ] || read -r status <"$files/ended"
         continue
     fi
     if [ -n "$left" ]; then
         left=$((left - 1))
         if [ "$left" -le 0 ] && [ "$who" != trial ] && [ -z "$stopping" ]; then
             stopping=1 left=3
-            kill -s TERM -- "-$pid" 2>/dev/null
+            kill -s TERM "-$pid" 2>/dev/null
         elif [ "$left" -le 0 ]; then
-            kill -s KILL -- "-$pid" 2>/dev/null
+            kill -s KILL "-$pid" 2>/dev/null
         fi
     elif [ "$who" = trial ] && [ -e "$home/stop" ]; then
         left=$grace stopping=1
-        kill -s TERM -- "-$pid" 2>/dev/null
+        kill -s TERM "-$pid" 2>/dev/null
     fi
 done
 
+# What runs below a shell that a signal has ended may still be at work on its own end.
+n=$((${left:-0} * 10))
+while [ -n "$pid" ] && [ "$n" -gt 0 ] && kill -0 "-$pid" 2>/dev/null; do
+    "$bb" sleep 0.1 # waiting for it, this shell also takes leave of the dead
+    n=$((n - 1))
+done
+
 # As in any container, nothing outlives the main process. What left its session may hold its output open: not for ever.
-[ -z "$pid" ] || kill -s KILL -- "-$pid" 2>/dev/null
+[ -z "$pid" ] || kill -s KILL "-$pid" 2>/dev/null
 n=0
 while [ -z "$drained" ] && [ "$n" -lt 5 ]; do
     read -r -t 1 word value <&8

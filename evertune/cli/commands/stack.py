@@ -1,4 +1,4 @@
-"""`up`, `down`, `worker`, `server` and `version`: the processes of this home."""
+"""`up`, `down`, `worker`, `server`, `operator` and `version`: the processes of this home."""
 
 from __future__ import annotations
 
@@ -123,6 +123,48 @@ def server_(
     if settings.temporal_address is None and (address := stack.status(settings).temporal_address) is not None:
         environment["EVERTUNE_TEMPORAL_ADDRESS"] = address
     command = module_command("evertune.server", *(["--only", only.value] if only else []))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
+
+
+def operator_(
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option("-n", "--namespace", help="Watch this namespace; may be repeated. Default: all.", metavar="NAME"),
+    ] = None,
+    adopt_katib: Annotated[
+        bool, typer.Option("--adopt-katib", help="Take Katib's own Experiments as well, where no Katib works.")
+    ] = False,
+    delete_deadline: Annotated[
+        float, typer.Option("--delete-deadline", min=0, help="Seconds that a deletion waits for the experiment's end.")
+    ] = 300.0,
+    health_port: Annotated[
+        int | None, typer.Option("--health-port", help="Answer /healthz on this port, for a liveness probe.")
+    ] = None,
+) -> None:
+    """Run the operator in the foreground: kubectl apply starts experiments, kubectl get shows them, delete cancels."""
+    from importlib.util import find_spec
+
+    from evertune import stack
+    from evertune.app import child_environment, module_command
+    from evertune.errors import EnvironmentProblem
+
+    if find_spec("kopf") is None:
+        hint = "pip install 'evertune[operator]'"
+        raise EnvironmentProblem("the operator needs kopf, which is not installed", hint=hint)
+    now = session()
+    environment = {**child_environment(), **now.settings.environment()}
+    if now.settings.temporal_address is None and (address := stack.status(now.settings).temporal_address) is not None:
+        environment["EVERTUNE_TEMPORAL_ADDRESS"] = address
+    command = module_command(
+        "evertune.operator",
+        *(word for name in namespace or () for word in ("--namespace", name)),
+        *(["--adopt-katib"] if adopt_katib else []),
+        "--delete-deadline",
+        str(delete_deadline),
+        *(["--health-port", str(health_port)] if health_port is not None else []),
+    )
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted

@@ -9,7 +9,7 @@ from evertune.spec.findings import Findings, did_you_mean, quote, suggestion
 from evertune.spec.model import Experiment, ExperimentSpec
 from evertune.spec.rules.failures import check_failure_policy
 
-API_VERSIONS = ("kubeflow.org/v1beta1", "evertune.io/v1")
+API_VERSIONS = ("kubeflow.org/v1beta1", "evertune.io/v1alpha1", "evertune.io/v1")  # the second is the operator's
 BACKEND_ANNOTATION = "evertune.io/backend"
 CLUSTER_ANNOTATION = "evertune.io/cluster"
 BACKENDS = ("local", "kubernetes")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evertune.testing.kubernetes.contract import JOBS, MERGE, PODS, Caller, WithNamespace, a_job, until
+from evertune.testing.kubernetes.calling import JOBS, MERGE, PODS, Caller, WithNamespace, a_job, until
 from evertune.testing.kubernetes.objects import JsonDict, timestamp
 
 
@@ -42,6 +42,7 @@ class JobControllerContract(WithNamespace):
         assert meta["annotations"] == {"a": "b"}
         owner = meta["ownerReferences"][0]
         assert (owner["kind"], owner["uid"], owner["controller"]) == ("Job", job["metadata"]["uid"], True)
+        assert meta["finalizers"] == ["batch.kubernetes.io/job-tracking"]
         assert pod["status"]["phase"] == "Pending"
         status = await self.settled(api, namespace, lambda status: status.get("active") == 1)
         assert status["startTime"]
@@ -55,7 +56,9 @@ class JobControllerContract(WithNamespace):
         kinds = [one["type"] for one in status["conditions"]]
         assert kinds == ["SuccessCriteriaMet", "Complete"]
         assert {one["reason"] for one in status["conditions"]} == {"CompletionsReached"}
-        assert (await self.pod(api, namespace))["status"]["phase"] == "Succeeded"  # it stays
+        pod = await self.pod(api, namespace)  # it stays
+        assert pod["status"]["phase"] == "Succeeded"
+        assert "finalizers" not in pod["metadata"]
 
     async def test_a_failure_beyond_the_limit_is_the_jobs(self, api: Caller, namespace: str) -> None:
         await api.call("POST", JOBS.format(namespace), body=a_job("one", backoffLimit=0))
@@ -71,7 +74,8 @@ class JobControllerContract(WithNamespace):
     async def test_a_pod_that_is_deleted_counts_as_failed(self, api: Caller, namespace: str) -> None:
         await api.call("POST", JOBS.format(namespace), body=a_job("one", backoffLimit=0))
         pod = await self.pod(api, namespace)
-        await api.call("DELETE", f"{PODS.format(namespace)}/{pod['metadata']['name']}")
+        gone = await api.call("DELETE", f"{PODS.format(namespace)}/{pod['metadata']['name']}")
+        assert gone["metadata"]["deletionTimestamp"]  # the Job sees it before it is gone
         status = await self.settled(api, namespace, lambda status: self.condition(status, "Failed"))
         assert self.condition(status, "Failed")["reason"] == "BackoffLimitExceeded"
 

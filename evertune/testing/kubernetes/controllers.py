@@ -16,6 +16,8 @@ from typing import Any
 from evertune.testing.kubernetes.objects import JsonDict, Refused, timestamp
 from evertune.testing.kubernetes.store import Change, Store
 
+TRACKING = "batch.kubernetes.io/job-tracking"
+
 
 class Controller:
     """Calls `reconcile` for an object of `plurals` when it, or a pod of it, has changed."""
@@ -66,9 +68,9 @@ class Controller:
                 for obj in self.store.all(plural):
                     self.reconcile(obj)
             while True:
-                self._changed(await queue.get())
+                self.changed(await queue.get())
 
-    def _changed(self, change: Change) -> None:
+    def changed(self, change: Change) -> None:
         meta = change.after["metadata"]
         if change.kind.plural in self.plurals:
             self._look(change.kind.plural, meta["namespace"], meta["name"])
@@ -106,14 +108,19 @@ class Controller:
             made = self.store.create("pods", pod, about["namespace"])
         except Refused as refused:
             if refused.reason != "AlreadyExists":
-                self.store.record(owner, "FailedCreate", f"Error creating: {refused.message}", source=self.source)
+                self.store.record(
+                    owner, f"FailedCreate{self.event_suffix}", f"Error creating: {refused.message}", source=self.source
+                )
             self.again(owner, self.retry_s, "create")
             return False
         name = made["metadata"]["name"]
-        self.store.record(owner, "SuccessfulCreate", f"Created pod: {name}", type="Normal", source=self.source)
+        self.store.record(
+            owner, f"SuccessfulCreate{self.event_suffix}", f"Created pod: {name}", type="Normal", source=self.source
+        )
         return True
 
     source = "controller"
+    event_suffix = ""
 
 
 def condition(kind: str, reason: str, message: str, status: str = "True") -> JsonDict:
@@ -151,6 +158,30 @@ class JobController(Controller):
         self._failed: dict[str, set[str]] = defaultdict(set)  # by the Job's uid: pods that count as failed
         self._ignored: dict[str, set[str]] = defaultdict(set)
         self._succeeded: dict[str, set[str]] = defaultdict(set)
+
+    def changed(self, change: Change) -> None:
+        super().changed(change)
+        if change.kind.plural == "pods" and change.type != "DELETED":
+            self._release(change.after)
+
+    def _release(self, pod: JsonDict) -> None:
+        """Pods are held by a finalizer until they have been counted, or there is no Job to count them for."""
+        meta = pod["metadata"]
+        held = self.store.find("pods", meta["namespace"], meta["name"])
+        if (
+            held is None
+            or held["metadata"]["uid"] != meta["uid"]
+            or TRACKING not in held["metadata"].get("finalizers", ())
+        ):
+            return
+        owner = next((one for one in meta["ownerReferences"] if one["kind"] == "Job"), {"name": "", "uid": ""})
+        job = self.store.find("jobs", meta["namespace"], owner["name"])
+        orphan = job is None or job["metadata"]["uid"] != owner["uid"] or "deletionTimestamp" in job["metadata"]
+        going = "deletionTimestamp" in meta and not meta.get("deletionGracePeriodSeconds")
+        if orphan or going or phase(held) in ("Succeeded", "Failed"):
+            left = [one for one in held["metadata"]["finalizers"] if one != TRACKING]
+            patch = {"metadata": {"finalizers": left or None}}
+            self.store.patch("pods", meta["namespace"], meta["name"], patch)
 
     def deleted(self, pod: JsonDict, owner_uid: str) -> None:
         uid = pod["metadata"]["uid"]
@@ -243,9 +274,9 @@ class JobController(Controller):
                  if phase(pod) == "Succeeded" or pod in living} if indexed else set()  # fmt: skip
         free = [str(index) for index in range(spec["completions"]) if str(index) not in taken]
         for number in range(missing):
-            meta: JsonDict = {"generateName": f"{name}-"}
+            meta: JsonDict = {"generateName": f"{name}-", "finalizers": [TRACKING]}
             if indexed:
-                meta = {"generateName": f"{name}-{free[number]}-", "annotations": {index_of: free[number]},
+                meta |= {"generateName": f"{name}-{free[number]}-", "annotations": {index_of: free[number]},
                         "labels": {index_of: free[number]}}  # fmt: skip
             if not self.make_pod(job, spec["template"], meta):
                 return

@@ -22,6 +22,7 @@ class TrainingController(Controller):
 
     plurals = ("tfjobs", "pytorchjobs", "mpijobs", "xgboostjobs", "jaxjobs", "paddlejobs")
     source = "training-operator"
+    event_suffix = "Pod"
 
     def reconcile(self, obj: JsonDict) -> None:
         if has(obj, "Succeeded", "Failed"):
@@ -30,7 +31,7 @@ class TrainingController(Controller):
         run: dict[str, Any] = obj["spec"].get("runPolicy") or {}
         roles = replica_specs(obj)
         pods = {pod["metadata"]["name"]: pod for pod in self.store.owned_by(obj, "pods")}
-        status: JsonDict = {"startTime": timestamp(), **(obj.get("status") or {})}
+        status: JsonDict = dict(obj.get("status") or {})
         _set(status, "Created", f"{kind}Created", f"{kind} {name} is created.")
         if run.get("suspend"):
             self._delete(pods.values(), ("Pending", "Running"))
@@ -39,7 +40,8 @@ class TrainingController(Controller):
             return
         if has(obj, "Suspended"):
             _set(status, "Suspended", f"{kind}Resumed", f"{kind} {name} is resumed.", "False")
-            status["startTime"] = timestamp()
+            status.pop("startTime", None)
+        status.setdefault("startTime", timestamp())
         by_role = {role: self._role(obj, role, replica, roles, pods, status) for role, replica in roles.items()}
         status["replicaStatuses"] = {role: _counted(members) for role, members in by_role.items()}
         failure = self._failure(obj, run, by_role, status)
@@ -47,10 +49,18 @@ class TrainingController(Controller):
             _set(status, "Failed", f"{kind}Failed", failure)
             status["completionTime"] = timestamp()
         elif _done(kind, by_role):
-            _set(status, "Succeeded", f"{kind}Succeeded", f"{kind} {name} is successfully completed.")
+            _set(
+                status,
+                "Succeeded",
+                f"{kind}Succeeded",
+                f"{_called(obj)} {_DONE.get(kind, 'is successfully completed')}.",
+            )
             status["completionTime"] = timestamp()
+            for counts in status["replicaStatuses"].values():  # the operator counts those that still run as well
+                if counts.get("active"):
+                    counts["succeeded"] = counts.get("succeeded", 0) + counts.pop("active")
         elif any(phase(pod) == "Running" for members in by_role.values() for pod in members):
-            _set(status, "Running", f"{kind}Running", f"{kind} {name} is running.")
+            _set(status, "Running", f"{kind}Running", f"{_called(obj)} is running.")
         self._write(obj, status)
         if has({"status": status}, "Succeeded", "Failed"):
             policy = run.get("cleanPodPolicy", "None")
@@ -81,7 +91,7 @@ class TrainingController(Controller):
                 self.make_pod(job, replica["template"], {"name": name, "labels": labels}, spec)
                 continue
             if policy == "ExitCode" and phase(pod) == "Failed" and _exit_code(pod) >= 128:
-                text = f"{job['kind']} {meta['name']} is restarting because {role} replica(s) failed."
+                text = f"job {meta['name']} is restarting because {role} replica(s) failed."
                 _set(status, "Restarting", f"{job['kind']}Restarting", text)
                 self._delete([pod], ("Failed",))
                 continue
@@ -107,7 +117,8 @@ class TrainingController(Controller):
         for role, members in by_role.items():
             failed = sum(phase(pod) == "Failed" for pod in members)
             if failed:
-                return f"{kind} {name} is failed because {failed} {role} replica(s) failed."
+                verb = "has failed" if kind == "TFJob" else "is failed"
+                return f"{_called(job)} {verb} because {failed} {role} replica(s) failed."
         return None
 
     def _delete(self, pods: Any, phases: tuple[str, ...]) -> None:
@@ -119,6 +130,15 @@ class TrainingController(Controller):
         plural = next(kind.plural for kind in self.store.kinds.values() if kind.kind == job["kind"])
         meta = job["metadata"]
         self.store.update(plural, meta["namespace"], meta["name"], lambda _: {"status": status}, subresource="status")
+
+
+_DONE = {"TFJob": "successfully completed"}
+
+
+def _called(job: JsonDict) -> str:
+    """How the operator calls a job in its messages: TFJobs with their namespace."""
+    meta = job["metadata"]
+    return f"TFJob {meta['namespace']}/{meta['name']}" if job["kind"] == "TFJob" else f"{job['kind']} {meta['name']}"
 
 
 def _leads(role: str, index: int, roles: dict[str, Any]) -> bool:

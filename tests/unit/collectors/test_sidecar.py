@@ -244,3 +244,71 @@ def test_what_it_cannot_start_with_is_one_sentence_and_no_failure(
     assert said in lines
     assert "Traceback" not in lines
     assert lines.rstrip().endswith("nothing is collected")
+
+
+def test_a_failure_that_is_followed_by_a_restart_is_not_the_end(tmp_path: Path) -> None:
+    gateway = Gateway()
+    with gateway.open() as port:
+        trial = Trial(tmp_path, port)
+        with trial.sidecar(EVERTUNE_RESTARTS="1") as process:
+            trial.say("loss=2")
+            trial.exit.write_text("1\n")
+            until(lambda: gateway.values() == ["2"])
+            time.sleep(1.2)
+            assert process.poll() is None
+            trial.exit.unlink()
+            trial.say("loss=1")
+            trial.exit.write_text("0\n")
+            ended(process)
+        assert gateway.values() == ["2", "1"]
+        assert gateway.final
+
+
+def test_the_users_own_collector_may_end_after_the_trial_and_what_it_printed_counts(tmp_path: Path) -> None:
+    gateway = Gateway()
+    printed, beside = tmp_path / "printed", tmp_path / "beside-exit"
+    with gateway.open() as port:
+        trial = Trial(tmp_path, port)
+        told = {
+            "EVERTUNE_COLLECTOR": json.dumps({"kind": "Custom", "metrics": ["loss"]}),
+            "EVERTUNE_PRINTED_FILE": str(printed),
+            "EVERTUNE_BESIDE_EXIT_FILE": str(beside),
+        }
+        with trial.sidecar(**told) as process:
+            trial.exit.write_text("0\n")
+            time.sleep(1.2)
+            assert process.poll() is None
+            printed.write_text('ready\n{"metrics": {"loss": 3}}\n')
+            beside.write_text("0\n")
+            ended(process)
+        assert [float(value) for value in gateway.values()] == [3.0]
+        assert gateway.final
+
+
+@pytest.mark.parametrize("role", ["", "worker"])
+def test_in_a_pod_that_does_not_report_it_waits_for_the_end_and_sends_nothing(role: str, tmp_path: Path) -> None:
+    gateway = Gateway()
+    with gateway.open() as port:
+        trial = Trial(tmp_path, port)
+        trial.say("loss=2")
+        with trial.sidecar(EVERTUNE_ROLE=role) as process:
+            time.sleep(1.0)
+            assert process.poll() is None
+            trial.exit.write_text("0\n")
+            assert "another pod reports" in ended(process)
+        with trial.sidecar(EVERTUNE_ROLE=role, EVERTUNE_EXIT_FILE="") as process:
+            time.sleep(1.0)
+            process.terminate()
+            ended(process)
+    assert gateway.reports == []
+
+
+def test_the_pod_whose_role_is_wanted_reports(tmp_path: Path) -> None:
+    gateway = Gateway()
+    with gateway.open() as port:
+        trial = Trial(tmp_path, port)
+        trial.say("loss=2")
+        trial.exit.write_text("0\n")
+        with trial.sidecar(EVERTUNE_ROLE="0/worker", EVERTUNE_PRIMARY_ROLE="0/worker") as process:
+            ended(process)
+    assert gateway.values() == ["2"]

@@ -226,3 +226,31 @@ def test_only_the_script_of_an_interpreter_is_looked_for(argv: list[str], tmp_pa
 def _with(folder: Path, name: str) -> Path:
     (folder / name).touch()
     return folder
+
+
+def test_what_a_distributed_job_lacks_here_is_said_of_each_role() -> None:
+    template = {
+        "spec": {
+            "initContainers": [{"name": "wait"}],
+            "containers": [{"name": "xgboost"}, {"name": "proxy"}],
+        }
+    }
+    roles = {
+        "Master": {"restartPolicy": "Always", "template": template},
+        "Worker": {"replicas": 2, "template": {"spec": {"containers": [{"name": "xgboost"}]}}},
+    }
+    manifest = {"kind": "XGBoostJob", "apiVersion": "kubeflow.org/v1", "spec": {"xgbReplicaSpecs": roles}}
+    assert limitations(manifest, "xgboost") == [
+        "Master: init container wait is not run",
+        "Master: container proxy is not run, only xgboost is",
+        "Master: restartPolicy Always is OnFailure, a replica that has succeeded is not run again",
+        "all workers are told the same WORKER_PORT, only one of them can listen there",
+    ]
+
+
+def test_what_no_processes_stand_for_is_refused_with_the_kinds_that_can() -> None:
+    of = launch("echo")
+    manifest = {**of.manifest, "kind": "MPIJob"}
+    with pytest.raises(LaunchError, match="kind MPIJob cannot run as local processes") as caught:
+        prepare(of, manifest, {})
+    assert caught.value.hint == "those that can are Job, TFJob, PyTorchJob, XGBoostJob, JAXJob, PaddleJob"

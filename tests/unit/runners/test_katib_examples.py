@@ -19,6 +19,7 @@ import collectors
 import evertune.spec as spec
 from activities.launch import collected, shared_paths
 from activities.runners.local import LocalRunner
+from activities.runners.local.attempt import Attempt
 from activities.runners.local.paths import rewrite_text
 from collectors.text import TextRules
 from evertune.domain.metrics import summarize
@@ -123,6 +124,42 @@ async def test_files_of_parallel_trials_never_meet(runner: LocalRunner) -> None:
         accuracies.add(points[0].value)
     assert len(accuracies) == len(rates)
     assert not Path("/katib").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "replicas"),
+    [
+        ("kubeflow-training-operator/pytorchjob-mnist.yaml", MNIST, ["master-0", "worker-0"]),
+        (
+            "kubeflow-training-operator/tfjob-mnist-with-summaries.yaml",
+            {"learning_rate": 0.02, "batch_size": 50},
+            ["worker-0", "worker-1"],
+        ),
+    ],
+)
+async def test_a_distributed_katib_example_runs_all_its_replicas_and_only_the_first_reports(
+    runner: LocalRunner, name: str, parameters: dict[str, Value], replicas: list[str]
+) -> None:
+    pytest.importorskip("tensorboardX")
+    experiment = example(name)
+    assert experiment.spec is not None
+    template = experiment.spec.trial_template
+    assert template is not None
+    launch = dataclasses.replace(
+        launch_of(experiment, ref(), parameters, shared=shared_paths(experiment)),
+        primary_container=template.primary_container_name or "",
+        primary_pod_labels=template.primary_pod_labels or {},
+    )
+    await runner.create(launch)
+    end = await asyncio.wait_for(runner.wait(ref()), 30)
+    assert end.state is AttemptState.SUCCEEDED, end
+    attempt = Attempt(runner.log_path(ref()).parent)
+    assert list(attempt.replicas) == replicas
+    wanted = collected(experiment)
+    collector = collectors.create(wanted, runner.sources(launch, wanted.path))
+    points = [point for point in [*collector.read(), *collector.finish()] if point.metric == wanted.metrics[0]]
+    assert len({point.seq for point in points}) == len(points) > 0
+    assert not Path("/mnist-with-summaries-logs").exists()
 
 
 CUSTOM = "metrics-collector/custom-metrics-collector.yaml"

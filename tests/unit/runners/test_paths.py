@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.runners.local.paths import rewrite, rewrite_text
+from activities.runners.local.paths import is_named_alone, rewrite, rewrite_text
 from tests.unit.runners.world import launch
 
 PRIVATE = Path("/home/trials/0/files")
@@ -56,3 +56,22 @@ def test_command_args_variables_and_working_directory_are_rewritten_in_a_copy() 
 def test_without_shared_paths_nothing_changes() -> None:
     of = launch("cat", "/katib/x")
     assert rewrite(of.manifest, (), PRIVATE) == of.manifest
+
+
+@pytest.mark.parametrize(
+    ("texts", "alone"),
+    [
+        (["--log-path=/logs"], True),
+        (["--log-path=/logs/"], True),
+        (["--log-path=/logs", "/logs/test/x"], True),
+        (["--log-path=/logs", "/logs/train.py"], False),
+        (["--log-path=/logs", "/logs/test2"], False),
+        (["/logs/train.py"], False),
+        (["/logs2"], False),
+        ([], False),
+    ],
+)
+def test_a_directory_above_a_shared_path_is_private_when_nothing_else_in_it_is_named(
+    texts: list[str], alone: bool
+) -> None:
+    assert is_named_alone("/logs", "/logs/test", texts) is alone

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from activities.runners.local.shape import OPERATED
 from activities.runners.local.spawn import Tools
 from evertune.domain.space import Value
 from evertune.domain.trial import AttemptRef
@@ -64,6 +68,32 @@ def launch(
 def sh(script: str, **options: Any) -> Launch:
     """`$` in the script is the shell's, not Kubernetes'."""
     return launch("/bin/sh", "-c", script.replace("$", "$$"), **options)
+
+
+def distributed(
+    kind: str, roles: dict[str, tuple[int, list[str]]], *, restart: str | None = None, number: int = 0, **rest: Any
+) -> Launch:
+    """Roles to (replicas, command); `rest` are the launch's, and `spec` the job's."""
+    spec = rest.pop("spec", {})
+    container = {"name": OPERATED[kind].container, **rest.pop("container", {})}
+    of = launch("true", of=ref(number), **rest)
+    replicas: dict[str, Any] = {}
+    for role, (count, command) in roles.items():
+        replicas[role] = {
+            "replicas": count,
+            "template": {"spec": {"containers": [{**container, "command": command}]}},
+            **({"restartPolicy": restart} if restart else {}),
+        }
+    body = {**of.manifest, "kind": kind, "spec": {OPERATED[kind].field: replicas, **spec}}
+    return replace(of, manifest=body, primary_container=OPERATED[kind].container)
+
+
+def shell(script: str) -> list[str]:
+    return ["/bin/sh", "-c", script.replace("$", "$$")]
+
+
+def python(script: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(script).replace("$", "$$")]
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:

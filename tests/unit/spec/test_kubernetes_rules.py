@@ -18,6 +18,7 @@ from evertune.spec import (
     to_space,
     unsupported_here,
 )
+from evertune.spec.conditions import Condition
 from evertune.spec.kinds import KINDS, condition
 from tests.unit.spec.samples import COMPLETE, EXAMPLES, FAILED, REMOVED, base, found, judge
 from tests.unit.spec.test_katib_examples import VALID
@@ -119,6 +120,24 @@ def test_a_condition_that_misses_one_way_to_fail_is_warned_of() -> None:
         _kind("Workflow", **{f"{TEMPLATE}__failureCondition": 'status.[@this].#(phase=="Failed")#'})
     ).warnings
     assert 'does not hold for every Workflow that failed: phase is "Error"' in warning.message
+
+
+@pytest.mark.parametrize("kind", ["Job", "PipelineRun", "Workflow"])
+@pytest.mark.parametrize("field", ["success", "failure"])
+def test_a_slip_of_the_pen_is_told_or_changes_nothing(kind: str, field: str) -> None:
+    """Every character left out, one at a time: what is neither an error nor a warning means what it meant before."""
+    known = KINDS[kind]
+    whole = known.success_condition if field == "success" else known.failure_condition
+    ends = (*known.samples.succeeded, *known.samples.failed)
+    for place in range(len(whole)):
+        text = whole[:place] + whole[place + 1 :]
+        changes = {f"{TEMPLATE}__{field}Condition": text}
+        verdict = judge(base(**changes) if kind == "Job" else _kind(kind, **changes))
+        path = f"{T}.{field}Condition"
+        if path not in {problem.path for problem in (*verdict.problems, *verdict.warnings)}:
+            for status in ends:
+                held = Condition.parse(whole).holds({"status": status})
+                assert Condition.parse(text).holds({"status": status}) == held, text
 
 
 def test_a_kind_that_nobody_knows_is_warned_of_scalars_only() -> None:

@@ -1,0 +1,58 @@
+"""`python -m evertune.operator [--namespace NAME …] [--adopt-katib]`: watch and work until SIGTERM or SIGINT.
+
+Started by `evertune operator`. Needs the extra `operator`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import evertune.log as logs
+from evertune.app import activate
+from evertune.errors import EnvironmentProblem, EvertuneError
+from evertune.settings import Settings
+
+EXTRA = "pip install 'evertune[operator]'"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m evertune.operator", description="Experiments by kubectl.")
+    parser.add_argument("--namespace", action="append", default=[], help="watch this namespace only; may be repeated")
+    parser.add_argument("--adopt-katib", action="store_true", help="take Katib's Experiments as well")
+    parser.add_argument("--delete-deadline", type=float, default=300.0, help="seconds a deletion waits for the end")
+    parser.add_argument("--health-port", type=int, help="answer /healthz on this port, for a liveness probe")
+    given = parser.parse_args(arguments)
+    try:
+        settings = Settings.load()
+        logs.configure(settings)
+        activate()
+        try:
+            from evertune.operator.handlers import Options, run
+        except ModuleNotFoundError as error:
+            if error.name != "kopf":
+                raise
+            raise EnvironmentProblem("the operator needs kopf, which is not installed", hint=EXTRA) from error
+        run(
+            settings,
+            Options(
+                namespaces=tuple(given.namespace),
+                adopt_katib=given.adopt_katib,
+                delete_deadline_s=given.delete_deadline,
+                health_port=given.health_port,
+            ),
+        )
+    except EvertuneError as error:
+        print(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # temporalio's threads may touch a finalising interpreter and abort
