@@ -6,10 +6,7 @@ Called by `compose` and `reconcile`. A worker without any cluster imports none o
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -19,6 +16,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 import evertune.contracts as c
+from activities.runners.kubernetes import credentials
 from evertune.domain.trial import AttemptRef
 from evertune.errors import NotFoundError
 from evertune.settings import Settings
@@ -44,17 +42,9 @@ class ClusterParts:
         await self.clusters.close()
 
 
-def reachable(settings: Settings, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether anything says how to reach a cluster. Nothing is read or asked."""
-    if settings.kubeconfig is not None or environ.get("KUBERNETES_SERVICE_HOST"):
-        return True
-    home = environ.get("HOME")
-    return home is not None and (Path(home) / ".kube" / "config").is_file()
-
-
 def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
     """None for a worker that has no cluster. Connections are made when they are first needed."""
-    if not reachable(settings):
+    if not credentials.said(settings.kubeconfig):
         return None
     from activities.ledger import StoreLedger
     from activities.runners.kubernetes.cluster import Clusters
