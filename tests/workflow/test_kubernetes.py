@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
 from evertune.errors import SpecError
 from evertune.protocols import JsonDict
+from evertune.spec.kinds import KINDS
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
 from evertune.testing.runners import FOR_EVER, Script
 from tests.workflow.harness import House, a_house, manifest, until
@@ -232,3 +234,30 @@ async def test_without_a_worker_for_clusters_it_is_refused_at_once(
         document = manifest("cluster-nobody")
         with pytest.raises(SpecError, match=r"cluster"):
             await house.client.submit(document, context=StartContext(backend="kubernetes"))
+
+
+async def test_a_template_in_a_configmap_of_the_cluster_is_read_at_admission(
+    temporal_address: str, tmp_path: Path
+) -> None:
+    async with a_cluster_house(temporal_address, tmp_path, lambda pod: reports(pod)) as (house, kube):
+        document = manifest("cluster-template")
+        template = document["spec"]["trialTemplate"].pop("trialSpec")
+        source = {"configMapNamespace": "default", "configMapName": "templates", "templatePath": "job.json"}
+        # For a template that does not stand in the experiment Katib has no conditions by default.
+        job = KINDS["Job"]
+        document["spec"]["trialTemplate"] |= {
+            "configMap": source,
+            "successCondition": job.success_condition,
+            "failureCondition": job.failure_condition,
+        }
+        context = StartContext(backend="kubernetes")
+        with pytest.raises(SpecError, match="there is no ConfigMap default/templates in the cluster"):
+            await house.client.submit(document, context=context)
+
+        data = {"job.json": json.dumps(template)}
+        kube.store.create("configmaps", {"metadata": {"name": "templates"}, "data": data}, "default")
+        handle = await house.client.submit(document, context=context)
+        record = await house.ended(handle)
+
+        check_whole(house, record, 4)
+        assert kube.count("GET", "/configmaps/templates") == 2
