@@ -6,10 +6,7 @@ Called by `compose` and `reconcile`. A worker without any cluster imports none o
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -19,6 +16,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 import evertune.contracts as c
+from activities.runners.kubernetes import credentials
 from evertune.domain.trial import AttemptRef
 from evertune.errors import NotFoundError
 from evertune.settings import Settings
@@ -27,7 +25,7 @@ from evertune.store import Store
 if TYPE_CHECKING:
     from activities.runners.kubernetes.cluster import Clusters
     from activities.runners.kubernetes.runner import KubernetesRunner
-    from activities.runners.kubernetes.templates import ConfigMapTemplates
+    from activities.runners.kubernetes.templates import ClusterTemplates
 
 NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
 
@@ -36,7 +34,7 @@ NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
 class ClusterParts:
     clusters: Clusters
     runner: KubernetesRunner
-    templates: ConfigMapTemplates
+    templates: ClusterTemplates
 
     async def close(self) -> None:
         """Attempts go on."""
@@ -44,23 +42,15 @@ class ClusterParts:
         await self.clusters.close()
 
 
-def reachable(settings: Settings, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether anything says how to reach a cluster. Nothing is read or asked."""
-    if settings.kubeconfig is not None or environ.get("KUBERNETES_SERVICE_HOST"):
-        return True
-    home = environ.get("HOME")
-    return home is not None and (Path(home) / ".kube" / "config").is_file()
-
-
 def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
     """None for a worker that has no cluster. Connections are made when they are first needed."""
-    if not reachable(settings):
+    if not credentials.said(settings.kubeconfig):
         return None
     from activities.ledger import StoreLedger
     from activities.runners.kubernetes.cluster import Clusters
     from activities.runners.kubernetes.render import Injection
     from activities.runners.kubernetes.runner import KubernetesRunner
-    from activities.runners.kubernetes.templates import ConfigMapTemplates
+    from activities.runners.kubernetes.templates import ClusterTemplates
 
     clusters = Clusters(kubeconfig=settings.kubeconfig, default_context=settings.kube_context)
     runner = KubernetesRunner(
@@ -70,7 +60,7 @@ def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
         database_id=store.database_id,
         injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
     )
-    return ClusterParts(clusters, runner, ConfigMapTemplates(clusters))
+    return ClusterParts(clusters, runner, ClusterTemplates(clusters))
 
 
 async def polled_by_another(client: Client) -> bool:

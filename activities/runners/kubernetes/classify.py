@@ -229,7 +229,7 @@ class Case:
         return None
 
     def _replaced(self, obj: JsonDict) -> Look | None:
-        """A job that does not count disruptions makes new pods for ever, also for what the trial itself causes."""
+        """A job that does not count disruptions makes new pods for ever, also where the trial itself is the cause."""
         for name, (_, cause) in self._known.items():
             if cause.reason == "Evicted" and cause.failure is FailureClass.PROGRAM:
                 return self._ended(obj, cause, pod=name)
