@@ -17,7 +17,7 @@ import pytest
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.store import Store
-from tests.kubernetes.real import Namespace, Witness, a_namespace, experiment, nothing_left, wait_for
+from tests.kubernetes.real import Witness, a_namespace, experiment, nothing_left, wait_for
 from tests.kubernetes.stack import EVERYTHING, Stack, a_stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
