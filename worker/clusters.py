@@ -20,7 +20,7 @@ from temporalio.service import RPCError
 
 import evertune.contracts as c
 from evertune.domain.trial import AttemptRef
-from evertune.errors import NotFoundError
+from evertune.errors import EnvironmentProblem, NotFoundError, Problem, UsageError
 from evertune.settings import Settings
 from evertune.store import Store
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from activities.runners.kubernetes.runner import KubernetesRunner
 
 NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
+NO_WORKER_HINT = "start a worker with EVERTUNE_KUBECONFIG set, or inside the cluster; or use --backend local"
+BACKEND_PATH = "metadata.annotations[evertune.io/backend]"
+CLUSTER_PATH = "metadata.annotations[evertune.io/cluster]"
 
 
 @dataclass
@@ -68,6 +71,25 @@ def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
         injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
     )
     return ClusterParts(clusters, runner)
+
+
+async def no_cluster(client: Client, cluster: ClusterParts | None, context: str | None) -> Problem | None:
+    """Why nobody would run trials in the cluster that an experiment names; None is a worker's own cluster.
+
+    Whether that cluster answers is not asked: one that is away costs an experiment nothing but time.
+    """
+    if cluster is None:
+        if await polled_by_another(client):
+            return None
+        return Problem(path=BACKEND_PATH, type="Forbidden", message=NO_WORKER, hint=NO_WORKER_HINT)
+    try:
+        await cluster.clusters.get(context)
+    except UsageError as error:
+        path = BACKEND_PATH if context is None else CLUSTER_PATH
+        return Problem(path=path, type="NotFound", message=error.message, hint=error.hint)
+    except EnvironmentProblem:  # a file or a plugin that may be mended while the trials wait
+        return None
+    return None
 
 
 async def polled_by_another(client: Client) -> bool:

@@ -1,23 +1,29 @@
-"""A stack of its own - Temporal, worker, server and their parent, by `evertune up` - whose trials run in a real cluster."""
+"""Stacks whose trials run in a real cluster: processes of `evertune up`, or a worker in the test beside a gateway."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from evertune.client import ExperimentHandle
+from evertune.contracts import StartContext
 from evertune.settings import Settings
 from evertune.stack import status
 from evertune.stack.state import recorded_parent
 from evertune.store import Store, open_store
 from tests.kubernetes.real import Manifest, gateway_host
 from tests.repository.checkout import ROOT
+from tests.server.conftest import ServerProcess
+from tests.workflow.harness import House, a_house
 from tests.workflow.test_gateway_away import lasting_port
 
 EVERYTHING = ("parent", "worker", "server", "temporal")
@@ -58,13 +64,13 @@ class Stack:
             yield store
 
     def kill(self, *names: str) -> None:
-        """kill -9 of these at one moment; the parent last, so that it may see none of them die, or some."""
+        """kill -9 of these, of those that run, at one moment."""
         running = {service.name: service.pid for service in status(self.settings).services if service.pid}
         if (parent := recorded_parent(self.settings)) is not None:
             running["parent"] = parent.pid
-        for name in names:
+        for pid in [running[name] for name in names if name in running]:
             with suppress(ProcessLookupError):
-                os.kill(running[name], signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -86,3 +92,38 @@ def a_stack(directory: Path, kubeconfig: Path) -> Iterator[Stack]:
         yield made
     finally:
         made.evertune("down")
+
+
+@dataclass
+class Gateway:
+    """The real server, where pods reach it."""
+
+    process: ServerProcess
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.process.start)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+@asynccontextmanager
+async def a_real_house(
+    address: str, directory: Path, kubeconfig: Path, **overrides: Any
+) -> AsyncIterator[tuple[House, Gateway]]:
+    port = lasting_port()
+    url = f"http://{gateway_host(kubeconfig)}:{port}"
+    async with a_house(address, directory, kubeconfig=str(kubeconfig), ingest_url=url, **overrides) as house:
+        seen = Settings.load(
+            house.settings.environment(), server_host="0.0.0.0", server_port=port, temporal_address=address
+        )
+        gateway = Gateway(ServerProcess(seen))
+        try:
+            await gateway.start()
+            yield house, gateway
+        finally:
+            gateway.process.close()
+
+
+async def submit(house: House, document: Manifest) -> ExperimentHandle:
+    return await house.client.submit(document, context=StartContext(backend="kubernetes"))

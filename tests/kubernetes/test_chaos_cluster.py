@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import pytest
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.store import Store
-from tests.kubernetes.real import Namespace, Witness, a_namespace, experiment, nothing_left, wait_for
+from tests.kubernetes.real import Witness, a_namespace, experiment, nothing_left, wait_for
 from tests.kubernetes.stack import EVERYTHING, Stack, a_stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
@@ -41,15 +43,24 @@ def everything(stack: Stack) -> None:
     stack.evertune("up")
 
 
-STEPS = {  # by the number of trials that have finished
-    2: ("worker", lambda stack: stack.kill("worker")),
-    7: ("Temporal", lambda stack: stack.kill("temporal")),
-    11: ("worker", lambda stack: stack.kill("worker")),
+def killing(*names: str) -> Callable[[Stack], None]:
+    return lambda stack: stack.kill(*names)
+
+
+# By the number of trials that have finished.
+STEPS: dict[int, tuple[str, Callable[[Stack], None]]] = {
+    2: ("worker", killing("worker")),
+    7: ("Temporal", killing("temporal")),
+    11: ("worker", killing("worker")),
     14: ("API server", lambda _: restart_api()),
-    18: ("server", lambda stack: stack.kill("server")),
-    20: ("worker", lambda stack: stack.kill("worker")),
+    18: ("server", killing("server")),
+    20: ("worker", killing("worker")),
     24: ("everything", everything),
 }
+
+
+def has_finished(store: Store, uid: str, trials: int) -> bool:
+    return store.counts(uid).finished >= trials
 
 
 def check_books(store: Store, record: ExperimentRecord, witness: Witness) -> None:
@@ -73,9 +84,9 @@ def test_thirty_trials_survive_the_death_of_every_process_and_none_runs_twice(
         witness = Witness(namespace)
         with witness.watching():
             spec = {"parallelTrialCount": PARALLEL, "maxTrialCount": TRIALS}
-            uid = stack.submit(experiment("chaos", namespace.name, PROGRAM, **spec))
+            uid = stack.submit(experiment("chaos", namespace.name, PROGRAM, spec=spec))
             for finished, (what, act) in STEPS.items():
-                wait_for(lambda n=finished: store.counts(uid).finished >= n, f"{finished} finished", 60)
+                wait_for(partial(has_finished, store, uid, finished), f"{finished} finished", 60)
                 began = time.monotonic()
                 act(stack)
                 sys.stdout.write(f"{store.counts(uid).finished} finished: {what} ({time.monotonic() - began:.1f} s)\n")
