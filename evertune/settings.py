@@ -56,11 +56,12 @@ class Settings:
     ui_port: int | None = None
     # EVERTUNE_UI_URL: where the web UI of a configured Temporal server lives. None: no links are shown for it.
     ui_url: str | None = None
-    # EVERTUNE_SERVER_HOST: address that `evertune server` listens on. The default is for this machine only.
+    # EVERTUNE_SERVER_HOST: address that the server listens on. The default is for this machine only; 0.0.0.0 is all.
     server_host: str = "127.0.0.1"
     # EVERTUNE_SERVER_PORT: port of `evertune server`. None: a free one, kept for the home's lifetime.
     server_port: int | None = None
-    # EVERTUNE_INGEST_URL: what trials are told of where reports go, as http://host:port. Default: this home's server.
+    # EVERTUNE_INGEST_URL: what trials are told of where reports go, as http://host:port. Default: this home's server,
+    # which trials in a cluster cannot reach.
     ingest_url: str | None = None
     # EVERTUNE_INGEST_KEYS: secrets that sign the tokens of trials, as id:hex[,id:hex]; the first one signs, all are
     # accepted. To rotate, put the new one first and drop the old one when its trials have ended. Default: one that is
@@ -68,11 +69,12 @@ class Settings:
     ingest_keys: str | None = dataclasses.field(default=None, repr=False)
     # EVERTUNE_BACKEND: where trials run unless the experiment says. Default: kubernetes inside a cluster, else local.
     backend: Backend = "local"
-    # EVERTUNE_KUBECONFIG or KUBECONFIG: how to reach clusters. None: ~/.kube/config, or a pod's own account.
+    # EVERTUNE_KUBECONFIG or KUBECONFIG: how to reach clusters, a file or several with colons between. None:
+    # ~/.kube/config, or a pod's own account.
     kubeconfig: str | None = None
     # EVERTUNE_KUBE_CONTEXT: the cluster of experiments that name none. None: the kubeconfig's current context.
     kube_context: str | None = None
-    # EVERTUNE_COLLECTOR_IMAGE: image of the collector that is put beside trials in a cluster.
+    # EVERTUNE_COLLECTOR_IMAGE: image of the collector that is put beside trials in a cluster, as its nodes pull it.
     collector_image: str = "evertune/collector:0.1.0"
     # EVERTUNE_COLLECTOR_MODE: auto chooses for each trial; native, classic or logs insist. See docs/kubernetes.md.
     collector_mode: CollectorMode = "auto"
@@ -122,6 +124,12 @@ class Settings:
         if environ.get("KUBERNETES_SERVICE_HOST"):
             values.setdefault("backend", "kubernetes")
         return cls(**values)
+
+    def told_of_clusters(self) -> dict[str, str]:
+        """The variables that a worker goes by in clusters, with their values."""
+        names = ("KUBECONFIG", "KUBE_CONTEXT", "COLLECTOR_IMAGE", "COLLECTOR_MODE", "INGEST_URL", "SERVER_HOST")
+        known = self.environment()
+        return {name: known[name] for name in (f"EVERTUNE_{part}" for part in names) if name in known}
 
     def environment(self) -> dict[str, str]:
         """The EVERTUNE_* variables that make another process of ours load these very settings, secrets included."""
@@ -351,6 +359,14 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _kubeconfig(text: str) -> str:
+    """Absolute, for processes that work elsewhere; several files as kubectl takes them."""
+    files = [os.path.abspath(os.path.expanduser(file)) for file in text.split(os.pathsep) if file.strip()]  # noqa: PTH100, PTH111
+    if not files:
+        raise ValueError("it names one file, or several with colons between")
+    return os.pathsep.join(files)
+
+
 def _image(text: str) -> str:
     if len(text) > 500 or not re.fullmatch(r"[A-Za-z0-9][-\w.:/@]*", text):
         raise ValueError("an image is a name as registry/collector:1.0, without blanks")
@@ -383,7 +399,7 @@ _SOURCES: dict[str, tuple[tuple[str, ...], _Parser]] = {
     "ingest_url": (("EVERTUNE_INGEST_URL",), _url),
     "ingest_keys": (("EVERTUNE_INGEST_KEYS",), _ingest_keys),
     "backend": (("EVERTUNE_BACKEND",), _one_of("local", "kubernetes")),
-    "kubeconfig": (("EVERTUNE_KUBECONFIG", "KUBECONFIG"), str),
+    "kubeconfig": (("EVERTUNE_KUBECONFIG", "KUBECONFIG"), _kubeconfig),
     "kube_context": (("EVERTUNE_KUBE_CONTEXT",), str),
     "collector_image": (("EVERTUNE_COLLECTOR_IMAGE",), _image),
     "collector_mode": (("EVERTUNE_COLLECTOR_MODE",), _one_of("auto", "native", "classic", "logs")),

@@ -6,10 +6,8 @@ Called by `compose` and `reconcile`. A worker without any cluster imports none o
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -19,6 +17,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 import evertune.contracts as c
+from activities.runners.kubernetes import credentials
 from evertune.domain.trial import AttemptRef
 from evertune.errors import EnvironmentProblem, NotFoundError, Problem, UsageError
 from evertune.settings import Settings
@@ -27,7 +26,9 @@ from evertune.store import Store
 if TYPE_CHECKING:
     from activities.runners.kubernetes.cluster import Clusters
     from activities.runners.kubernetes.runner import KubernetesRunner
+    from activities.runners.kubernetes.templates import ClusterTemplates
 
+FORGET_AFTER = timedelta(minutes=10)  # of a deleted experiment of which nothing is left; something may be on its way
 NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
 NO_WORKER_HINT = "start a worker with EVERTUNE_KUBECONFIG set, or inside the cluster; or use --backend local"
 BACKEND_PATH = "metadata.annotations[evertune.io/backend]"
@@ -38,6 +39,7 @@ CLUSTER_PATH = "metadata.annotations[evertune.io/cluster]"
 class ClusterParts:
     clusters: Clusters
     runner: KubernetesRunner
+    templates: ClusterTemplates
 
     async def close(self) -> None:
         """Attempts go on."""
@@ -45,22 +47,15 @@ class ClusterParts:
         await self.clusters.close()
 
 
-def reachable(settings: Settings, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether anything says how to reach a cluster. Nothing is read or asked."""
-    if settings.kubeconfig is not None or environ.get("KUBERNETES_SERVICE_HOST"):
-        return True
-    home = environ.get("HOME")
-    return home is not None and (Path(home) / ".kube" / "config").is_file()
-
-
 def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
     """None for a worker that has no cluster. Connections are made when they are first needed."""
-    if not reachable(settings):
+    if not credentials.said(settings.kubeconfig):
         return None
     from activities.ledger import StoreLedger
     from activities.runners.kubernetes.cluster import Clusters
     from activities.runners.kubernetes.render import Injection
     from activities.runners.kubernetes.runner import KubernetesRunner
+    from activities.runners.kubernetes.templates import ClusterTemplates
 
     clusters = Clusters(kubeconfig=settings.kubeconfig, default_context=settings.kube_context)
     runner = KubernetesRunner(
@@ -70,7 +65,7 @@ def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
         database_id=store.database_id,
         injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
     )
-    return ClusterParts(clusters, runner)
+    return ClusterParts(clusters, runner, ClusterTemplates(clusters))
 
 
 async def no_cluster(client: Client, cluster: ClusterParts | None, context: str | None) -> Problem | None:
@@ -111,7 +106,6 @@ class ClusterBroom:
 
     store: Store
     runner: KubernetesRunner
-    namespace: str  # where experiments run that name none
     grace_s: float
     _running: dict[str, set[tuple[int, int]] | None] = field(default_factory=dict)  # by uid; None: there is none
 
@@ -121,9 +115,16 @@ class ClusterBroom:
 
         self._running.clear()
         places = await asyncio.to_thread(self.store.places)
-        spots = {Spot.of(place) for _, place in places}
-        spots.add(Spot(None, self.namespace, "batch/v1", "Job"))  # what an experiment left that was deleted since
-        return await self.runner.sweeper.sweep(spots, self._wanted)
+        leftovers = await asyncio.to_thread(self.store.leftovers)
+        spots = {Spot.of(place) for place in (*(place for _, place in places), *(place for _, place, _ in leftovers))}
+        deleted = await self.runner.sweeper.sweep(spots, self._wanted)
+        found, long_ago = self.runner.sweeper.found, datetime.now(UTC) - FORGET_AFTER
+        over = [
+            uid for uid, place, when in leftovers if when < long_ago and uid not in found.get(Spot.of(place), {uid})
+        ]
+        if over:
+            await asyncio.to_thread(self.store.forget_leftovers, over)
+        return deleted
 
     async def _wanted(self, ref: AttemptRef) -> bool:
         uid = ref.experiment_uid

@@ -58,9 +58,7 @@ def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
         observer=Observer(parts.client, parts.store),
         keeper=keeper,
         settle_s=settle_s,
-        broom=None
-        if parts.cluster is None
-        else ClusterBroom(parts.store, parts.cluster.runner, parts.settings.namespace, STOP_GRACE_S),
+        broom=None if parts.cluster is None else ClusterBroom(parts.store, parts.cluster.runner, STOP_GRACE_S),
     )
 
 

@@ -1,25 +1,26 @@
 #!/usr/bin/env bash
-# Runs the tests that need a cluster, on the best one that can be had. Called by `make test-cluster` and CI.
+# Runs the tests that need a cluster, on the best one that can be had. Called by `make test-cluster` and CI. Arguments
+# are pytest's.
 #
 # KUBECONFIG, when set, is used (LEVEL=api|full says whether its pods run; default full). Otherwise a cluster is brought
 # up by the programs in $KUBE: `full` as root, else `api`; LEVEL overrules. QUICK=1, for CI, does nothing when it would
 # first have to compile one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-if [ -z "${KUBECONFIG:-}" ] && [ "${QUICK:-}" = 1 ]; then
-  cache=${EVERTUNE_KUBE_CACHE:-$HOME/.cache/evertune-kube}
-  if [ ! -x "${KUBE:-}/up" ] || [ -z "$(find "$cache/bin" -name 'k8s-*' 2>/dev/null)" ]; then
-    echo "The tests on a real cluster are left out: there is none, and none is built. To run them: make test-cluster" >&2
+. deploy/cluster/up.sh
+if [ "${QUICK:-}" = 1 ] && [ -z "$cluster_given" ]; then
+  left_out() {
+    echo "The tests on a real cluster are left out: $1. To run them: make test-cluster" >&2
     exit 0
-  fi
+  }
+  cache=${EVERTUNE_KUBE_CACHE:-$HOME/.cache/evertune-kube}
+  [ -x "${KUBE:-}/up" ] || left_out "there is none, and nothing that brings one up"
+  [ -n "$(find "$cache/bin" -name 'k8s-*' 2>/dev/null)" ] || left_out "its programs would have to be compiled first"
+  PATIENCE=300
 fi
-given=${KUBECONFIG:-}
 level=${LEVEL:-full}
-[ -n "$given" ] || [ "$(id -u)" -eq 0 ] || level=${LEVEL:-api}
-was_up=$(pgrep -x kube-apiserver || true)
-eval "$(deploy/cluster/up.sh "$level")"
-if [ -z "$given" ]; then
-  [ -n "$was_up" ] || trap '"$KUBE/down" >&2' EXIT
-  [ "$level" = api ] || deploy/cluster/images.sh
-fi
+[ -n "$cluster_given" ] || [ "$(id -u)" -eq 0 ] || level=${LEVEL:-api}
+trap take_down EXIT
+bring_up "$level" || { [ -n "${PATIENCE:-}" ] && left_out "it did not come up within $PATIENCE s"; exit 3; }
+[ -n "$cluster_given" ] || [ "$level" = api ] || deploy/cluster/images.sh
 EVERTUNE_TEST_KUBECONFIG=$KUBECONFIG EVERTUNE_TEST_KUBE_LEVEL=$level .venv/bin/python -m pytest -m cluster --timeout 600 "$@"

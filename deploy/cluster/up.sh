@@ -1,15 +1,30 @@
 #!/usr/bin/env bash
-# `up.sh LEVEL`: prints `export KUBECONFIG=…` of a cluster for tests and demos, and brings it up when it has to.
+# Sourced by demo.sh and test.sh: `bring_up LEVEL` sets and exports KUBECONFIG, that of a cluster for tests and demos.
 #
-# KUBECONFIG, when it is set, is taken as it is. Otherwise the programs in the directory $KUBE (up, load-image, …) make a
-# control plane on this machine: LEVEL is `api` (no nodes) or `full` (pods run; wants root). Exit 3: there is neither.
-set -euo pipefail
-level=${1:?api or full}
-if [ -n "${KUBECONFIG:-}" ]; then
-  printf 'export KUBECONFIG=%q\n' "$KUBECONFIG"
-elif [ -x "${KUBE:-}/up" ]; then
-  "$KUBE/up" --level "$level"
-else
-  echo "No cluster: set KUBECONFIG to the one to use, or KUBE to a directory whose programs bring one up." >&2
-  exit 3
-fi
+# KUBECONFIG, when it is set, is taken as it is. Otherwise the programs in the directory $KUBE (up, down, load-image, …)
+# make a control plane on this machine: LEVEL is `api` (no nodes) or `full` (pods run; wants root). One that was not
+# there before is stopped by `take_down`; its data and programs stay for the next time. Returns 3 without a cluster.
+
+cluster_given=${KUBECONFIG:-}
+cluster_ours=
+
+bring_up() {
+  local kubeconfig=${EVERTUNE_KUBE_DIR:-$HOME/.local/share/evertune-kube}/kubeconfig said
+  if [ -n "$cluster_given" ]; then
+    return
+  elif [ ! -x "${KUBE:-}/up" ]; then
+    echo "No cluster: set KUBECONFIG to the one to use, or KUBE to a directory whose programs bring one up." >&2
+    return 3
+  fi
+  kubectl --kubeconfig "$kubeconfig" --request-timeout 3s get --raw /readyz >/dev/null 2>&1 || cluster_ours=1
+  said=$(${PATIENCE:+timeout "$PATIENCE"} "$KUBE/up" --level "$1") || {
+    cluster_ours=
+    echo "No cluster: $KUBE/up did not bring one up; what it said stands above." >&2
+    return 3
+  }
+  eval "$said"
+}
+
+take_down() {
+  [ -z "$cluster_ours" ] || "$KUBE/down" >&2
+}

@@ -49,6 +49,15 @@ Backend = Annotated[
     str | None,
     typer.Option("--backend", metavar="BACKEND", help="local or kubernetes.", show_default=False),
 ]
+Context = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="CONTEXT",
+        help="The cluster, as a context of the kubeconfig; else EVERTUNE_KUBE_CONTEXT, else the current one.",
+        show_default=False,
+    ),
+]
 Detach = Annotated[bool, typer.Option("-d", "--detach", help="Return once it is admitted.")]
 Timeout = Annotated[
     float | None,

@@ -164,15 +164,18 @@ ASSUMED_SERVER = (1, 30)
 ASSUMED_GATEWAY = "http://evertune.example:8090"
 
 
-def cluster_object(
-    session: Session, experiment: spec.Experiment, manifest: JsonDict, number: int, parameters: Mapping[str, Value]
-) -> JsonDict:
-    """What the Kubernetes runner would create. No cluster is asked: what is assumed of it is said."""
+def cluster_launch(
+    experiment: spec.Experiment,
+    manifest: JsonDict,
+    number: int,
+    parameters: Mapping[str, Value],
+    gateway: str | None,
+) -> Launch:
+    """What the Kubernetes runner would be asked to start, with a token that stands for the real one."""
     from activities.launch import collected, primary_container, primary_pod_labels
-    from activities.runners.kubernetes.render import Features, Injection, rendered
 
-    settings, name = session.settings, trial_name(experiment, number)
-    launch = Launch(
+    name = trial_name(experiment, number)
+    return Launch(
         ref=AttemptRef("0" * 32, number, 0, name),
         manifest=manifest,
         primary_container=primary_container(experiment),
@@ -180,12 +183,24 @@ def cluster_object(
         deadline_s=spec.trial_deadline_of(experiment),
         custom_collector=spec.custom_collector(experiment),
         parameters=spec.to_space(experiment).typed(parameters),
-        ingest_url=settings.ingest_url or ASSUMED_GATEWAY,
-        token=TOKEN,
+        ingest_url=gateway,
+        token=None if gateway is None else TOKEN,
         collector=collected(experiment),
+        cluster=spec.cluster_of(experiment),
         labels=spec.pod_labels(experiment, name),
         primary_pod_labels=primary_pod_labels(experiment),
     )
+
+
+def cluster_object(
+    session: Session, experiment: spec.Experiment, manifest: JsonDict, number: int, parameters: Mapping[str, Value]
+) -> JsonDict:
+    """What the Kubernetes runner would create. No cluster is asked: what is assumed of it is said."""
+    from activities.runners.kubernetes.render import Features, Injection, rendered
+
+    settings = session.settings
+    gateway = settings.ingest_url or ASSUMED_GATEWAY
+    launch = cluster_launch(experiment, manifest, number, parameters, gateway)
     config = Injection(image=settings.collector_image, mode=settings.collector_mode)
     made = rendered(launch, database_id="DATABASE", config=config, features=Features(server_version=ASSUMED_SERVER))
     session.say(f"{made.mode}: {made.reason}")
@@ -195,6 +210,20 @@ def cluster_object(
     if settings.ingest_url is None:
         session.say(f"EVERTUNE_INGEST_URL is not set: {ASSUMED_GATEWAY} stands for the address that pods report to.")
     return made.manifest
+
+
+def any_parameters(experiment: spec.Experiment) -> dict[str, Value]:
+    """Values that a trial may have, chosen without asking the algorithm: the lowest or the first of each."""
+    template = experiment.spec.trial_template if experiment.spec else None
+    values: dict[str, Value] = {
+        parameter.name: parameter.values[0] if parameter.values else parameter.low
+        for parameter in spec.to_space(experiment)
+    }
+    for item in (template and template.trial_parameters) or ():
+        reference = item.reference or ""
+        if not reference.startswith("${"):
+            values.setdefault(reference, "")  # of what an algorithm draws by itself
+    return values
 
 
 def _replicas(session: Session, launch: Launch, attempt: Attempt) -> JsonDict:

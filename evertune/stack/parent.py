@@ -77,6 +77,7 @@ class Parent:
             worker=before.worker if before else Service(),
             server=before.server if before else Service(),
             server_url=before.server_url if before and plan.server_command else None,
+            told=before.told if before else {},
         )
         self.temporal = Child("temporal", self.state.temporal)
         self.worker = Child("worker", self.state.worker)
@@ -218,6 +219,7 @@ class Parent:
         if self.plan.server_command is not None:
             self._choose_server_port()
             addresses["EVERTUNE_INGEST_URL"] = self.settings.ingest_url or self.state.server_url or ""
+        self.state.told = self.settings.told_of_clusters()
         self._launch(self.worker, self.plan.worker_command, {**self.environment, **addresses})
 
     def _start_server(self) -> None:

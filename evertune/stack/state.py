@@ -75,6 +75,7 @@ class StackState:
     worker: Service = field(default_factory=Service)
     server: Service = field(default_factory=Service)
     server_url: str | None = None  # of our HTTP side; None: there is none in this stack
+    told: dict[str, str] = field(default_factory=dict)  # the worker, at its start, of clusters: variables
     notes: list[str] = field(default_factory=list)  # for the person at `up`: a port that moved
     problem: dict[str, str] | None = None  # why something cannot be started now: which, message, hint
 

@@ -37,6 +37,7 @@ class StackStatus:
     reachable: bool  # something accepts connections at temporal_address
     services: tuple[ServiceStatus, ...]
     problem: str | None = None  # why the parent cannot start something
+    told: dict[str, str] | None = None  # `Settings.told_of_clusters` of the stack's worker; None: none runs
 
     @property
     def up(self) -> bool:
@@ -63,6 +64,7 @@ def status(settings: Settings) -> StackStatus:
     address = (state.temporal_address if state else settings.temporal_address) or None
     names = ["parent", *(["temporal"] if embedded else []), "worker"]
     names += ["server"] if state and state.server_url else []
+    worker_runs = state is not None and alive(state.worker.identity)
     known = {"parent": Service(identity=recorded_parent(settings), ready=True), **(state.services() if state else {})}
     return StackStatus(
         home=settings.home,
@@ -73,6 +75,7 @@ def status(settings: Settings) -> StackStatus:
         reachable=address is not None and answers(address),
         services=tuple(_service(settings, name, known.get(name, Service())) for name in names),
         problem=state.problem["message"] if state and state.problem else None,
+        told=state.told if state and worker_runs else None,
     )
 
 

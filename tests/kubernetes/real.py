@@ -156,9 +156,7 @@ def gateway_host(kubeconfig: Path) -> str:
     pytest.skip(f"no node has an address of this machine; set {GATEWAY_HOST} to where pods reach it")
 
 
-def experiment(
-    name: str, namespace: str, program: str, *, pod: Manifest | None = None, spec: Manifest | None = None
-) -> Manifest:
+def experiment(name: str, namespace: str, program: str, *, pod: Any = None, **spec: Any) -> Manifest:
     """Trials that are Jobs of one pod; `program` is a shell's, with $X to print as the objective."""
     container = {
         "name": "trial",
@@ -190,6 +188,6 @@ def experiment(
                 "trialParameters": [{"name": "x", "reference": "x"}],
                 "trialSpec": job,
             },
-            **(spec or {}),
+            **spec,
         },
     }

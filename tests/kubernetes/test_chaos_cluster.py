@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,8 +84,8 @@ def test_thirty_trials_survive_the_death_of_every_process_and_none_runs_twice(
     with a_namespace(full_cluster) as namespace, a_stack(tmp_path, full_cluster) as stack, stack.store() as store:
         witness = Witness(namespace)
         with witness.watching():
-            spec = {"parallelTrialCount": PARALLEL, "maxTrialCount": TRIALS}
-            uid = stack.submit(experiment("chaos", namespace.name, PROGRAM, spec=spec))
+            spec: dict[str, Any] = {"parallelTrialCount": PARALLEL, "maxTrialCount": TRIALS}
+            uid = stack.submit(experiment("chaos", namespace.name, PROGRAM, **spec))
             for finished, (what, act) in STEPS.items():
                 wait_for(partial(has_finished, store, uid, finished), f"{finished} finished", 60)
                 began = time.monotonic()

@@ -85,7 +85,7 @@ async def test_a_namespace_that_is_deleted_ends_the_experiment_with_the_clusters
 ) -> None:
     with a_namespace(full_cluster) as namespace:
         async with a_real_house(temporal_address, tmp_path, full_cluster) as (house, _):
-            handle = await submit(house, experiment("homeless", namespace.name, LONG, spec={"maxTrialCount": 8}))
+            handle = await submit(house, experiment("homeless", namespace.name, LONG, maxTrialCount=8))
             await until(lambda: running_pods(namespace, handle.uid) == 2, timeout_s=60, what="it runs")
             await asyncio.to_thread(namespace.delete)
             record = await house.ended(handle, 90)

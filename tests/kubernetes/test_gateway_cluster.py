@@ -38,8 +38,8 @@ async def test_no_object_is_deleted_and_nothing_is_lost_while_the_gateway_is_awa
     with a_namespace(full_cluster) as namespace:
         async with a_real_house(temporal_address, tmp_path, full_cluster) as (house, gateway):
             store = house.store
-            spec = {"parallelTrialCount": TRIALS, "maxTrialCount": TRIALS}
-            handle = await submit(house, experiment("away", namespace.name, PROGRAM, spec=spec))
+            spec: dict[str, Any] = {"parallelTrialCount": TRIALS, "maxTrialCount": TRIALS}
+            handle = await submit(house, experiment("away", namespace.name, PROGRAM, **spec))
             uid = handle.uid
             # Some have said something when it goes, others have not.
             await until(lambda: heard(store, uid) >= TRIALS // 2, timeout_s=90, what="first words")
@@ -107,14 +107,14 @@ async def test_a_pod_without_any_right_holds_the_key_of_its_own_trial_and_no_oth
             for mine, whose, status in ((0, 1, 403), (1, 0, 403), (0, 0, 200)):
                 answer = await asyncio.to_thread(post, settings, Attempt(names[whose], tokens[mine]), report)
                 assert answer[0] == status, answer
-            secrets = [
+            secrets: list[str] = [
                 house.settings.database_url,
                 str(house.settings.home),
                 house.settings.ingest_key_file.read_text().strip(),
                 temporal_address,
             ]
-            for pod, token in zip(pods, tokens, strict=True):
-                printed = namespace.log(pod["metadata"]["name"], "trial")
+            for each, token in zip(pods, tokens, strict=True):
+                printed = namespace.log(each["metadata"]["name"], "trial")
                 assert "X=0" in printed
                 assert "Read-only file system" in printed
                 assert "token" not in printed.lower().replace("no such file", "")
@@ -123,7 +123,7 @@ async def test_a_pod_without_any_right_holds_the_key_of_its_own_trial_and_no_oth
                 for secret in (*secrets, token):
                     assert secret not in printed
                 for secret in secrets:
-                    assert secret not in json.dumps(pod)
+                    assert secret not in json.dumps(each)
             record = await house.ended(handle, 60)
             assert (record.state, record.counts.succeeded) == (ExperimentState.SUCCEEDED, 2)
             await asyncio.to_thread(nothing_left, namespace)

@@ -39,6 +39,10 @@ def test_every_variable_is_read() -> None:
             "EVERTUNE_INGEST_URL": "http://gateway:7402/",
             "EVERTUNE_INGEST_KEYS": "b:" + "0b" * 32 + ",a:" + "0a" * 32,
             "EVERTUNE_BACKEND": "kubernetes",
+            "EVERTUNE_KUBECONFIG": "/srv/one:/srv/two",
+            "EVERTUNE_KUBE_CONTEXT": "lab",
+            "EVERTUNE_COLLECTOR_IMAGE": "registry.example.com:5000/team/collector:1.2@sha256:0a",
+            "EVERTUNE_COLLECTOR_MODE": "Classic",
             "EVERTUNE_LOG": "json,debug",
             "EVERTUNE_LOG_CAP": "64MiB",
             "EVERTUNE_LOG_RETENTION": "30",
@@ -59,6 +63,10 @@ def test_every_variable_is_read() -> None:
         ingest_url="http://gateway:7402",
         ingest_keys="b:" + "0b" * 32 + ",a:" + "0a" * 32,
         backend="kubernetes",
+        kubeconfig="/srv/one:/srv/two",
+        kube_context="lab",
+        collector_image="registry.example.com:5000/team/collector:1.2@sha256:0a",
+        collector_mode="classic",
         log_level="debug",
         log_format="json",
         log_cap=64 << 20,
@@ -74,6 +82,10 @@ def test_another_process_loads_the_same_settings_from_their_environment() -> Non
         log_level="warning",
         log_retention_days=0.5,
         ingest_keys="a:" + "0a" * 16,
+        kubeconfig="/srv/config",
+        kube_context="lab",
+        collector_image="collector:2",
+        collector_mode="logs",
     )
     assert Settings.load(settings.environment()) == settings
     assert Settings.load(Settings.load(HOME).environment()) == Settings.load(HOME)
@@ -95,6 +107,23 @@ def test_our_own_variable_wins_over_temporals() -> None:
 
 def test_an_empty_variable_counts_as_unset() -> None:
     assert Settings.load(HOME | {"TEMPORAL_ADDRESS": " ", "EVERTUNE_HOME": ""}) == Settings.load(HOME)
+
+
+def test_a_kubeconfig_is_found_by_processes_that_work_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert Settings.load(HOME | {"KUBECONFIG": "mine::~/theirs"}).kubeconfig == f"{tmp_path}/mine:/home/ada/theirs"
+    both = {"KUBECONFIG": "/usual", "EVERTUNE_KUBECONFIG": "/ours"}
+    assert Settings.load(HOME | both).kubeconfig == "/ours"
+
+
+def test_what_a_worker_goes_by_in_clusters_can_be_compared() -> None:
+    plain = Settings.load(HOME).told_of_clusters()
+    assert set(plain) == {"EVERTUNE_COLLECTOR_IMAGE", "EVERTUNE_COLLECTOR_MODE", "EVERTUNE_SERVER_HOST"}
+    other = Settings.load(HOME | {"KUBECONFIG": "/usual", "EVERTUNE_UI_PORT": "7401"}).told_of_clusters()
+    assert other == {**plain, "EVERTUNE_KUBECONFIG": "/usual"}
 
 
 def test_inside_a_cluster_the_default_backend_is_kubernetes() -> None:
@@ -130,6 +159,9 @@ def test_a_relative_home_is_taken_from_the_working_directory(tmp_path: Path, mon
         ("EVERTUNE_SERVER_PORT", "80", "from 1024 to 65535"),
         ("EVERTUNE_INGEST_URL", "gateway:8090", "https://"),
         ("EVERTUNE_BACKEND", "docker", "one of local, kubernetes"),
+        ("EVERTUNE_KUBECONFIG", ":", "names one file"),
+        ("EVERTUNE_COLLECTOR_IMAGE", "my collector", "without blanks"),
+        ("EVERTUNE_COLLECTOR_MODE", "sidecar", "one of auto, native, classic, logs"),
         ("EVERTUNE_LOG", "loud", "a level"),
         ("EVERTUNE_LOG_CAP", "12", "at least 1M"),
         ("EVERTUNE_LOG_CAP", "16 apples", "whole number of bytes"),

@@ -12,6 +12,8 @@ import random
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import aiohttp
@@ -137,6 +139,15 @@ class Api:
     ) -> bytes:
         """The first `limit_bytes` of an answer that is no JSON. Raises ApiError, Unreachable."""
         return await self._patiently("GET", path, query or {}, None, "", patience_s, timeout_s, limit_bytes)
+
+    async def clock(self, *, timeout_s: float = 10.0) -> datetime | None:
+        """What time it is there, in whole seconds; None when it does not say. Raises ApiError, Unreachable."""
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
+        async with self._open(self._requests, "GET", "/version", {}, None, "", timeout) as response:
+            try:
+                return parsedate_to_datetime(response.headers.get("Date", ""))
+            except ValueError:
+                return None
 
     async def stream(
         self, path: str, *, query: Mapping[str, str] | None = None, read_timeout_s: float

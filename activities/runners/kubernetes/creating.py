@@ -68,9 +68,9 @@ async def make(
                 if "deletionTimestamp" not in found["metadata"]:
                     raise taken(resource, found) from None
                 say(f"Pending: the name {name} is being freed")
-            elif error.status == 409 or (_quota(error) and loop.time() < quota_end):
+            elif error.status == 409 or (quota(error) and loop.time() < quota_end):
                 say(shown(f"Pending: {error.message}"))
-            elif error.status == 400 and "restartPolicy" in error.message and "initContainers" in error.message:
+            elif no_restart_policy(error):
                 raise NoRestartPolicyError from None
             else:
                 raise refused(error, resource, namespace, name) from None
@@ -78,7 +78,13 @@ async def make(
     return None
 
 
-def _quota(error: ApiError) -> bool:
+def no_restart_policy(error: ApiError) -> bool:
+    """Whether strict validation stumbled over a native sidecar, which this kind's schema does not know."""
+    return error.status == 400 and "restartPolicy" in error.message and "initContainers" in error.message
+
+
+def quota(error: ApiError) -> bool:
+    """Whether a quota is used up, which may pass."""
     return error.status == 403 and "exceeded quota" in error.message
 
 

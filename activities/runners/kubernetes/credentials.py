@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,14 @@ async def load(context: str | None, kubeconfig: str | None) -> Access:
             "set EVERTUNE_KUBECONFIG to the file that names the cluster, or use --backend local",
         )
     return await _from_files(files, context)
+
+
+def said(kubeconfig: str | None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether anything says how to reach a cluster. Nothing is read or asked."""
+    if kubeconfig is not None or environ.get(_POD):
+        return True
+    home = environ.get("HOME")
+    return home is not None and (Path(home) / ".kube" / "config").is_file()
 
 
 def contexts(kubeconfig: str | None) -> tuple[list[str], str | None]:

@@ -57,6 +57,7 @@ POD: Final = Resource("v1", "Pod", "pods", True)
 EVENT: Final = Resource("v1", "Event", "events", True)
 CONFIG_MAP: Final = Resource("v1", "ConfigMap", "configmaps", True)
 NAMESPACE: Final = Resource("v1", "Namespace", "namespaces", False)
+SECRET: Final = Resource("v1", "Secret", "secrets", True)
 JOB: Final = Resource("batch/v1", "Job", "jobs", True)
 ACCESS_REVIEW: Final = Resource("authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False)
 

@@ -1,62 +1,92 @@
-"""`doctor`: is everything that evertune needs on this machine there? Changes nothing; exit 1 if something is broken."""
+"""`doctor`: is everything that evertune needs there, on this machine and in its cluster? Exit 1 if not.
+
+It changes nothing. With --probe it starts a pod in the cluster, and deletes it.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from evertune.cli import options
 from evertune.cli.output.numbers import plural
-from evertune.cli.output.text import Line, width_of, wrapped
 from evertune.cli.session import Session, session
-from evertune.errors import EvertuneError, UnavailableError
+from evertune.cli.views.checks import BROKEN, GOOD, WARNING, Check, lines, shown
+from evertune.errors import EvertuneError, UnavailableError, UsageError
 from evertune.settings import Settings
 
 if TYPE_CHECKING:
+    from evertune.cli.clusters import Wish
     from evertune.stack import ServiceStatus
 
-GOOD, WARNING, BROKEN = "Succeeded", "MetricsUnavailable", "Failed"
 LOW_SPACE = 1 << 30
 
 
-@dataclass(frozen=True)
-class Check:
-    what: str
-    found: str
-    state: str = GOOD
-    mend: str | None = None
+def doctor_(
+    file: Annotated[
+        Path | None,
+        typer.Option("-f", "--file", metavar="FILE", help="Check for this experiment.", show_default=False),
+    ] = None,
+    namespace: options.Namespace = None,
+    backend: options.Backend = None,
+    context: options.Context = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Start a small pod that tries to reach the gateway, and delete it.")
+    ] = False,
+) -> int:
+    """Check this installation: interpreter, home, Temporal, database, worker, trials, and the cluster if there is one.
 
-
-def doctor_() -> int:
-    """Check this installation: interpreter, home, Temporal, database, worker, trials."""
+    A cluster is asked when a kubeconfig is there; what is wrong with it counts as a problem when it is wanted: by
+    --backend, --context, --probe, EVERTUNE_BACKEND or the experiment. Exit code 0 when nothing is broken, else 1.
+    """
     now = session()
+    wish = _wish(now, file, namespace, backend, context)
     checks = list(_checks(now))
+    if wish is not None:
+        checks += _guarded("Cluster", lambda: _cluster(now, wish, asked=context is not None or probe, probe=probe))
     now.out.lines(lines(now, checks))
     problems = sum(check.state == BROKEN for check in checks)
     warnings = sum(check.state == WARNING for check in checks)
     counts = f"{plural(problems, 'problem')}, {plural(warnings, 'warning')}."
     now.say("", counts if problems or warnings else "Everything is in order.")
-    now.say("Next: " + ("mend these, then evertune doctor" if problems else "evertune run examples/digits.yaml"))
+    options_given = {"-f": file, "-n": namespace, "--backend": backend, "--context": context}
+    words = [word for option, value in options_given.items() if value for word in (option, str(value))]
+    again = shlex.join(["evertune", "doctor", *words, *(["--probe"] if probe else [])])
+    run = ["evertune", "run", str(file or "examples/digits.yaml"), *(words[2:] if file else [])]
+    now.say("Next: " + (f"mend these, then {again}" if problems else shlex.join(run)))
     return 1 if problems else 0
 
 
-def lines(now: Session, checks: list[Check]) -> list[Line]:
-    column = max(width_of(check.what) for check in checks) + 3
-    indent = column + 2
-    width = now.out.width
-    result: list[Line] = []
-    for check in checks:
-        first, *more = wrapped(check.found, None if width is None else max(width - indent, 30))
-        result.append([now.out.marks.shape(check.state), (f" {check.what:<{column}}{first}", "")])
-        result += [[(" " * indent + line, "")] for line in more]
-        if check.mend:
-            result.append([(" " * indent, ""), (check.mend, "mend" if check.state == BROKEN else "dim")])
-    return result
+def _wish(
+    now: Session, file: Path | None, namespace: str | None, backend: str | None, context: str | None
+) -> Wish | None:
+    """None when the settings are unusable. A bad file or option ends the command, as everywhere."""
+    if backend not in (None, "local", "kubernetes"):
+        raise UsageError(f'--backend is "{backend}": it must be local or kubernetes')
+    try:
+        _ = now.settings
+    except EvertuneError:
+        return None
+    from evertune.cli import clusters
+
+    return clusters.wish_of(now, file, namespace=namespace, backend=backend, context=context)
+
+
+def _cluster(now: Session, wish: Wish, *, asked: bool, probe: bool) -> list[Check]:
+    from evertune.cli import clusters
+
+    wanted = wish.backend == "kubernetes" or asked
+    if not (wanted or clusters.known(now)):
+        return []
+    return [shown(finding, wanted=wanted) for finding in clusters.findings(now, wish, probe=probe)]
 
 
 def _checks(now: Session) -> Iterator[Check]:
@@ -95,7 +125,9 @@ def _python() -> Check:
 def _settings(now: Session) -> Check:
     """Which variables are in force: a forgotten one explains much."""
     names = sorted(
-        name for name in now.environ if name.startswith(("EVERTUNE_", "TEMPORAL_")) and now.environ[name].strip()
+        name
+        for name in now.environ
+        if (name == "KUBECONFIG" or name.startswith(("EVERTUNE_", "TEMPORAL_"))) and now.environ[name].strip()
     )
     return Check("Settings", ", ".join(names) if names else "defaults")
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from evertune.cli import options
 from evertune.cli.follow.loop import Detached, follow, say_detached
 from evertune.cli.follow.snapshot import Follower, Snapshot
-from evertune.cli.loading import load_for_start, start_context
+from evertune.cli.loading import Loaded, load_for_start, start_context
 from evertune.cli.output.documents import experiment_document
 from evertune.cli.output.forms import Form, text_of
 from evertune.cli.output.text import Line
-from evertune.cli.session import Session, session
+from evertune.cli.session import Session, Stop, session
 from evertune.cli.views.sentences import next_commands
 from evertune.cli.views.summary import next_lines, summary_lines
 from evertune.domain.records import ExperimentRecord
@@ -33,6 +35,7 @@ def run_(
     images: options.Images = None,
     image_root: options.ImageRoot = None,
     backend: options.Backend = None,
+    context: options.Context = None,
     detach: options.Detach = False,
     timeout: options.Timeout = None,
     output: options.Output = Form.TABLE,
@@ -41,11 +44,15 @@ def run_(
 
     Starts Temporal and a worker of this home if none runs. Ctrl-C only detaches: the experiment goes on. Exit code 0
     when it succeeded, 1 when it failed or was cancelled.
+
+    For a cluster it looks first whether trials can run there, as evertune doctor does, and starts nothing if not.
     """
     now = session()
-    context = start_context(now, backend=backend, images=images, image_roots=image_root or [])
+    circumstances = start_context(now, backend=backend, images=images, image_roots=image_root or [])
     (loaded,) = load_for_start(now, file, namespace=namespace, name=name, backend=backend)
-    record = start(now, loaded.manifest, loaded.within(context))
+    if placed(now, loaded, backend, context) == "kubernetes":
+        require_cluster(now, loaded, backend, file)
+    record = start(now, loaded.manifest, loaded.within(circumstances))
     if detach:
         return submitted(now, [record], output)
     return stay(now, record, title=f"evertune run {file}", timeout_s=timeout, output=output, announce=True)
@@ -58,16 +65,19 @@ def submit_(
     images: options.Images = None,
     image_root: options.ImageRoot = None,
     backend: options.Backend = None,
+    context: options.Context = None,
     output: options.Output = Form.TABLE,
 ) -> int:
     """Start the experiments of a file and return once they are admitted."""
     now = session()
-    context = start_context(now, backend=backend, images=images, image_roots=image_root or [])
+    circumstances = start_context(now, backend=backend, images=images, image_roots=image_root or [])
     experiments = load_for_start(now, file, namespace=namespace, name=name, backend=backend, several=True)
+    for loaded in experiments:
+        placed(now, loaded, backend, context)
     records: list[ExperimentRecord] = []
     try:
         for loaded in experiments:
-            records.append(start(now, loaded.manifest, loaded.within(context)))  # noqa: PERF401 - those before an error have started
+            records.append(start(now, loaded.manifest, loaded.within(circumstances)))  # noqa: PERF401 - those before an error have started
     except EvertuneError:
         if records:
             submitted(now, records, output)
@@ -88,6 +98,36 @@ def watch_(
 
 
 # ------------------------------------------------------------------------------------------------------ parts
+
+
+def placed(now: Session, loaded: Loaded, backend: str | None, context: str | None) -> str:
+    """The backend of an experiment, with the cluster that --context names written into it. Raises UsageError."""
+    annotations = loaded.manifest["metadata"].get("annotations") or {}
+    where = annotations.get("evertune.io/backend") or backend or now.settings.backend
+    if context is not None:
+        from evertune.cli import clusters
+
+        clusters.place(loaded, context, backend=where)
+    return str(where)
+
+
+def require_cluster(now: Session, loaded: Loaded, backend: str | None, file: Path) -> None:
+    """Say what is wrong with the cluster, if anything is; end with 1 when trials cannot run there."""
+    from evertune.cli import clusters
+    from evertune.cli.views.checks import BROKEN, GOOD, lines, shown
+
+    if clusters.elsewhere(now):
+        return
+    wish = clusters.wish_to_start(now, loaded, backend)
+    checks = [shown(finding) for finding in clusters.findings(now, wish)]
+    told = [check for check in checks if check.state != GOOD]
+    if told:
+        now.err.lines(lines(now, told))
+    if any(check.state == BROKEN for check in told):
+        words = ["-f", str(file), "--backend", "kubernetes", *(["--context", wish.context] if wish.context else [])]
+        again = shlex.join(["evertune", "doctor", *words])
+        now.err.lines([[("Nothing was started. Next: mend these; ", ""), (again, "bold"), (" shows all checks", "")]])
+        raise Stop(1)
 
 
 def start(now: Session, manifest: Mapping[str, Any], context: StartContext) -> ExperimentRecord:
