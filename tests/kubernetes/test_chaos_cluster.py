@@ -86,11 +86,12 @@ def test_thirty_trials_survive_the_death_of_every_process_and_none_runs_twice(
         with witness.watching():
             spec: dict[str, Any] = {"parallelTrialCount": PARALLEL, "maxTrialCount": TRIALS}
             uid = stack.submit(experiment("chaos", namespace.name, PROGRAM, **spec))
+            began = time.monotonic()
             for finished, (what, act) in STEPS.items():
                 wait_for(partial(has_finished, store, uid, finished), f"{finished} finished", 60)
-                began = time.monotonic()
+                seen = store.counts(uid).finished
                 act(stack)
-                sys.stdout.write(f"{store.counts(uid).finished} finished: {what} ({time.monotonic() - began:.1f} s)\n")
+                sys.stdout.write(f"{time.monotonic() - began:.0f} s, {seen} finished: {what}\n")
             wait_for(lambda: store.experiment_by_uid(uid).state.terminal, "the end", 90)
             record = store.experiment_by_uid(uid)
             again = {trial.number: trial.attempts for trial in store.trials(uid) if trial.attempts > 1}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import pytest
 
 import evertune.contracts as c
 from activities.runners.kubernetes import labels
+from activities.runners.kubernetes.runner import KubernetesRunner
 from activities.trial import TrialActivities
 from evertune.client import ExperimentHandle
 from evertune.contracts import StartContext
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
+from evertune.domain.trial import AttemptRef
 from evertune.errors import SpecError
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
@@ -224,10 +228,146 @@ async def test_objects_of_an_experiment_that_was_terminated_or_deleted_are_swept
         await until(lambda: [job["metadata"]["name"] for job in kube.store.all("jobs")] == ["theirs"])
 
 
+async def test_what_a_deleted_experiment_left_is_found_by_a_worker_that_never_saw_it(
+    temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.runners.kubernetes.sweeping.YOUNG_S", 0.0)
+    async with a_cluster_house(temporal_address, tmp_path, reports) as (house, kube):
+        kube.store.create("namespaces", {"metadata": {"name": "team"}}, "")
+        document = manifest("cluster-retained", maxTrialCount=2)
+        document["metadata"]["namespace"] = "team"
+        document["spec"]["trialTemplate"]["retain"] = True
+        handle = await house.client.submit(document, context=StartContext(backend="kubernetes"))
+        await house.ended(handle)
+        await house.stop_worker()
+        assert len(kube.store.all("jobs")) == 2
+        await house.client.delete("team", "cluster-retained")
+        await house.start_worker()
+        await house.sweep()
+        await gone(house, kube)
+        assert [uid for uid, _, _ in house.store.leftovers()] == [handle.uid], "something may still be on its way"
+        monkeypatch.setattr("worker.clusters.FORGET_AFTER", timedelta(0))
+        await kube.stop()
+        await house.sweep()
+        assert house.store.leftovers(), "nobody could look"
+        await kube.start()
+        await house.sweep()
+        assert house.store.leftovers() == []
+
+
+async def test_one_experiment_whose_cluster_is_away_keeps_the_sweep_from_no_other(
+    temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.reconcile.CONSIDER_S", 1.0)
+    async with a_cluster_house(temporal_address, tmp_path, lambda pod: reports(pod, duration_s=FOR_EVER)) as (
+        house,
+        kube,
+    ):
+        far = await submit(house, "cluster-far", parallelTrialCount=2)
+        await until(lambda: len(kube.store.all("pods")) == 2)
+        near = await house.submit(manifest("cluster-near", "sleep 60"))
+        await until(lambda: house.store.counts(near.uid).running == 2)
+        await kube.stop()
+        for handle in (far, near):
+            await house.temporal.get_workflow_handle(handle.workflow_id).terminate()
+        assert await house.sweep() == 1
+        assert house.store.experiment_by_uid(near.uid).state is ExperimentState.CANCELLED
+        assert not house.store.experiment_by_uid(far.uid).state.terminal
+        await kube.start()
+        await until(lambda: _swept(house, far))
+        assert not house.store.running_attempts(far.uid)
+        await gone(house, kube)
+
+
+async def _swept(house: House, handle: ExperimentHandle) -> bool:
+    await house.sweep()
+    return house.store.experiment_by_uid(handle.uid).state.terminal
+
+
+async def test_what_runs_of_a_terminated_experiment_is_stopped_side_by_side(
+    temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops: list[tuple[str, str]] = []
+    stop = KubernetesRunner.stop
+
+    async def told(self: KubernetesRunner, ref: AttemptRef, **how: Any) -> None:
+        stops.append(("begins", ref.key))
+        await stop(self, ref, **how)
+        stops.append(("ends", ref.key))
+
+    async with a_cluster_house(temporal_address, tmp_path, lambda pod: reports(pod, duration_s=FOR_EVER)) as (
+        house,
+        kube,
+    ):
+        handle = await submit(house, "cluster-side-by-side", parallelTrialCount=3)
+        await until(lambda: len(kube.store.all("pods")) == 3)
+        await house.temporal.get_workflow_handle(handle.workflow_id).terminate()
+        monkeypatch.setattr(KubernetesRunner, "stop", told)
+        await until(lambda: _swept(house, handle))
+        assert [what for what, _ in stops[:3]] == ["begins"] * 3
+        await gone(house, kube)
+
+
+async def test_each_experiment_runs_in_the_cluster_that_it_names(temporal_address: str, tmp_path: Path) -> None:
+    async with FakeCluster(reports) as near, FakeCluster(reports) as far:
+        files = [near.kubeconfig(tmp_path / "near", "near"), far.kubeconfig(tmp_path / "far", "far")]
+        config = os.pathsep.join(map(str, files))
+        async with a_house(temporal_address, tmp_path / "house", kubeconfig=config, collector_mode="logs") as house:
+            handles = []
+            for cluster in ("near", "far", None):
+                document = manifest(f"in-{cluster}".lower())
+                if cluster is not None:
+                    document["metadata"]["annotations"] = {"evertune.io/cluster": cluster}
+                context = StartContext(backend="kubernetes")
+                handles.append(await house.client.submit(document, context=context))
+            for handle in handles:
+                check_whole(house, await house.ended(handle), 4)
+            assert (near.count("POST", "/jobs"), far.count("POST", "/jobs")) == (8, 4)
+            await gone(house, near)
+            await gone(house, far)
+            document = manifest("in-nowhere")
+            document["metadata"]["annotations"] = {"evertune.io/cluster": "nowhere"}
+            with pytest.raises(SpecError) as caught:
+                await house.client.submit(document, context=StartContext(backend="kubernetes"))
+            (problem,) = caught.value.problems
+            assert problem.path == "metadata.annotations[evertune.io/cluster]"
+            assert "has no context nowhere" in problem.message
+            assert "far, near" in (problem.hint or "")
+
+
+@pytest.mark.slow
+async def test_an_outage_longer_than_an_activitys_patience_costs_nothing_but_time(
+    temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("riding", "attempt", "creating"):
+        monkeypatch.setattr(f"activities.runners.kubernetes.{module}.AWAY_S", 1.5)
+    async with a_cluster_house(temporal_address, tmp_path, lambda pod: reports(pod, duration_s=1.0)) as (house, kube):
+        handle = await submit(house, "cluster-long-away", maxTrialCount=6, parallelTrialCount=2, maxFailedTrialCount=0)
+        await until(lambda: len(kube.store.all("pods")) >= 2)
+        await kube.stop()
+        began = asyncio.get_running_loop().time()
+        told = asyncio.Event()
+        while asyncio.get_running_loop().time() - began < 8.0:
+            if any("does not answer since" in text for text in house.store.phases(handle.uid).values()):
+                told.set()
+            await asyncio.sleep(0.1)
+        assert told.is_set()
+        # Whoever comes in the middle of it knows no more than the database.
+        await house.stop_worker()
+        await house.start_worker()
+        await until(lambda: any("does not answer since" in text for text in house.store.phases(handle.uid).values()))
+        assert not house.store.experiment_by_uid(handle.uid).state.terminal
+        await kube.start()
+        record = await house.ended(handle, timeout_s=60)
+        check_whole(house, record, 6)
+        assert all(len(house.store.attempts(record.uid, number)) == 1 for number in range(6))
+        await gone(house, kube)
+
+
 async def test_without_a_worker_for_clusters_it_is_refused_at_once(
     temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.clusters.reachable", lambda settings: False)
+    monkeypatch.setattr("worker.clusters.credentials.said", lambda kubeconfig: False)
     monkeypatch.setattr(c, "CLUSTER_QUEUE", "polled-by-nobody")
     async with a_house(temporal_address, tmp_path) as house:
         document = manifest("cluster-nobody")
