@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from evertune.app import child_environment
 from evertune.client import ExperimentHandle
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.errors import NotFoundError, SpecError
 from tests.kubernetes.real import Namespace, a_namespace, experiment, nothing_left
 from tests.kubernetes.stack import a_real_house, submit
 from tests.workflow.harness import House, until
@@ -59,13 +64,32 @@ async def check_end(house: House, namespace: Namespace, handle: ExperimentHandle
     assert not house.store.running_attempts(handle.uid)
 
 
+async def delete(house: House, namespace: str) -> None:
+    """By the command line, while it runs."""
+    words = ["evertune.cli", "delete", "deleted", "--namespace", namespace, "--yes", "--force"]
+    environment = {**child_environment(), **house.settings.environment()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *words, env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, said.decode()
+
+
 async def test_however_it_is_ended_nothing_is_left(full_cluster: Path, temporal_address: str, tmp_path: Path) -> None:
     with a_namespace(full_cluster) as namespace:
         async with a_real_house(temporal_address, tmp_path, full_cluster) as (house, _):
-            handles = {name: await submit(house, experiment(name, namespace.name, LONG)) for name in ENDS}
+            names = [*ENDS, "deleted"]
+            handles = {name: await submit(house, experiment(name, namespace.name, LONG)) for name in names}
             for name, handle in handles.items():
                 await until(lambda uid=handle.uid: running_pods(namespace, uid) == 2, timeout_s=60, what=f"{name} runs")  # type: ignore[misc]
-            await asyncio.gather(*(check_end(house, namespace, handle, name) for name, handle in handles.items()))
+            deleted = handles.pop("deleted")
+            await asyncio.gather(
+                *(check_end(house, namespace, handle, name) for name, handle in handles.items()),
+                delete(house, namespace.name),
+            )
+            await asyncio.to_thread(nothing_left, namespace, deleted.uid)
+            with pytest.raises(NotFoundError):
+                house.store.experiment_by_uid(deleted.uid)
             assert namespace.left() == []
 
 
@@ -93,3 +117,41 @@ async def test_a_namespace_that_is_deleted_ends_the_experiment_with_the_clusters
             assert namespace.name in f"{record.reason} {record.message}"
             await asyncio.to_thread(nothing_left, namespace, timeout_s=60)
             assert not house.store.running_attempts(handle.uid)
+
+
+def with_second_context(kubeconfig: Path, path: Path) -> Path:
+    """A copy of the kubeconfig, in which the current context has another name too."""
+    path.write_bytes(kubeconfig.read_bytes())
+    config = ["kubectl", "--kubeconfig", str(path), "config"]
+    view = subprocess.run([*config, "view", "--minify", "-o", "json"], check=True, capture_output=True, timeout=30)
+    context = json.loads(view.stdout)["contexts"][0]["context"]
+    words = ["set-context", "second", f"--cluster={context['cluster']}", f"--user={context['user']}"]
+    subprocess.run([*config, *words], check=True, capture_output=True, timeout=30)
+    return path
+
+
+async def test_contexts_of_one_kubeconfig_are_clusters_by_name(
+    full_cluster: Path, temporal_address: str, tmp_path: Path
+) -> None:
+    kubeconfig = with_second_context(full_cluster, tmp_path / "kubeconfig")
+    with a_namespace(full_cluster) as namespace:
+        async with a_real_house(temporal_address, tmp_path, kubeconfig) as (house, _):
+            handles = {}
+            for cluster in (None, "second"):
+                document = experiment(f"in-{cluster}".lower(), namespace.name, "echo objective=$X")
+                if cluster is not None:
+                    document["metadata"]["annotations"]["evertune.io/cluster"] = cluster
+                handles[cluster] = await submit(house, document)
+            for handle in handles.values():
+                assert (await house.ended(handle, 60)).counts.succeeded == 2
+            places = dict(house.store.places())
+            assert {cluster: places[handle.uid]["cluster"] for cluster, handle in handles.items()} == {
+                None: None,
+                "second": "second",
+            }
+            document["metadata"]["name"] = "in-third"
+            document["metadata"]["annotations"]["evertune.io/cluster"] = "third"
+            with pytest.raises(SpecError, match="no context third") as caught:
+                await submit(house, document)
+            assert len(caught.value.problems) == 1
+            await asyncio.to_thread(nothing_left, namespace)
