@@ -227,7 +227,7 @@ async def test_objects_of_an_experiment_that_was_terminated_or_deleted_are_swept
 async def test_without_a_worker_for_clusters_it_is_refused_at_once(
     temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.clusters.reachable", lambda settings: False)
+    monkeypatch.setattr("activities.runners.kubernetes.credentials.said", lambda kubeconfig: False)
     monkeypatch.setattr(c, "CLUSTER_QUEUE", "polled-by-nobody")
     async with a_house(temporal_address, tmp_path) as house:
         document = manifest("cluster-nobody")
