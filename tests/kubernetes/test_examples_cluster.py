@@ -58,7 +58,7 @@ def example(name: str, namespace: Namespace) -> JsonDict:
 
 async def ended(house: House, document: JsonDict) -> ExperimentRecord:
     handle = await house.client.submit(document, context=StartContext(backend="kubernetes"))
-    return await house.ended(handle, 240)
+    return await house.ended(handle, 200)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ async def test_katibs_example_finds_its_best_trial_by_its_collector(
         found = house.store.points(record.uid, trial.number, metric=objective)
         assert len(found) >= points
         assert {point.number for _, point in found} >= {trial.objective_value}
-    nothing_left(namespace, record.uid)
+    nothing_left(namespace, record.uid, timeout_s=90)  # a PyTorch worker takes its 30 s of grace
