@@ -23,7 +23,7 @@ from activities.ending import ending_of, judged, with_warnings
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.rereading import places_of, readable
-from evertune.domain.metrics import MetricSummary, Objective, Point, summarize
+from evertune.domain.metrics import MetricSummary, Objective, Point, placed, ranges_of_origin, summarize
 from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
 from evertune.domain.trial import AttemptEnd, Conclude, Ending
@@ -165,6 +165,9 @@ class Reviser:
             points = list(collector.finish())
             findings = collector.findings()
             forget = places_of(wanted, there, gaps)
+        if sources.origin:
+            ordinal = self.store.origin(uid, attempt.number, attempt.attempt, sources.origin)
+            points, forget = list(placed(points, ordinal)), ranges_of_origin(forget, ordinal)
         if alias is not None:
             objective = plan.objective.metric
             points += self._stored_elsewhere(uid, attempt, alias, points, forget)

@@ -24,7 +24,7 @@ from activities.errors import translated
 from activities.launch import LaunchPlans, Plan
 from activities.observing import Observer
 from evertune import archive
-from evertune.domain.metrics import Point, Report
+from evertune.domain.metrics import Point, Report, placed
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
@@ -71,7 +71,7 @@ class TrialActivities:
             await self._create(plan.launch)
             beside = self.runner.sidecar(plan.launch)
             end = await self._follow(ref, None if beside else collector)
-            collected = not beside or await self._until_collected(ref)
+            ordinal, collected = await self._until_collected(plan) if beside else (0, True)
         except LaunchError as error:
             end = AttemptEnd(
                 state=AttemptState.FAILED,
@@ -88,8 +88,8 @@ class TrialActivities:
         finally:
             self._shown.pop(ref.key, None)
         told = beside and collected  # all of it; a log that was fetched may be less, or begin elsewhere
-        points = () if told else await self._drain(ref, collector)
-        outcome = await asyncio.to_thread(self._record, request, plan, end, collector, points, collected, told)
+        points = () if told else await self._drain(ref, collector, ordinal)
+        outcome = await asyncio.to_thread(self._record, request, plan, end, collector, points, collected, ordinal, told)
         # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
         await asyncio.to_thread(self._keep, sources)
         await self.runner.release(ref)
@@ -107,6 +107,7 @@ class TrialActivities:
         collector: Collector,
         points: Sequence[Point],
         collected: bool,
+        ordinal: int,
         told: bool,
     ) -> c.TrialOutcome:
         return record_end(
@@ -114,7 +115,7 @@ class TrialActivities:
             plan.launch.ref,
             plan.objective,
             end,
-            points=points if told else [*points, *collector.finish()],
+            points=points if told else [*points, *placed(collector.finish(), ordinal)],
             findings=collector.findings,
             warnings=collector.warnings,
             retry=lambda judged: asks_for_another(
@@ -164,7 +165,7 @@ class TrialActivities:
             self._following -= 1
             waiting.cancel()
 
-    async def _drain(self, ref: AttemptRef, collector: Collector) -> Sequence[Point]:
+    async def _drain(self, ref: AttemptRef, collector: Collector, ordinal: int) -> Sequence[Point]:
         """What the attempt left to read: the last points, for its record. All before them are stored on the way.
 
         A log of gigabytes that nobody has read yet must not fill the memory; and to read on says that what was read
@@ -176,16 +177,21 @@ class TrialActivities:
             if points:
                 report = Report(ref.experiment_uid, ref.number, ref.attempt, points)
                 await asyncio.to_thread(self.store.add_reports, [report])
-            points = await asyncio.to_thread(collector.read)
+            points = placed(await asyncio.to_thread(collector.read), ordinal)
             activity.heartbeat()
             silent = 0 if points else silent + 1
         return points
 
-    async def _until_collected(self, ref: AttemptRef) -> bool:
+    async def _until_collected(self, plan: Plan) -> tuple[int, bool]:
         """The collector beside the trial may still have something to send: whether it said that this was all.
 
-        If not, its verdict stays open, also when a log is left: that may be less than what the collector reads.
+        If not, its verdict stays open, also when a log is left: that may be less than what the collector reads. First:
+        which of the attempt's pods left that log; if nobody has heard of it, the last word was another pod's.
         """
+        ref, ordinal = plan.launch.ref, 0
+        await self.runner.fetch(ref)
+        if origin := self.runner.sources(plan.launch, plan.wanted.path).origin:
+            ordinal = await asyncio.to_thread(self.store.origin, ref.experiment_uid, ref.number, ref.attempt, origin)
         give_up = time.monotonic() + self.final_wait_s
         collected = False
         while not collected and time.monotonic() < give_up:
@@ -194,8 +200,7 @@ class TrialActivities:
             collected = attempt is not None and attempt.collected
             if not collected:
                 await asyncio.sleep(READ_EVERY_S)
-        await self.runner.fetch(ref)
-        return collected
+        return ordinal, collected
 
     def _stored_outcome(self, request: c.RunTrialRequest) -> c.TrialOutcome | None:
         """The outcome recorded earlier, when this attempt or the whole trial has ended."""

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--url", default=env("EVERTUNE_INGEST_URL", ""), help="the gateway")
     made.add_argument("--token", default=env("EVERTUNE_TOKEN", ""), help="of this attempt (better as a variable)")
     made.add_argument("--trial", default=env("EVERTUNE_TRIAL", ""), metavar="NAME")
+    made.add_argument("--origin", default=env("EVERTUNE_ORIGIN", ""), metavar="UID", help="of this pod")
     made.add_argument("--log", **path("EVERTUNE_LOG_FILE"), help="standard output and error of the trial")
     made.add_argument("--path", **path("EVERTUNE_METRICS_PATH"), help="the file or directory of metrics")
     made.add_argument("--reports", **path("EVERTUNE_REPORT_FILE"), help="what evertune.report writes")
@@ -158,7 +159,8 @@ def compose(options: argparse.Namespace, terminated: threading.Event) -> tuple[S
         grace_s=options.grace_s,
         linger_s=options.linger_s,
     )
-    return sidecar, Sender(options.url, options.token, options.trial, wait=sidecar.wait, say=say)
+    sender = Sender(options.url, options.token, options.trial, origin=options.origin, wait=sidecar.wait, say=say)
+    return sidecar, sender
 
 
 if __name__ == "__main__":

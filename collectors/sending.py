@@ -56,9 +56,20 @@ class Sender:
     """Not for several threads at once."""
 
     def __init__(
-        self, url: str, token: str, trial: str, *, wait: Callable[[float], bool], say: Callable[[str], None]
+        self,
+        url: str,
+        token: str,
+        trial: str,
+        *,
+        origin: str = "",
+        wait: Callable[[float], bool],
+        say: Callable[[str], None],
     ) -> None:
-        """`wait(seconds)` sleeps and returns True when sending should be given up; `say` writes a line for people."""
+        """`wait(seconds)` sleeps and returns True when sending should be given up; `say` writes a line for people.
+
+        `origin`: which of the attempt's pods this is, see `domain.metrics.Report`.
+        """
+        self._origin = origin
         self._target = urlsplit(url if "//" in url else f"http://{url}")
         if self._target.scheme not in ("http", "https") or not self._target.hostname:
             raise ValueError(f"EVERTUNE_INGEST_URL is {url!r}, which is not the address of a gateway: http://host:port")
@@ -76,7 +87,7 @@ class Sender:
         the gateway takes nothing from this trial.
         """
         answer = Answer()
-        bodies = _bodies(points, final)
+        bodies = _bodies(points, final, self._origin)
         for index, body in enumerate(bodies):
             try:
                 answer = self._deliver(body)
@@ -145,7 +156,7 @@ class Sender:
         return kind(self._target.hostname or "", self._target.port, timeout=TIMEOUT_S)
 
 
-def _bodies(points: Sequence[Point], final: bool) -> list[bytes]:
+def _bodies(points: Sequence[Point], final: bool, origin: str) -> list[bytes]:
     """Reports within the gateway's limits; one without points when there are none."""
     bodies: list[bytes] = []
     batch: list[str] = []
@@ -161,16 +172,17 @@ def _bodies(points: Sequence[Point], final: bool) -> list[bytes]:
             }
         )
         if batch and (len(batch) == POINTS or size + len(text) > BODY - 1024):
-            bodies.append(_body(batch, False))
+            bodies.append(_body(batch, False, origin))
             batch, size = [], 0
         batch.append(text)
         size += len(text) + 2
-    bodies.append(_body(batch, final))
+    bodies.append(_body(batch, final, origin))
     return bodies
 
 
-def _body(batch: Sequence[str], final: bool) -> bytes:
-    return f'{{"points": [{", ".join(batch)}], "final": {"true" if final else "false"}}}'.encode()
+def _body(batch: Sequence[str], final: bool, origin: str) -> bytes:
+    whose = f', "origin": {json.dumps(origin)}' if origin else ""
+    return f'{{"points": [{", ".join(batch)}], "final": {"true" if final else "false"}{whose}}}'.encode()
 
 
 def _answer(said: dict[str, Any]) -> Answer:

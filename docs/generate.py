@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evertune.cli.verbs import FLAGS, GROUPS, Verb
-from evertune.operator.crd import definitions
+from evertune.kubectl.crd import definitions
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent

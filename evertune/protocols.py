@@ -215,6 +215,7 @@ class Sources:
     reports: Path | None = None  # what `evertune.report` appends to
     printed: Path | None = None  # standard output of a collector of the user's own: JSON report lines in it count
     host: str = "127.0.0.1"  # where the running trial can be scraped
+    origin: str = ""  # which of the attempt's pods all this is from, see `domain.metrics.Report`; "" when there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -285,6 +285,8 @@ class _Sender:
 
     def __init__(self, spool: _Spool, url: str, token: str, trial: str) -> None:
         self.spool, self.url, self.token, self.trial = spool, url, token, trial
+        pod = os.environ.get("EVERTUNE_ORIGIN")  # each pod of an attempt counts its places from 0
+        self.origin = b', "origin": ' + _encode(pod).encode() if pod else b""
         self.asked = self.stop = False  # whether to stop: whether the program asks, and the answer
         self.over = False  # refused for ever
         self.pause = PAUSE_S
@@ -386,7 +388,7 @@ class _Sender:
 
     def _post(self, points: list[bytes], timeout: float) -> str:
         """One request. Why these points are refused, however often they are sent; empty when they are taken."""
-        body = b'{"points": [' + b", ".join(points) + b'], "final": false}'
+        body = b'{"points": [' + b", ".join(points) + b'], "final": false' + self.origin + b"}"
         status, answer = self._exchange(body, timeout)
         reason = f"{status} {str(answer.get('error', ''))[:300]}".strip()
         if answer.get("stop") is True and not self.stop:

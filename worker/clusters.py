@@ -25,6 +25,7 @@ from evertune.store import Store
 if TYPE_CHECKING:
     from activities.runners.kubernetes.cluster import Clusters
     from activities.runners.kubernetes.runner import KubernetesRunner
+    from activities.runners.kubernetes.templates import ClusterTemplates
 
 NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
 
@@ -33,6 +34,7 @@ NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
 class ClusterParts:
     clusters: Clusters
     runner: KubernetesRunner
+    templates: ClusterTemplates
 
     async def close(self) -> None:
         """Attempts go on."""
@@ -48,6 +50,7 @@ def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
     from activities.runners.kubernetes.cluster import Clusters
     from activities.runners.kubernetes.render import Injection
     from activities.runners.kubernetes.runner import KubernetesRunner
+    from activities.runners.kubernetes.templates import ClusterTemplates
 
     clusters = Clusters(kubeconfig=settings.kubeconfig, default_context=settings.kube_context)
     runner = KubernetesRunner(
@@ -57,7 +60,7 @@ def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
         database_id=store.database_id,
         injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
     )
-    return ClusterParts(clusters, runner)
+    return ClusterParts(clusters, runner, ClusterTemplates(clusters))
 
 
 async def polled_by_another(client: Client) -> bool:

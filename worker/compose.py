@@ -100,6 +100,7 @@ def workers(parts: Parts, trial: TrialActivities | None = None) -> list[Worker]:
         parts.settings.backend,
         parts.search_attributes,
         parts.temporal_id,
+        templates=None if parts.cluster is None else parts.cluster.templates,
         no_cluster=lambda: _no_cluster(parts),
     )
     reviser = Reviser(parts.store, trial.plans, trial.runner, parts.settings.home_id)

@@ -63,7 +63,7 @@ class LogKeeper:
         mark = f"{record.ended:%Y-%m-%dT%H:%M:%S.%f} {'gone' if gone else 'kept'}\n"
         if _read(directory / MARK) == mark:
             return
-        problems = [problem for attempt in _ended(directory) for problem in self._treat(record, attempt, gone)]
+        problems = [problem for attempt in _ended(directory, record) for problem in self._treat(record, attempt, gone)]
         for problem in problems[:3]:
             log.warning("logs were not put in order, the next hour tries again", reason=problem)
         if not problems:
@@ -85,9 +85,11 @@ class LogKeeper:
         return []
 
 
-def _ended(directory: Path) -> Iterator[Path]:
+def _ended(directory: Path, record: ExperimentRecord) -> Iterator[Path]:
+    """Those of a cluster have ended with their experiment: nothing here says so of each."""
+    in_cluster = record.backend != "local"
     for attempt in directory.glob("*/*"):
-        if attempt.name.isdigit() and attempt.is_dir() and Attempt(attempt).settled():
+        if attempt.name.isdigit() and attempt.is_dir() and (in_cluster or Attempt(attempt).settled()):
             yield attempt
 
 

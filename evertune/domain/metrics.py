@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -29,6 +29,8 @@ SOURCE = 0  # what the experiment's collector reads: the log, the file, the scra
 PUSHED = 1  # what `evertune.report` wrote
 FIRST_EVENT_FILE = 2  # event files of a directory, by their relative path: see `event_source`
 _SOURCES = 1 << 21
+_ORIGIN_BITS = 6  # the highest of an offset, where pods replace each other: 64 GiB of each source of a pod
+_ORIGINS = 1 << _ORIGIN_BITS
 
 
 def place(source: int, offset: int) -> int:
@@ -41,6 +43,22 @@ def event_source(relative_path: str) -> int:
     return FIRST_EVENT_FILE + zlib.crc32(relative_path.encode("utf-8", "surrogateescape")) % (
         _SOURCES - FIRST_EVENT_FILE
     )
+
+
+def of_origin(seq: int, ordinal: int) -> int:
+    """The `seq` in an attempt's series of what the `ordinal`-th of its origins calls `seq`: a later one comes after."""
+    return seq + (min(ordinal, _ORIGINS - 1) << OFFSET_BITS - _ORIGIN_BITS)
+
+
+def ranges_of_origin(ranges: Iterable[tuple[int, int]], ordinal: int) -> list[tuple[int, int]]:
+    """Half-open ranges of `seq`, each within one source of one origin, as what they are in the attempt's series."""
+    found = []
+    for low, high in ranges:
+        begin = low >> OFFSET_BITS << OFFSET_BITS
+        high = min(high, begin + (1 << OFFSET_BITS - _ORIGIN_BITS))  # behind it the next origin begins
+        if low < high:
+            found.append((of_origin(low, ordinal), of_origin(high, ordinal)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,11 @@ class Point:
     def number(self) -> float | None:
         """The value as a finite double, else None (text, NaN, infinity, empty)."""
         return finite(self.value)
+
+
+def placed(points: Sequence[Point], ordinal: int) -> Sequence[Point]:
+    """What the `ordinal`-th origin of an attempt reports, at its places in the attempt's series."""
+    return points if ordinal == 0 else [replace(point, seq=of_origin(point.seq, ordinal)) for point in points]
 
 
 def finite(text: str | None) -> float | None:
@@ -151,13 +174,18 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Points of one attempt on their way into the store. `final`: its collector will send nothing more."""
+    """Points of one attempt on their way into the store. `final`: its collector will send nothing more.
+
+    `origin`: which of the pods that an attempt may have one after the other; each counts its `seq` from 0. Empty where
+    there is only one place to report from.
+    """
 
     experiment_uid: str
     number: int
     attempt: int
     points: Sequence[Point] = ()
     final: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

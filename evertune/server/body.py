@@ -16,6 +16,7 @@ MAX_BODY_BYTES = 1 << 20
 MAX_POINTS = 1000
 MAX_NAME_CHARS = 512  # every database's longest indexed text
 MAX_VALUE_BYTES = 64 << 10
+MAX_ORIGIN_CHARS = 64  # a pod's uid has 36
 POINTS_PER_SEQ = 1000  # a report's own counter leaves room for as many points as it may have
 _SEQ_LIMIT = 1 << 63
 _YEAR_10000 = 253402300800.0  # no calendar goes on
@@ -45,13 +46,14 @@ class _Body(TypedDict):
     points: Annotated[list[_Point], Field(max_length=MAX_POINTS), FailFast()]
     final: NotRequired[bool]
     seq: NotRequired[Annotated[int, Field(ge=0, lt=_SEQ_LIMIT // POINTS_PER_SEQ)] | None]
+    origin: NotRequired[Annotated[str, Field(max_length=MAX_ORIGIN_CHARS)] | None]
 
 
 _BODY: TypeAdapter[Any] = TypeAdapter(_Body)
 
 
-def read(body: bytes) -> tuple[list[Point], bool]:
-    """Points and whether the report is the last one. Raises UnreadableError."""
+def read(body: bytes) -> tuple[list[Point], bool, str]:
+    """Points, whether the report is the last one, and its origin. Raises UnreadableError."""
     try:
         data = _BODY.validate_json(body)
     except ValidationError as error:
@@ -72,7 +74,7 @@ def read(body: bytes) -> tuple[list[Point], bool]:
         elif len(value) > MAX_VALUE_BYTES // 4 and len(value.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
             raise UnreadableError(f"points[{index}].value is longer than {MAX_VALUE_BYTES >> 10} KiB")
         points.append(Point(given["metric"], value, seq, given.get("timestamp"), given.get("step")))
-    return points, data.get("final", False)
+    return points, data.get("final", False), data.get("origin") or ""
 
 
 # What pydantic calls a broken rule, in our words; the rest is said in its own.
@@ -99,7 +101,7 @@ def _sentence(error: ValidationError) -> str:
     field = names[-1] if names else ""
     if kind in ("missing", "too_long", "bool_type", "list_type", "dict_type", "string_too_short"):
         rule = _RULES[kind]
-    elif kind == "string_too_long":
+    elif kind == "string_too_long" and field != "origin":
         rule = (
             f"is longer than {f'{MAX_NAME_CHARS} characters' if field == 'metric' else f'{MAX_VALUE_BYTES >> 10} KiB'}"
         )
@@ -110,6 +112,7 @@ def _sentence(error: ValidationError) -> str:
 
 _FIELDS = {
     "points": "must be a list",
+    "origin": f"must be text of at most {MAX_ORIGIN_CHARS} characters",
     "final": "must be true or false",
     "seq": f"must be {_NUMBER_RULE}",
     "metric": f"must be text of 1 to {MAX_NAME_CHARS} characters",

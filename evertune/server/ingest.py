@@ -91,13 +91,13 @@ class Ingest:
         if (wait_s := attempt.wait_s(self.clock())) > 0:
             raise Refused(429, "too often", "this attempt reports too often", retry_after_s=wait_s)
         try:
-            points, final = read(await _body(receive))
+            points, final, origin = read(await _body(receive))
         except UnreadableError as error:
             raise Refused(422, "unreadable", str(error)) from None
         kept = attempt.known(points)
         if len(kept) < len(points):
             self._names_dropped(attempt, claims, len(points) - len(kept))
-        report = Report(claims.experiment_uid, claims.number, claims.attempt, kept, final)
+        report = Report(claims.experiment_uid, claims.number, claims.attempt, kept, final, origin)
         taken = await self._stored(report)
         if taken.state is None:
             raise Refused(404, "unknown attempt", _unknown(claims))

@@ -208,6 +208,18 @@ class LaunchRow(Base):
     ending: Mapped[Any] = mapped_column(Json, nullable=True)
 
 
+class OriginRow(Base):
+    """One of the pods that an attempt had one after the other, in the order in which they were first heard of."""
+
+    __tablename__ = "evertune_origins"
+    __table_args__ = (UniqueConstraint("attempt_id", "origin"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    attempt_id: Mapped[int] = _owner("evertune_attempts.id")
+    origin: Mapped[str] = _word(64)
+    ordinal: Mapped[int]
+
+
 class SeriesRow(Base):
     """One metric of one attempt, summed up in the transaction that adds points: a verdict never reads the points.
 

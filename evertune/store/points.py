@@ -14,10 +14,19 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from evertune.domain.metrics import MetricSummary, Objective, Point, Report, Running, chosen, objective_text
+from evertune.domain.metrics import (
+    MetricSummary,
+    Objective,
+    Point,
+    Report,
+    Running,
+    chosen,
+    objective_text,
+    placed,
+)
 from evertune.domain.records import SeriesRecord, Taken
 from evertune.domain.states import AttemptState, TrialState
-from evertune.store import records
+from evertune.store import origins, records
 from evertune.store.columns import clean
 from evertune.store.records import ATTEMPTS, EXPERIMENTS, POINTS, SERIES, TRIALS
 
@@ -102,8 +111,15 @@ def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
     by_attempt: dict[tuple[str, int, int], list[Report]] = {}
     for report in reports:
         by_attempt.setdefault((report.experiment_uid, report.number, report.attempt), []).append(report)
+    ordinals, reopened = origins.ordinals(
+        tx, ((row.id, report.origin) for key, row in attempts.items() for report in by_attempt[key] if report.origin)
+    )
     work = {
-        (row.trial_id, row.attempt): [point for report in by_attempt[key] for point in report.points]
+        (row.trial_id, row.attempt): [
+            point
+            for report in by_attempt[key]
+            for point in placed(report.points, ordinals.get((row.id, report.origin), 0))
+        ]
         for key, row in attempts.items()
     }
     new, known = _add(tx, work)
@@ -111,14 +127,16 @@ def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
         uid: records.load_objective(tx.execute(_OBJECTIVE, {"uid": uid}).scalar_one())
         for uid in {uid for uid, _, _ in attempts}
     }
+    collected = {key: row.collected and row.id not in reopened for key, row in attempts.items()}
     taken = {
-        key: _taken(tx, row, objectives[key[0]], new[row.trial_id, row.attempt], known) for key, row in attempts.items()
+        key: _taken(tx, row, objectives[key[0]], new[row.trial_id, row.attempt], known, collected=collected[key])
+        for key, row in attempts.items()
     }
     final = [
         row.id
         for key, row in attempts.items()
         # A verdict that is to be revised stays open until it is: whoever was to tell of it may die before.
-        if not row.collected and not taken[key].late and any(report.final for report in by_attempt[key])
+        if not collected[key] and not taken[key].late and any(report.final for report in by_attempt[key])
     ]
     if final:
         tx.execute(update(ATTEMPTS).where(_A.id.in_(final)).values(collected=True))
@@ -145,6 +163,15 @@ def _lock_attempts(tx: Connection, reports: Iterable[Report]) -> dict[tuple[str,
         for row in tx.execute(_LOCKED, {"ids": ids[start : start + IN_ONE_INSERT]}):
             rows[keys[row.id]] = row
     return rows
+
+
+def ordinal(tx: Connection, uid: str, number: int, attempt: int, origin: str) -> int:
+    """Of one of the attempt's origins; 0 for an attempt that is not there."""
+    report = Report(uid, number, attempt, origin=origin)
+    for row in _lock_attempts(tx, [report]).values():
+        known, _ = origins.ordinals(tx, [(row.id, origin)])
+        return known[row.id, origin]
+    return 0
 
 
 def lock_attempt(tx: Connection, attempt_id: int) -> None:
@@ -241,12 +268,14 @@ def _insert_points(tx: Connection, rows: Sequence[tuple[_Series, Point]]) -> Non
         tx.exec_driver_sql(_INTO + ",".join([mark] * len(chunk)), tuple(values))
 
 
-def _taken(tx: Connection, row: Row[Any], objective: Objective, new: int, known: Mapping[_Key, _Series]) -> Taken:
+def _taken(
+    tx: Connection, row: Row[Any], objective: Objective, new: int, known: Mapping[_Key, _Series], *, collected: bool
+) -> Taken:
     series = known.get((row.trial_id, row.attempt, objective.metric))
     late = False
     if row.state == AttemptState.METRICS_UNAVAILABLE:
         late = objective_text(objective, summaries(tx, row.trial_id, row.attempt)) is not None
-    elif not row.collected and row.state != AttemptState.RUNNING:
+    elif not collected and row.state != AttemptState.RUNNING:
         trial = tx.execute(_TRIAL, {"trial": row.trial_id}).one()
         late = row.attempt == trial.attempts - 1 and outdated(tx, trial, objective)
     last = None

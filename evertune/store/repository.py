@@ -276,6 +276,10 @@ class Store:
         """
         return self._write(lambda tx: points.add_reports(tx, reports))
 
+    def origin(self, uid: str, number: int, attempt: int, origin: str) -> int:
+        """Which of the attempt's pods that is, from 0; one that nobody has named yet gets the next ordinal."""
+        return self._write(lambda tx: points.ordinal(tx, uid, number, attempt, origin))
+
     def add_points(self, uid: str, number: int, attempt: int, new: Sequence[Point]) -> int:
         """One report, for callers that know its attempt: how many of its points were new. Else NotFoundError."""
         (taken,) = self.add_reports([Report(uid, number, attempt, new)])

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from evertune.cli.follow.snapshot import Ended
+from evertune.cli.follow.snapshot import Ended, RunningTrial
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.text import STYLES, Line, line_width, plain
 from evertune.cli.views.details import best_lines, details
@@ -16,7 +16,7 @@ from evertune.cli.views.live import detached_lines, live_lines
 from evertune.cli.views.progress import ProgressLines
 from evertune.cli.views.sentences import group_failures, numbers_words, over_defaults, trial_sentence
 from evertune.cli.views.summary import next_lines, summary_lines
-from evertune.cli.views.trials import hidden_line, reasons_table, trials_table
+from evertune.cli.views.trials import hidden_line, phases_of, reasons_table, trials_table
 from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.records import AttemptRecord, AuditRecord, Budget, Counts
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
@@ -79,6 +79,29 @@ def test_no_screen_is_larger_than_its_terminal(width: int, height: int, running:
     lines = live_lines(snapshot(running=running), width=width, height=height, marks=MARKS, keys=KEYS)
     assert len(lines) < max(height, 2)
     assert all(line_width(line) <= width for line in lines)
+
+
+GPU = "Pending: 0/5 nodes are available: 5 Insufficient nvidia.com/gpu."
+
+
+def test_what_running_trials_wait_for_is_on_the_live_screen_once_for_all_of_them() -> None:
+    running = [RunningTrial(trial(number, TrialState.RUNNING, reason=GPU)) for number in (16, 17, 18, 19)]
+    lines = texts(live_lines(dataclasses.replace(snapshot(), running=running), width=120, height=24, marks=MARKS))
+    assert f"  trials 16, 17, 18 and 1 more: {GPU}" in lines
+    assert len(lines) < 24
+    assert any(line.strip().startswith("TRIAL") for line in lines)
+
+
+def test_what_running_trials_wait_for_is_told_by_get_trials_and_explain() -> None:
+    waiting = {3: GPU, 4: GPU, 7: "Pending: ErrImagePull x:1"}
+    lines = texts(details(experiment(), now=at(41), marks=MARKS, waiting=waiting))
+    assert any(line.startswith("Waiting") and line.endswith(f"trials 3, 4: {GPU}") for line in lines)
+    assert any(line.endswith("trial 7: Pending: ErrImagePull x:1") for line in lines)
+    listed = [trial(3, TrialState.RUNNING, reason=GPU), trial(4, TrialState.RUNNING), trial(5, value=0.5)]
+    assert phases_of(listed) == {3: GPU}
+    attempt = AttemptRecord(number=3, attempt=0, state=AttemptState.RUNNING, phase=GPU)
+    told = texts(explain_trial(experiment(), listed[0], [attempt], now=at(41), marks=MARKS))
+    assert told[0].endswith(f"but waits: {GPU}.")
 
 
 def test_many_running_trials_are_counted_not_all_shown() -> None:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow.conftest import binary, temporal_address
+
+__all__ = ["binary", "temporal_address"]
+
 KUBECONFIG = "EVERTUNE_TEST_KUBECONFIG"
 LEVEL = "EVERTUNE_TEST_KUBE_LEVEL"
 

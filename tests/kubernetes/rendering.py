@@ -17,7 +17,7 @@ from activities.runners.kubernetes.render import Features, Injection, Rendered, 
 from evertune import spec
 from evertune.domain.space import Value
 from evertune.domain.trial import AttemptRef
-from evertune.protocols import Launch
+from evertune.protocols import JsonDict, Launch
 
 KATIB = Path(__file__).parents[1] / "data" / "katib"
 GOLDEN = Path(__file__).parents[1] / "data" / "kubernetes" / "rendered"
@@ -63,7 +63,12 @@ def launch_of(file: Path) -> Launch:
     (document,) = spec.parse_documents(file.read_text(), file.name)
     if file.stem == "simple-pbt":  # breaks a rule of Katib's own
         document.data["spec"]["maxFailedTrialCount"] = 2
-    experiment = spec.load_experiment(document.data, templates=TEMPLATES)
+    return launch_from(document.data)
+
+
+def launch_from(document: JsonDict) -> Launch:
+    """Of the fourth trial of an experiment."""
+    experiment = spec.load_experiment(document, templates=TEMPLATES)
     name, parameters = f"{experiment.name}-00000003", parameters_of(experiment)
     manifest = spec.render_trial(experiment, trial_name=name, parameters=parameters, templates=TEMPLATES)
     template = experiment.spec.trial_template if experiment.spec else None

@@ -502,3 +502,11 @@ def test_a_job_whose_pods_are_taken_away_again_and_again_is_ended_uncharged() ->
     assert seen.end is not None
     assert seen.end.failure is FailureClass.INFRASTRUCTURE
     assert "4 of its pods" in seen.end.message
+
+
+def test_a_back_off_that_tells_its_error_is_proof_enough_when_the_error_itself_was_not_seen() -> None:
+    text = 'Back-off pulling image "x:1": ErrImagePull: x:1: not found'
+    end = look(RUNNING, pending(waits("ImagePullBackOff", text))).end
+    assert end is not None
+    assert (end.failure, end.message) == (FailureClass.CONFIGURATION, text)
+    assert look(RUNNING, pending(waits("ImagePullBackOff", 'Back-off pulling image "x:1"'))).end is None

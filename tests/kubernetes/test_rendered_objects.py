@@ -13,10 +13,10 @@ import yaml
 from activities.runners.kubernetes.api import Api
 from activities.runners.kubernetes.discovery import resource
 from evertune.domain.metrics import CollectorSpec, Scrape
-from evertune.errors import LaunchError
 from evertune.protocols import JsonDict
+from tests.kubernetes.kinds import SPECS, experiment_of, served
 from tests.kubernetes.objects import job, launched
-from tests.kubernetes.rendering import EXAMPLES, MODERN, OLD, golden_file, render
+from tests.kubernetes.rendering import EXAMPLES, MODERN, OLD, everything, golden_file, launch_from, launch_of, render
 
 pytestmark = pytest.mark.cluster
 
@@ -53,12 +53,30 @@ async def dry_run(api: Api, namespace: str, manifest: JsonDict) -> JsonDict:
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 async def test_the_api_server_takes_katibs_examples(api: Api, namespace: str, file: Path) -> None:
     manifest = yaml.safe_load(golden_file(file).read_text())["manifest"]
-    try:
+    async with served(api, manifest["apiVersion"], manifest["kind"]):
         created = await dry_run(api, namespace, manifest)
-    except LaunchError as error:
-        pytest.skip(f"the cluster has not what {file.stem} needs: {error}")
+        classic = await dry_run(api, namespace, render(launch_of(file), OLD).manifest)
 
     assert created["metadata"]["labels"]["evertune.io/managed-by"] == "evertune"
+    assert {"evertune-init", "evertune-collector"} <= names_in(created)
+    assert {"evertune-init", "evertune-collector"} <= names_in(classic)
+
+
+def names_in(created: JsonDict) -> set[str]:
+    """Of everything in it."""
+    return {leaf for path, leaf in everything(created) if path.endswith("/name")}
+
+
+@pytest.mark.parametrize("case", SPECS)
+async def test_the_api_server_takes_a_trial_of_every_kind(api: Api, namespace: str, case: str) -> None:
+    """What a cluster does not serve is defined for the while, and takes everything."""
+    made = render(launch_from(experiment_of(case, namespace)))
+    async with served(api, made.manifest["apiVersion"], made.manifest["kind"]):
+        created = await dry_run(api, namespace, made.manifest)
+
+    assert created["metadata"]["labels"]["evertune.io/managed-by"] == "evertune"
+    assert made.mode == ("logs" if case in ("TrainJob", "Workflow", "PipelineRun", "Course") else "native")
+    assert "${" not in str(created["spec"])
 
 
 @pytest.mark.parametrize("features", [MODERN, OLD], ids=["native", "classic"])

@@ -17,6 +17,7 @@ from activities.runners.kubernetes.render import Injection
 from activities.runners.kubernetes.runner import KubernetesRunner
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict, Launch
+from evertune.settings import CollectorMode
 from evertune.store import Store, open_store
 from evertune.testing.kubernetes import FakeCluster, Misfortune
 from evertune.testing.runners import Script, attempt_ref
@@ -58,14 +59,14 @@ class World:
     limits: Limits = field(default_factory=Limits)
     made: dict[str, int] = field(default_factory=dict)  # pods that ran, by the attempt's key
 
-    def runner(self, *, settle_s: float = 0.2) -> KubernetesRunner:
+    def runner(self, *, settle_s: float = 0.2, mode: CollectorMode = "logs") -> KubernetesRunner:
         clusters = Clusters(kubeconfig=str(self.cluster.kubeconfig(self.root / "kubeconfig")))
         runner = KubernetesRunner(
             self.root / "trials",
             clusters,
             StoreLedger(self.store),
             database_id=self.store.database_id,
-            injection=Injection(image="collector", mode="logs"),
+            injection=Injection(image="collector", mode=mode),
             limits=self.limits,
             settle_s=settle_s,
         )

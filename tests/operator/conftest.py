@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from evertune.operator.controller import Controller, Event, Memory
-from evertune.operator.objects import FINALIZER, Object
+from evertune.kubectl.controller import Controller, Event, Memory
+from evertune.kubectl.objects import FINALIZER, Object
 from tests.workflow.conftest import binary, house, temporal_address
 from tests.workflow.harness import manifest
 

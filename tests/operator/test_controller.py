@@ -14,7 +14,7 @@ import pytest
 
 from evertune.domain.states import ExperimentState
 from evertune.errors import UnavailableError
-from evertune.operator.controller import Controller
+from evertune.kubectl.controller import Controller
 from tests.operator.conftest import Thing
 from tests.workflow.harness import House, a_house, manifest, until
 
@@ -198,7 +198,7 @@ async def test_an_experiment_deleted_from_evertune_is_not_started_again(
 async def test_what_no_worker_has_read_yet_is_waited_for_and_cancelled_with_its_object(
     controller: Controller, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evertune.operator.controller.ADMIT_S", 0.5)
+    monkeypatch.setattr("evertune.kubectl.controller.ADMIT_S", 0.5)
     await house.stop_worker()
     thing = Thing.of(manifest("unread", SLOW))
 

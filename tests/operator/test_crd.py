@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from evertune.operator.crd import definitions
-from evertune.operator.status import invalid, merge_conditions, of_record
+from evertune.kubectl.crd import definitions
+from evertune.kubectl.status import invalid, merge_conditions, of_record
 from evertune.spec import Experiment
 from evertune.spec.parse import parse_documents
 from tests.operator.test_objects import a_record

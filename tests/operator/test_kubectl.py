@@ -80,7 +80,7 @@ class Operator:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "evertune.operator", *self.words],
+                [sys.executable, "-m", "evertune.kubectl", *self.words],
                 env=self.environment,
                 stdout=log,
                 stderr=log,

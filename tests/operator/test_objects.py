@@ -14,8 +14,8 @@ from evertune.domain.records import Budget, Counts, ExperimentRecord, TrialRecor
 from evertune.domain.space import SearchSpace
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.errors import Problem
-from evertune.operator import status as st
-from evertune.operator.objects import Change, Object, change_of
+from evertune.kubectl import status as st
+from evertune.kubectl.objects import Change, Object, change_of
 
 SPEC: dict[str, Any] = {
     "objective": {"type": "maximize", "goal": 0.9, "objectiveMetricName": "accuracy"},

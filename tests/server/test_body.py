@@ -29,7 +29,7 @@ def refusal(text: bytes) -> str:
 
 def test_a_report_becomes_points_as_they_were_written() -> None:
     text = b'{"points": [{"metric": "loss", "value": "0.30", "seq": 7, "timestamp": 17.5, "step": 3}], "final": true}'
-    assert read(text) == ([Point("loss", "0.30", 7, 17.5, 3)], True)
+    assert read(text) == ([Point("loss", "0.30", 7, 17.5, 3)], True, "")
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,18 @@ def test_a_report_full_of_mistakes_is_refused_at_its_first() -> None:
 
 
 def test_unknown_fields_are_for_other_versions() -> None:
-    assert read(json.dumps({"points": [], "host": "a", "seq": None}).encode()) == ([], False)
+    assert read(json.dumps({"points": [], "host": "a", "seq": None}).encode()) == ([], False, "")
 
 
 LEAVES = st.none() | st.booleans() | st.floats() | st.text() | st.integers()
-FIELDS = st.sampled_from(["points", "metric", "value", "seq", "step", "final"])
+FIELDS = st.sampled_from(["points", "metric", "value", "seq", "step", "final", "origin"])
 
 
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(FIELDS, inner)))
 def test_whatever_comes_is_taken_or_answered(anything: Any) -> None:
     text = json.dumps(anything).encode()
     try:
-        points, _ = read(text)
+        points, _, _ = read(text)
     except UnreadableError:
         assert refusal(text)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import evertune.contracts as c
 from activities.runners.kubernetes import labels
+from activities.trial import TrialActivities
 from evertune.client import ExperimentHandle
 from evertune.contracts import StartContext
 from evertune.domain.records import ExperimentRecord
@@ -21,6 +23,7 @@ from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
 from evertune.testing.runners import FOR_EVER, Script
 from tests.workflow.harness import House, a_house, manifest, until
+from worker.compose import trial_activities
 
 Fate = Script | Misfortune
 
@@ -206,21 +209,19 @@ async def test_objects_of_an_experiment_that_was_terminated_or_deleted_are_swept
         house,
         kube,
     ):
-        handle = await submit(house, "cluster-swept", maxTrialCount=4, parallelTrialCount=2)
+        await submit(house, "cluster-swept", maxTrialCount=4, parallelTrialCount=2)
         await until(lambda: len(kube.store.all("pods")) == 2)
         record = house.store.experiment("default", "cluster-swept")
         await house.stop_worker()
         await house.temporal.get_workflow_handle(record.workflow_id).terminate()
         house.store.delete_experiment(record.uid)
-        foreign = kube.store.create(
-            "jobs", {"metadata": {"name": "theirs", "labels": {labels.MANAGED_BY: labels.MANAGER}},
-                     "spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}}, "default",
-        )  # fmt: skip
-        assert handle is not None
+        container = {"name": "c", "image": "i"}
+        unlabelled = {labels.MANAGED_BY: labels.MANAGER}  # it looks like ours, but is not this database's
+        spec = {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
+        kube.store.create("jobs", {"metadata": {"name": "theirs", "labels": unlabelled}, "spec": spec}, "default")
         await house.start_worker()
         await house.sweep()
         await until(lambda: [job["metadata"]["name"] for job in kube.store.all("jobs")] == ["theirs"])
-        assert foreign["metadata"]["name"] == "theirs"
 
 
 async def test_without_a_worker_for_clusters_it_is_refused_at_once(
@@ -230,5 +231,27 @@ async def test_without_a_worker_for_clusters_it_is_refused_at_once(
     monkeypatch.setattr(c, "CLUSTER_QUEUE", "polled-by-nobody")
     async with a_house(temporal_address, tmp_path) as house:
         document = manifest("cluster-nobody")
-        with pytest.raises(SpecError, match=r"cluster"):
+        with pytest.raises(SpecError, match="no worker that runs trials in a cluster"):
             await house.client.submit(document, context=StartContext(backend="kubernetes"))
+
+
+async def test_an_object_stays_until_its_metrics_are_complete(
+    temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its collector never says its last word here: after the wait, the pod's log is read before the object goes."""
+
+    def patient(*args: Any, **rest: Any) -> TrialActivities:
+        return dataclasses.replace(trial_activities(*args, **rest), final_wait_s=2.0)
+
+    monkeypatch.setattr("worker.compose.trial_activities", patient)
+    async with FakeCluster(reports) as kube:
+        config = kube.kubeconfig(tmp_path / "kubeconfig")
+        gateway = "http://gateway.example:8080"
+        async with a_house(temporal_address, tmp_path / "h", kubeconfig=str(config), ingest_url=gateway) as house:
+            handle = await submit(house, "cluster-complete", maxTrialCount=2, parallelTrialCount=2)
+            await until(lambda: sum(pod["status"]["phase"] == "Succeeded" for pod in kube.store.all("pods")) == 2)
+            await asyncio.sleep(1.0)
+            assert len(kube.store.all("jobs")) == 2
+            record = await house.ended(handle)
+            check_whole(house, record, 2)
+            await gone(house, kube)

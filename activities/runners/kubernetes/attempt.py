@@ -89,6 +89,8 @@ class Attempt:
 
     @property
     def phase(self) -> str:
+        if self._wake is None:  # not followed: its reflectors may be gone, and are not to be started for this
+            return self._phase
         troubles = (self._objects.trouble, self._pods.trouble)
         trouble = next((error for error in troubles if away(error)), None)
         if trouble is None:
@@ -100,6 +102,11 @@ class Attempt:
     @phase.setter
     def phase(self, text: str) -> None:
         self._phase = text
+
+    @property
+    def logged(self) -> bool:
+        """Whether this worker has its log."""
+        return archive.exists(self.log.path)
 
     @property
     def over(self) -> bool:
@@ -131,10 +138,15 @@ class Attempt:
     async def fetch(self, *, patience_s: float = AWAY_S) -> None:
         """What the pod printed, into the attempt's log."""
         pod = self._trained(await self._listed(patience_s=patience_s))
-        if self.place.reads_log:
-            await self.log.complete(pod, patience_s=patience_s)
-        elif pod is not None:
-            await self.log.fetch(pod, patience_s=patience_s)
+        try:
+            if self.place.reads_log:
+                await self.log.complete(pod, patience_s=patience_s)
+            elif pod is not None:
+                await self.log.fetch(pod, patience_s=patience_s)
+        except ApiError as error:
+            if away(error):
+                raise UnavailableError(str(error)) from error
+            log.warning("a log cannot be read", trial=self.ref.trial_name, reason=str(error))
 
     async def release(self, *, even_retained: bool = False) -> None:
         """Delete the object; where it is retained, only what of it still runs."""
@@ -249,7 +261,12 @@ class Attempt:
         assert look.end is not None
         end = look.end
         if self.place.reads_log:
-            await self.log.complete(self._trained(pods or ()), patience_s=AWAY_S)
+            try:
+                await self.log.complete(self._trained(pods or ()), patience_s=AWAY_S)
+            except ApiError as error:
+                if away(error):
+                    raise UnavailableError(str(error)) from error
+                end = dataclasses.replace(end, warnings=(f"its log cannot be read: {error}",))
         if look.printed:
             end = await self._with_lines(end, look.pod)
         recorded = await self._record(end)
@@ -301,7 +318,7 @@ class Attempt:
         loop = asyncio.get_running_loop()
         assert self._stop_by is not None
         if not self._deleted:
-            with suppress(ApiError, UnavailableError):
+            with suppress(UnavailableError, TimeoutError):
                 await asyncio.wait_for(self.fetch(patience_s=0.0), LAST_LOG_S)
             await ride(self._cluster.api, self._say, self._take_away)
             self._deleted = True

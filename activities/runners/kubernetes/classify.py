@@ -229,7 +229,7 @@ class Case:
         return None
 
     def _replaced(self, obj: JsonDict) -> Look | None:
-        """A job that does not count disruptions makes new pods for ever, also for what the trial itself causes."""
+        """A job that does not count disruptions makes new pods for ever, also where the trial itself is the cause."""
         for name, (_, cause) in self._known.items():
             if cause.reason == "Evicted" and cause.failure is FailureClass.PROGRAM:
                 return self._ended(obj, cause, pod=name)
@@ -283,7 +283,8 @@ class Case:
             self._pulled_before = waits.reason
         text = self._pull or waits.reason
         never = any(word in text.lower() for word in causes.NO_SUCH_IMAGE)
-        if never and self._pulls >= 2:
+        # Between two looks the first error may have passed: a back-off that tells it is the second sign as well.
+        if never and (self._pulls >= 2 or waits.reason == "ImagePullBackOff"):
             return self._configuration(obj, "ErrImagePull", text)
         left = self._left("image", now, self._limits.image_pull_s)
         if left <= 0:

@@ -75,6 +75,10 @@ class OneOf:
     fields: tuple[tuple[str, str], ...] = ()
 
 
+# Which of the attempt's pods: each of them counts what it reports from the start.
+ORIGIN: JsonDict = {"name": "EVERTUNE_ORIGIN", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+
+
 def wrapped(who: str, grace_s: int, cap_mib: int, directory: str = SHARED) -> list[str]:
     """What is put before the words of a command."""
     return [f"{directory}/busybox", "sh", f"{directory}/wrapper.sh", who, str(grace_s), str(cap_mib)]
@@ -142,7 +146,7 @@ def inject(
     beside = {
         "name": COLLECTOR,
         **common,
-        "env": [*reached_by, *variables(environment), *_role(one_of)],
+        "env": [*reached_by, *variables(environment), dict(ORIGIN), *_role(one_of)],
         "volumeMounts": [shared, *([{**mount, "readOnly": True}] if mount else [])],
     }
     if config.projected_token:

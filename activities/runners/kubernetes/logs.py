@@ -31,6 +31,17 @@ NOTE_EVERY_S = 1.0
 _STAMP_END = b" "
 
 
+ORIGIN = "origin"  # beside a log that was fetched: the uid of the pod that printed it
+
+
+def origin_of(directory: Path) -> str:
+    """Which pod's log was fetched into this directory; "" when none was."""
+    try:
+        return (directory / ORIGIN).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
 @dataclass
 class _At:
     """How far the log of one container's life was read."""
@@ -106,7 +117,7 @@ class PodLog:
         path = POD.path(self._namespace, meta["name"], "log")
         if self._at is None:
             self._at = self._known()
-        if self._at.pod != meta["uid"]:
+        if self._at.pod != meta["uid"] or self._size() < self._at.size:  # another pod, or our file is gone
             self._at = _At(pod=str(meta["uid"]), size=self._size())
             self._write(b"", note=True)  # before any line of it: what is beyond this is known to be its own
         at = self._at
@@ -180,10 +191,12 @@ class PodLog:
             if error.status not in (400, 404):
                 raise
             return
-        await asyncio.to_thread(self._put, data)
+        await asyncio.to_thread(self._put, data, str(pod["metadata"].get("uid") or ""))
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes, uid: str) -> None:
+        """First whose log it is, then the log: nobody takes it for that of another pod."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._directory / ORIGIN).write_text(uid)
         draft = self._directory / "log.new"
         draft.write_bytes(data)
         draft.replace(self.path)

@@ -27,7 +27,7 @@ from typing import Any
 
 from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.choice import Choice, Features, Mode, choose
-from activities.runners.kubernetes.inject import Injection, OneOf, inject, paths, variables
+from activities.runners.kubernetes.inject import ORIGIN, Injection, OneOf, inject, paths, variables
 from activities.runners.kubernetes.quantities import grown
 from activities.runners.local.variables import identity, reporting
 from evertune.errors import LaunchError
@@ -253,7 +253,12 @@ def _tell(container: JsonDict, told: Mapping[str, str], ours: set[str]) -> None:
     given = container.get("env") or []
     names = {variable.get("name") for variable in given}
     first = {name: value for name, value in told.items() if name in ours or name not in names}
-    container["env"] = [*variables(first), *(variable for variable in given if variable.get("name") not in ours)]
+    whose = [dict(ORIGIN)] if "EVERTUNE_TOKEN" in first else []
+    container["env"] = [
+        *variables(first),
+        *whose,
+        *(variable for variable in given if variable.get("name") not in ours),
+    ]
 
 
 def _tell_trainer(manifest: JsonDict, told: Mapping[str, str], ours: set[str]) -> None:

@@ -22,9 +22,10 @@ from activities.runners.kubernetes.classify import Limits
 from activities.runners.kubernetes.cluster import Cluster, Clusters
 from activities.runners.kubernetes.creating import NoRestartPolicyError
 from activities.runners.kubernetes.discovery import Resource, resource, server_version
+from activities.runners.kubernetes.logs import origin_of
 from activities.runners.kubernetes.place import Place
 from activities.runners.kubernetes.render import Features, Injection, rendered
-from activities.runners.kubernetes.riding import ride
+from activities.runners.kubernetes.riding import TRY_S, ride
 from activities.runners.kubernetes.sweeping import Sweeper
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
@@ -60,6 +61,7 @@ class KubernetesRunner:
         self._phases: dict[str, str] = {}  # of those that are not there yet
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._pruning: set[tuple[str, Resource]] = set()  # kinds whose schema knows no native sidecars
+        self._met: set[Cluster] = set()  # those that have answered once
         self.sweeper = Sweeper(clusters, database_id)
 
     # --------------------------------------------------------------------------------------- TrialRunner
@@ -74,10 +76,11 @@ class KubernetesRunner:
             if ref.key in self._attempts:
                 return
             entry = await self._look(ref)
-            if entry.end is not None or entry.stop is not None:
-                return
             try:
-                if entry.place is None:
+                if entry.end is not None or entry.stop is not None:
+                    if entry.place is not None:
+                        await self._come_late(ref, Place.read(entry.place), over=entry.end is not None)
+                elif entry.place is None:
                     await self._make(launch)
                 else:
                     await self._attach(ref, Place.read(entry.place))
@@ -113,6 +116,7 @@ class KubernetesRunner:
             return
         async with self._alone(ref):
             attempt = self._attempts.get(ref.key)
+            passing = attempt is None  # only to be stopped: another worker runs it, or nobody does
             if attempt is None:
                 entry = await self._look(ref)
                 if entry.place is None:
@@ -121,6 +125,9 @@ class KubernetesRunner:
                     return
                 attempt = await self._known(ref, Place.read(entry.place))
         await attempt.stop(grace_s)
+        if passing:
+            self._attempts.pop(ref.key, None)
+            await attempt.close()
 
     async def remove(self, ref: AttemptRef) -> None:
         await self._give_back(ref, even_retained=True)
@@ -139,6 +146,7 @@ class KubernetesRunner:
     def sources(self, launch: Launch, path: str | None) -> Sources:
         directory = self._directory(launch.ref)
         return Sources(
+            origin=origin_of(directory),
             log=directory / "log",
             notes=directory,
             path=None if path is None else directory / "files" / path.lstrip("/"),
@@ -233,6 +241,12 @@ class KubernetesRunner:
                 return
             await asyncio.sleep(min(0.2, self._settle_s))
 
+    async def _come_late(self, ref: AttemptRef, place: Place, *, over: bool) -> None:
+        """It has ended, or is being ended, under another worker: its log may have to be read here all the same."""
+        attempt = await self._known(ref, place)
+        if over and place.reads_log and not attempt.logged:
+            await attempt.fetch()
+
     async def _known(self, ref: AttemptRef, place: Place) -> Attempt:
         """Of an attempt that another worker, or this one before it died, has made."""
         cluster, kind = await self._where(ref, place.cluster, place.api_version, place.kind)
@@ -251,6 +265,9 @@ class KubernetesRunner:
             cluster = await self._clusters.get(context)
         except UsageError as error:
             raise EnvironmentProblem(error.message, error.hint) from error
+        if cluster not in self._met:  # what is asked of it below has more patience than a sentence may take
+            await ride(cluster.api, self._sayer(ref), lambda: cluster.api.call("GET", "/version", patience_s=TRY_S))
+            self._met.add(cluster)
         return cluster, await ride(cluster.api, self._sayer(ref), lambda: resource(cluster.api, version, kind))
 
     def _attempt(self, ref: AttemptRef, place: Place, cluster: Cluster, kind: Resource) -> Attempt:

@@ -43,10 +43,9 @@ class Spot:
 
 
 class Sweeper:
-    def __init__(self, clusters: Clusters, database_id: str, *, young_s: float = YOUNG_S) -> None:
+    def __init__(self, clusters: Clusters, database_id: str) -> None:
         self._clusters = clusters
         self._database_id = database_id
-        self._young_s = young_s
         self._spots: set[Spot] = set()  # also those whose experiments are gone since
 
     async def sweep(self, spots: Iterable[Spot], wanted: Callable[[AttemptRef], Awaitable[bool]]) -> int:
@@ -71,7 +70,7 @@ class Sweeper:
             page = await cluster.api.call("GET", path, query={**query, **({"continue": token} if token else {})})
             for obj in page.get("items") or ():
                 ref = ref_of(obj)
-                if ref is None or self._young(obj) or "deletionTimestamp" in obj["metadata"] or await wanted(ref):
+                if ref is None or _young(obj) or "deletionTimestamp" in obj["metadata"] or await wanted(ref):
                     continue
                 await delete(cluster, kind, obj)
                 log.info("deleted what an attempt left behind", name=obj["metadata"]["name"], kind=spot.kind)
@@ -80,9 +79,10 @@ class Sweeper:
             if not token:
                 return deleted
 
-    def _young(self, obj: JsonDict) -> bool:
-        made = time_of(obj["metadata"].get("creationTimestamp"))
-        return made is not None and (datetime.now(UTC) - made).total_seconds() < self._young_s
+
+def _young(obj: JsonDict) -> bool:
+    made = time_of(obj["metadata"].get("creationTimestamp"))
+    return made is not None and (datetime.now(UTC) - made).total_seconds() < YOUNG_S
 
 
 def ref_of(obj: JsonDict) -> AttemptRef | None:

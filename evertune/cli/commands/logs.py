@@ -196,6 +196,13 @@ def _follow(store: Store, record: ExperimentRecord, sources: list[Source], digit
             time.sleep(POLL_S)
 
 
+def _kubectl(record: ExperimentRecord, source: Source) -> str:
+    """With a collector beside the trial, its log comes here when it has ended."""
+    which = {"experiment": record.uid, "trial": source.trial.number, "attempt": source.attempt}
+    selector = ",".join(f"evertune.io/{name}={value}" for name, value in which.items())
+    return f"kubectl logs -f --all-containers -n {record.namespace} -l {selector}"
+
+
 def _say(now: Session, record: ExperimentRecord, sources: list[Source], total: int) -> None:
     if len(sources) == 1:
         source = sources[0]
@@ -208,6 +215,9 @@ def _say(now: Session, record: ExperimentRecord, sources: list[Source], total: i
             gone = "is gone" if source.name == "log" else "was never written, or is gone"
             where = os.path.normpath(source.path)
             words += "; it had no collector of its own" if source.name == COLLECTOR_LOG else f"; {where} {gone}"
+            if record.backend == "kubernetes" and not source.trial.state.terminal:
+                now.say("", [(f"Its pod prints it: {_kubectl(record, source)}", "")])
+                return
         now.say("", [(words, "dim")])
     elif total > len(sources):
         now.say("", [(f"{len(sources)} of {total} trials: name one with --trial", "dim")])

@@ -158,7 +158,7 @@ def operator_(
     if now.settings.temporal_address is None and (address := stack.status(now.settings).temporal_address) is not None:
         environment["EVERTUNE_TEMPORAL_ADDRESS"] = address
     command = module_command(
-        "evertune.operator",
+        "evertune.kubectl",
         *(word for name in namespace or () for word in ("--namespace", name)),
         *(["--adopt-katib"] if adopt_katib else []),
         "--delete-deadline",

@@ -194,7 +194,9 @@ def explain_trial(
     elif trial.state.terminal:
         head.append((f": {trial_sentence(trial)}.", ""))
     elif trial.state is TrialState.RUNNING and trial.started:
-        head.append((f" since {age((now - trial.started).total_seconds())}.", ""))
+        head.append((f" since {age((now - trial.started).total_seconds())}", ""))
+        waits = attempts[-1].phase if attempts else ""
+        head.append((f", but waits: {clean(waits)}." if waits else ".", ""))
     else:
         head.append((": it waits for its next attempt." if trial.attempts else ": it waits to be started.", ""))
     evidence: Evidence = [(f"attempt {attempt.attempt}", _attempt_words(attempt, now)) for attempt in attempts]

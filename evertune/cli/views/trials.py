@@ -105,7 +105,8 @@ def waiting_lines(phases: Mapping[int, str], *, most: int = WAITING_SHOWN) -> li
 
 def phases_of(trials: Iterable[TrialRecord]) -> dict[int, str]:
     """Of those that run and wait for something: it is their reason meanwhile."""
-    return {trial.number: trial.reason for trial in trials if trial.state is TrialState.RUNNING and trial.reason}
+    waiting = (trial for trial in trials if trial.state is TrialState.RUNNING)
+    return {trial.number: trial.reason for trial in waiting if trial.reason not in ("", str(trial.state))}
 
 
 def trial_state(trial: TrialRecord, marks: Marks) -> Line:

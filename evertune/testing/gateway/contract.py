@@ -162,6 +162,15 @@ class GatewayContract:
         assert [self.post(attempt, report).body["accepted"] for _ in range(2)] == [20, 20]
         assert [point.seq for point in self.points(attempt)] == list(range(20))
 
+    def test_pods_that_follow_each_other_count_from_the_start_and_are_kept_in_their_order(self) -> None:
+        attempt = self.open_attempt("trial-a")
+        for origin, value in (("pod-b", "0.1"), ("pod-a", "0.2"), ("pod-b", "0.1"), ("pod-a", "0.2")):
+            report = {"points": [a_point(seq=7, value=value)], "origin": origin}
+            assert self.post(attempt, report).body["accepted"] == 1
+        assert [point.value for point in self.points(attempt)] == ["0.1", "0.2"]
+        self.refused(self.post(attempt, {"points": [], "origin": "x" * 65}), 422)
+        self.refused(self.post(attempt, {"points": [], "origin": 7}), 422)
+
     def test_two_metrics_may_have_one_seq(self) -> None:
         attempt = self.open_attempt("trial-a")
         self.post(attempt, {"points": [a_point("loss"), a_point("accuracy")]})

@@ -20,10 +20,11 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
 
-from evertune.domain.metrics import Point
+from evertune.domain.metrics import Point, placed
 
 MAX_BODY = 1 << 20
 MAX_POINTS = 1000
+MAX_ORIGIN_CHARS = 64
 MAX_NAME = 512
 MAX_VALUE = 64 << 10
 MAX_NAMES = 256
@@ -47,6 +48,7 @@ class Refusal(Exception):
 class _Attempt:
     points: dict[tuple[str, int], Point] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    origins: list[str] = field(default_factory=list)
     ended: float | None = None
     stop: bool = False
     allowance: float = BURST
@@ -183,7 +185,11 @@ class FakeGateway:
             if attempt.ended is not None and self._now() - attempt.ended > GRACE_S:
                 raise Refusal(410, f"attempt {claims['a']} of trial {trial} ended more than 10 minutes ago", stop=True)
             self._limit(attempt)
-            points = read_report(body)
+            points, origin = read_report(body)
+            if origin:
+                if origin not in attempt.origins:
+                    attempt.origins.append(origin)
+                points = list(placed(points, attempt.origins.index(origin)))
             for point in points:
                 if point.metric in attempt.names or len(attempt.names) < MAX_NAMES:
                     attempt.names.add(point.metric)
@@ -223,8 +229,8 @@ def _b64(data: bytes) -> str:
 # ------------------------------------------------------------------------------------------------- the body
 
 
-def read_report(body: bytes) -> list[Point]:
-    """The points of a report. Raises Refusal, 422, for what the protocol does not allow."""
+def read_report(body: bytes) -> tuple[list[Point], str]:
+    """The points of a report and its origin. Raises Refusal, 422, for what the protocol does not allow."""
     try:
         report = json.loads(body)
     except ValueError as problem:
@@ -234,7 +240,10 @@ def read_report(body: bytes) -> list[Point]:
         raise Refusal(422, "points: must be a list")
     if len(points) > MAX_POINTS:
         raise Refusal(422, f"points: {len(points)} are more than the {MAX_POINTS} that a report may hold")
-    return [_point(point, index, report.get("seq")) for index, point in enumerate(points)]
+    origin = report.get("origin") or ""
+    if not isinstance(origin, str) or len(origin) > MAX_ORIGIN_CHARS:
+        raise Refusal(422, f"origin: must be text of at most {MAX_ORIGIN_CHARS} characters")
+    return [_point(point, index, report.get("seq")) for index, point in enumerate(points)], origin
 
 
 def _point(point: Any, index: int, report_seq: Any) -> Point:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from evertune.domain.metrics import MetricSummary, Objective, ObjectiveType, Point, Report, place, summarize
+from evertune.domain.metrics import MetricSummary, Objective, ObjectiveType, Point, Report, of_origin, place, summarize
 from evertune.domain.records import Taken
 from evertune.domain.states import AttemptState, FailureClass, TrialState
 from evertune.domain.trial import AttemptEnd, Ending
@@ -40,6 +40,33 @@ def running(store: Store, how_many: int) -> str:
 
 
 class ReportContract:
+    def test_each_pod_of_an_attempt_has_places_of_its_own_after_those_before(self, store: Store) -> None:
+        uid = running(store, 1)
+        first = Report(uid, 0, 0, [Point("accuracy", "0.5", 3), Point("accuracy", "0.6", 9)], origin="b")
+        second = Report(uid, 0, 0, [Point("accuracy", "0.1", 3)], origin="a")
+        for _ in range(2):
+            assert [taken.new for taken in store.add_reports([first, second])] in ([3, 3], [0, 0])
+        assert [store.origin(uid, 0, 0, origin) for origin in ("a", "b", "c", "b")] == [1, 0, 2, 0]
+        assert [point.value for point in series_of(store, uid, 0)] == ["0.5", "0.6", "0.1"]
+        assert series_of(store, uid, 0)[-1].seq == of_origin(3, 1)
+
+    def test_the_last_word_of_one_pod_is_not_that_of_the_next(self, store: Store) -> None:
+        uid = running(store, 1)
+
+        def collected() -> bool:
+            return store.attempts(uid, 0)[0].collected
+
+        store.add_reports([Report(uid, 0, 0, final=True, origin="a")])
+        assert collected()
+        assert store.origin(uid, 0, 0, "a") == 0
+        assert collected()
+        store.add_reports([Report(uid, 0, 0, [Point("accuracy", "0.1", 3)], origin="b")])
+        assert not collected()
+        store.add_reports([Report(uid, 0, 0, final=True, origin="b")])
+        assert collected()
+        assert store.origin(uid, 0, 0, "c") == 2, "a pod that the worker has found, and nobody else"
+        assert not collected()
+
     def test_many_reports_are_one_call_and_each_is_answered(self, store: Store) -> None:
         one, two = running(store, 2), running(store, 1)
         reports = [

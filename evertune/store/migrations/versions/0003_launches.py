@@ -1,11 +1,11 @@
-"""What runs attempts in clusters is remembered longer than its objects live, and what an attempt waits for is shown."""
+"""Attempts in clusters: what runs them is remembered longer than it lives, the pods of each, and what they wait for."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-from evertune.store.columns import Json, LongText
+from evertune.store.columns import Json, LongText, Word
 from evertune.store.migrating import key, may, need, options, owner, unique
 
 revision = "0003"
@@ -25,6 +25,16 @@ def upgrade() -> None:
         may("stop", LongText()),
         may("ending", Json()),
         unique("evertune_launches", "experiment_id", "number", "attempt"),
+        if_not_exists=True,
+        **options(),
+    )
+    op.create_table(
+        "evertune_origins",
+        key(),
+        owner("attempt_id", "evertune_attempts", "evertune_origins"),
+        need("origin", Word(64)),
+        need("ordinal", sa.Integer()),
+        unique("evertune_origins", "attempt_id", "origin"),
         if_not_exists=True,
         **options(),
     )

@@ -14,7 +14,7 @@ import kopf
 from activities.runners.kubernetes import credentials
 from activities.runners.kubernetes.api import Api, ApiError, Unreachable
 from evertune.errors import EnvironmentProblem, UnavailableError, UsageError
-from evertune.operator.objects import GROUP, KATIB_GROUP, KATIB_VERSION, PLURAL, VERSION, JsonDict
+from evertune.kubectl.objects import GROUP, KATIB_GROUP, KATIB_VERSION, PLURAL, VERSION, JsonDict
 from evertune.settings import Settings
 
 PATIENCE_S = 60.0

@@ -1,4 +1,4 @@
-"""`python -m evertune.operator [--namespace NAME …] [--adopt-katib]`: watch and work until SIGTERM or SIGINT.
+"""`python -m evertune.kubectl [--namespace NAME …] [--adopt-katib]`: watch and work until SIGTERM or SIGINT.
 
 Started by `evertune operator`. Needs the extra `operator`.
 """
@@ -18,7 +18,7 @@ EXTRA = "pip install 'evertune[operator]'"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m evertune.operator", description="Experiments by kubectl.")
+    parser = argparse.ArgumentParser(prog="python -m evertune.kubectl", description="Experiments by kubectl.")
     parser.add_argument("--namespace", action="append", default=[], help="watch this namespace only; may be repeated")
     parser.add_argument("--adopt-katib", action="store_true", help="take Katib's Experiments as well")
     parser.add_argument("--delete-deadline", type=float, default=300.0, help="seconds a deletion waits for the end")
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         logs.configure(settings)
         activate()
         try:
-            from evertune.operator.handlers import Options, run
+            from evertune.kubectl.handlers import Options, run
         except ModuleNotFoundError as error:
             if error.name != "kopf":
                 raise

@@ -16,9 +16,9 @@ import kopf
 import structlog
 
 from evertune.errors import EvertuneError
-from evertune.operator import cluster
-from evertune.operator import objects as o
-from evertune.operator.controller import Controller, Event, Memory, Outcome, sentence
+from evertune.kubectl import cluster
+from evertune.kubectl import objects as o
+from evertune.kubectl.controller import Controller, Event, Memory, Outcome, sentence
 from evertune.settings import Settings
 
 log = structlog.get_logger()

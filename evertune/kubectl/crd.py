@@ -16,7 +16,7 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from evertune.operator.objects import GROUP, KATIB_GROUP, KATIB_VERSION, KIND, PLURAL, VERSION
+from evertune.kubectl.objects import GROUP, KATIB_GROUP, KATIB_VERSION, KIND, PLURAL, VERSION
 from evertune.spec.model import ExperimentSpec
 
 JsonDict = dict[str, Any]
@@ -149,7 +149,7 @@ def _bounds(metadata: Any) -> JsonDict:
 
 
 def status_schema() -> JsonDict:
-    """What `evertune.operator.status` writes."""
+    """What `evertune.kubectl.status` writes."""
     pair = {"type": "object", "properties": {"name": TEXT, "value": TEXT}}
     condition = {
         **dict.fromkeys(("type", "status", "reason", "message"), TEXT),

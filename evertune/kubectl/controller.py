@@ -24,8 +24,8 @@ from evertune.connection import unavailable
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState
 from evertune.errors import EvertuneError, NameTakenError, NotFoundError, SpecError
-from evertune.operator import status as st
-from evertune.operator.objects import Object, change_of
+from evertune.kubectl import status as st
+from evertune.kubectl.objects import Object, change_of
 from evertune.settings import Settings
 
 ACTOR = "kubectl"
