@@ -216,7 +216,9 @@ def _database(now: Session) -> Check:
     with now.store() as store:
         records = store.list_experiments(None)
     trials = sum(record.counts.created for record in records)
-    return Check("Database", f"{url}, {plural(len(records), 'experiment')}, {plural(trials, 'trial')}")
+    return Check(
+        "Database", f"{url}, schema up to date, {plural(len(records), 'experiment')}, {plural(trials, 'trial')}"
+    )
 
 
 def _algorithms() -> Check:
