@@ -68,10 +68,11 @@ class TrialActivities:
             self.store.open_attempt, ref.experiment_uid, ref.number, ref.attempt, home_id=self.home_id, at=_now()
         )
         self._shown[ref.key] = opened.phase  # an earlier worker may have left one
-        sources = self.runner.sources(plan.launch, plan.wanted.path)
         try:
-            collector = plan.collector(sources)  # refuses before anything is started
+            plan.collector(self.runner.sources(plan.launch, plan.wanted.path))  # refuses before anything is started
             await self._create(plan.launch)
+            sources = self.runner.sources(plan.launch, plan.wanted.path)  # a collector of the user's may run now
+            collector = plan.collector(sources)
             beside = self.runner.sidecar(plan.launch)
             end = await self._follow(ref, None if beside else collector)
             ordinal, collected = await self._until_collected(plan) if beside else (0, True)

@@ -103,7 +103,7 @@ async def test_a_trial_that_runs_outlives_an_api_server_that_is_away(world: Worl
     await until(lambda: "does not answer since" in runner.phase(ref))
     await asyncio.sleep(1.0)
     await world.cluster.start()
-    end = await asyncio.wait_for(waiting, 40)
+    end = await asyncio.wait_for(waiting, 90)  # a request that was on its way has 30 s before it is asked again
     assert end.state is AttemptState.SUCCEEDED
     assert runner.log_path(ref).read_text() == "one\ntwo\n"
 

@@ -26,7 +26,7 @@ from activities.runners.kubernetes.events import Warnings
 from activities.runners.kubernetes.labels import owned
 from activities.runners.kubernetes.logs import PodLog
 from activities.runners.kubernetes.place import Place
-from activities.runners.kubernetes.reflector import Reflector, topic
+from activities.runners.kubernetes.reflector import Reflector, topic, version_of
 from activities.runners.kubernetes.riding import AWAY_S, TRY_S, away, ride, sentence
 from activities.runners.local.outcome import MESSAGE_LINES, last_lines, signal_text, telling
 from evertune import archive
@@ -231,7 +231,7 @@ class Attempt:
     def _trained(self, pods: Sequence[JsonDict]) -> JsonDict | None:
         """The newest of the pods that train."""
         chosen = primary_pods(pods, self.place.rules.labels)
-        return max(chosen, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
+        return max(chosen, key=_newness, default=None)
 
     async def _listed(self, *, patience_s: float) -> list[JsonDict]:
         """Its pods as the API server has them, whatever the watch has brought so far."""
@@ -402,6 +402,12 @@ class Attempt:
                 await api.call("PATCH", path, body=place.suspension, content_type=kind, patience_s=TRY_S)
             return
         await delete(self._cluster, self._resource, obj)
+
+
+def _newness(pod: JsonDict) -> tuple[str, bool, int]:
+    """Times have whole seconds; of two pods of one second the one that was replaced has failed."""
+    failed = (pod.get("status") or {}).get("phase") == "Failed"
+    return str(pod["metadata"].get("creationTimestamp")), not failed, version_of(pod)
 
 
 def _heard(task: asyncio.Task[AttemptEnd]) -> None:
