@@ -88,8 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminated = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: terminated.set())
-    if os.environ.get("EVERTUNE_TERMINATED"):  # it came before there was a handler; see `first.sh`
-        terminated.set()
     try:
         options = parser().parse_args(arguments)
         if not reports_here(os.environ):

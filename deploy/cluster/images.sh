@@ -13,6 +13,6 @@ version=$("$python" -c 'import evertune; print(evertune.__version__)')
 "$KUBE/mkimage" -t "docker.io/evertune/collector:$version" -o "$build/collector.tar" --base python \
   --add "$build/collector/opt/evertune:/opt/evertune" --env PYTHONPATH=/opt/evertune/lib \
   --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONUNBUFFERED=1 --user 65532:65532 \
-  --entrypoint /opt/evertune/busybox sh /opt/evertune/lib/collectors/first.sh >&2
+  --entrypoint python3 -P -m collectors >&2
 "$KUBE/mkimage" -t docker.io/library/python:3.11-slim -o "$build/python.tar" --base python >&2
 "$KUBE/load-image" "$build/collector.tar" "$build/python.tar" >&2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -105,37 +104,6 @@ def test_points_arrive_while_the_trial_runs_and_final_when_it_has_ended(tmp_path
     assert len(gateway.connections) == 1
     (pushed,) = [point for (name, _), point in gateway.points.items() if name == "acc"]
     assert (pushed["step"], pushed["timestamp"]) == (4, 1732620000.5)
-
-
-@pytest.mark.parametrize("shell", ["/bin/sh", "busybox"])
-@pytest.mark.parametrize("later_s", [0.0, 0.05, 0.3, 1.0])
-def test_sigterm_is_heard_from_the_first_moment_on(tmp_path: Path, shell: str, later_s: float) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"there is no {shell}")
-    gateway = Gateway()
-    with gateway.open() as port:
-        trial = Trial(tmp_path, port)
-        trial.say("loss=1")
-        environment = {key: text for key, text in trial.environment.items() if key != "EVERTUNE_EXIT_FILE"}
-        environment |= {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}", "PYTHONPATH": str(ROOT)}
-        words = [*([shell, "sh"] if shell == "busybox" else [shell]), str(ROOT / "collectors" / "first.sh")]
-        with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                until(lambda: catches(process.pid, signal.SIGTERM))
-                time.sleep(later_s)
-                process.terminate()
-                ended(process)
-            finally:
-                process.kill()
-    assert gateway.values() == ["1"]
-    assert gateway.final
-
-
-def catches(pid: int, number: signal.Signals) -> bool:
-    """Whether the process has a handler for it. Linux's process 1 of a container is not sent the others."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1]
-    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def test_killed_and_started_again_it_sends_nothing_twice_and_loses_nothing(tmp_path: Path) -> None:
