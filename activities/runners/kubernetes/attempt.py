@@ -276,7 +276,9 @@ class Attempt:
                     raise UnavailableError(str(error)) from error
                 end = dataclasses.replace(end, warnings=(f"its log cannot be read: {error}",))
         if look.printed:
-            end = await self._with_lines(end, look.pod)
+            trained = self._trained(pods or ())
+            own = trained is not None and trained["metadata"]["name"] == look.pod
+            end = await self._with_lines(end, look.pod, own=own)
         recorded = await self._record(end)
         if not self._case.ended(obj):  # by our own judgement: it may still run
             with suppress(ApiError, UnavailableError):
@@ -293,9 +295,9 @@ class Attempt:
             self._wake.clear()
             await self._pause(self._wake, min(1.0, give_up - loop.time()))
 
-    async def _with_lines(self, end: AttemptEnd, pod: str) -> AttemptEnd:
-        """What it printed last says more than its exit code."""
-        if self.place.reads_log:
+    async def _with_lines(self, end: AttemptEnd, pod: str, *, own: bool) -> AttemptEnd:
+        """What it printed last says more than its exit code; `own`: its log is the attempt's."""
+        if self.place.reads_log and (own or not pod):
             tail = await asyncio.to_thread(archive.last_bytes, self.log.path, TAIL_BYTES)
         else:
             tail = await self.log.tail(pod)
