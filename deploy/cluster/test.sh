@@ -23,4 +23,5 @@ level=${LEVEL:-full}
 trap take_down EXIT
 bring_up "$level" || { [ -n "${PATIENCE:-}" ] && left_out "it did not come up within $PATIENCE s"; exit 3; }
 [ -n "$cluster_given" ] || [ "$level" = api ] || deploy/cluster/images.sh
+[ -n "$cluster_given" ] || export EVERTUNE_TEST_RESTART_API="$KUBE/up --restart kube-apiserver"
 EVERTUNE_TEST_KUBECONFIG=$KUBECONFIG EVERTUNE_TEST_KUBE_LEVEL=$level .venv/bin/python -m pytest -m cluster --timeout 600 "$@"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ CONDITIONS = {  # of a kind that nobody knows
 }
 
 
-def experiment_of(case: str, namespace: str, name: str = "kinds", **spec: object) -> JsonDict:
+def experiment_of(case: str, namespace: str, name: str = "kinds", **spec: Any) -> JsonDict:
     """With a StdOut collector, and what its kind needs to be said."""
     manifest = SPECS[case]
     kind = manifest["kind"]

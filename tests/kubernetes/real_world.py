@@ -110,7 +110,7 @@ class RealWorld:
 
     async def pods(self, ref: AttemptRef, namespace: Namespace | None = None) -> list[Manifest]:
         selector = ",".join(f"{name}={value}" for name, value in labels.owned(ref, self.store.database_id).items())
-        return await asyncio.to_thread((namespace or self.namespace).list, "pods", selector)
+        return await asyncio.to_thread((namespace or self.namespace).objects, "pods", selector)
 
     async def running(self, ref: AttemptRef, namespace: Namespace | None = None, phase: str = "Running") -> Manifest:
         """A pod of the attempt, once it is in that phase."""
@@ -139,7 +139,7 @@ class RealWorld:
             await asyncio.sleep(PAUSE_S)
             left = []
             for plural in PATHS:
-                objects = await asyncio.to_thread((namespace or self.namespace).list, plural, selector)
+                objects = await asyncio.to_thread((namespace or self.namespace).objects, plural, selector)
                 left += [f"{plural}/{obj['metadata']['name']}" for obj in objects]
 
 

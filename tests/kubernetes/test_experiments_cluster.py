@@ -71,7 +71,7 @@ async def submit(house: House, document: Manifest) -> ExperimentHandle:
 async def pods(namespace: Namespace) -> dict[int, Manifest]:
     """The newest of each trial."""
     found = sorted(
-        await asyncio.to_thread(namespace.list, "pods"), key=lambda pod: str(pod["metadata"]["creationTimestamp"])
+        await asyncio.to_thread(namespace.objects, "pods"), key=lambda pod: str(pod["metadata"]["creationTimestamp"])
     )
     return {int(pod["metadata"]["labels"]["evertune.io/trial"]): pod for pod in found}
 
@@ -196,7 +196,7 @@ async def a_trial_that_needs_more_memory_gets_it_uncharged(house: House, namespa
     limits: dict[str, str] = {}
 
     async def ended() -> bool:
-        for one in await asyncio.to_thread(namespace.list, "pods"):
+        for one in await asyncio.to_thread(namespace.objects, "pods"):
             attempt = one["metadata"]["labels"]["evertune.io/attempt"]
             limits[attempt] = one["spec"]["containers"][0]["resources"]["limits"]["memory"]
         return house.store.experiment(namespace.name, "memory").state.terminal

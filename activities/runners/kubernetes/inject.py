@@ -93,6 +93,18 @@ def variables(values: Mapping[str, str]) -> list[JsonDict]:
     return [{"name": name, "value": literal(value)} for name, value in values.items()]
 
 
+# The kernel drops a SIGTERM that the first process of a container has no handler for, and with little CPU Python needs
+# seconds to get there: after a short trial the kubelet would wait for the whole grace period. A shell is there at once;
+# it leaves a word, and hands the signal on to a collector that would not die of it.
+TERMINATED = f"{SHARED}/terminated"
+FIRST_PROCESS = f"""
+trap ': >{TERMINATED}; "$0" grep -q "^SigCgt.*[4-7c-f]...$" "/proc/$child/status" && kill -TERM "$child"' TERM
+python3 -P -m collectors &
+child=$!
+until wait "$child" || ! kill -0 "$child" 2>/dev/null; do :; done
+""".strip()
+
+
 def paths(container: JsonDict) -> dict[str, str]:
     """The variables of a program that shares a directory with the collector, as `evertune.report` reads them."""
     told = {
@@ -143,6 +155,9 @@ def inject(
     own = _own_collector(launch, choice, shared, mount, reached_by, custom_env)
     environment = _environment(launch, collector, choice, own, restarts=restarts)
     environment["EVERTUNE_GRACE_S"] = str(max(1, (grace_s + DELIVERY_S if native and choice.wrap else grace_s) - 5))
+    if native:
+        environment["EVERTUNE_EXIT_FILE"] = TERMINATED
+        environment["EVERTUNE_LINGER_S"] = environment["EVERTUNE_GRACE_S"]
     beside = {
         "name": COLLECTOR,
         **common,
@@ -157,6 +172,7 @@ def inject(
     first = {"name": INIT, **common, "command": [f"{IN_IMAGE}/busybox", *bring], "volumeMounts": [shared]}
     added = [beside] if own is None else [beside, own]
     if native:
+        beside["command"] = [f"{IN_IMAGE}/busybox", "sh", "-c", FIRST_PROCESS, f"{IN_IMAGE}/busybox"]
         sidecars = [{**each, "restartPolicy": "Always"} for each in added]
         spec["initContainers"] = [first, *sidecars, *(spec.get("initContainers") or [])]
     else:
