@@ -71,7 +71,7 @@ async def operate(settings: Settings, options: Options) -> None:
     try:
         await kopf.operator(
             registry=registry(settings, controller, options),
-            settings=kopf_settings(),
+            settings=kopf_settings(options),
             standalone=True,
             liveness_endpoint=f"http://0.0.0.0:{options.health_port}/healthz" if options.health_port else None,
             **({"namespaces": list(options.namespaces)} if options.namespaces else {"clusterwide": True}),
@@ -84,7 +84,7 @@ def groups(options: Options) -> list[tuple[str, str]]:
     return [(o.GROUP, o.VERSION), *([(o.KATIB_GROUP, o.KATIB_VERSION)] if options.adopt_katib else [])]
 
 
-def kopf_settings() -> kopf.OperatorSettings:
+def kopf_settings(options: Options) -> kopf.OperatorSettings:
     ours = kopf.OperatorSettings()
     ours.persistence.finalizer = o.FINALIZER
     ours.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=o.NOTES)
@@ -97,6 +97,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     ours.watching.server_timeout = 300
     ours.watching.connect_timeout = 10
     ours.process.ultimate_exiting_timeout = 30
+    # Namespaces that are named are taken as they are: to list them is a right over the whole cluster.
+    ours.scanning.disabled = bool(options.namespaces)
     return ours
 
 

@@ -58,6 +58,7 @@ class Kind:
     container: str | None = None  # the container that the operator takes for the training
     default_restart: str | None = None  # of a replica that says none
     longest_name: int = WHOLE_NAME  # of the trial
+    pods_named_by: str | None = None  # the label of its pods with the object's name, where labels of ours do not come
     samples: Samples = field(default_factory=Samples, repr=False)
 
     @property
@@ -163,6 +164,7 @@ _ALL = (
         ),
         container="node",
         longest_name=TRAINING_NAME,  # its pods are called <name>-node-0-0-<five characters>
+        pods_named_by="jobset.sigs.k8s.io/jobset-name",
         samples=_TRAINJOB,
     ),
     Kind(

@@ -84,7 +84,7 @@ class RealWorld:
             working_dir="/",
             success_condition=known.success_condition,
             failure_condition=known.failure_condition,
-            primary_pod_labels=known.primary_pod_labels or {},
+            primary_pod_labels=dict(known.primary_pod_labels or {}),
             **launch,
         )
 

@@ -26,7 +26,7 @@ from activities.runners.kubernetes.events import Warnings
 from activities.runners.kubernetes.labels import owned
 from activities.runners.kubernetes.logs import PodLog
 from activities.runners.kubernetes.place import Place
-from activities.runners.kubernetes.reflector import Reflector, topic, version_of
+from activities.runners.kubernetes.reflector import Reflector, Topic, named, topic, version_of
 from activities.runners.kubernetes.riding import AWAY_S, TRY_S, away, ride, sentence
 from activities.runners.local.outcome import MESSAGE_LINES, last_lines, signal_text, telling
 from evertune import archive
@@ -167,12 +167,18 @@ class Attempt:
 
     @property
     def _pods(self) -> Reflector:
-        return self._cluster.pods(self.place.namespace)
+        return self._cluster.pods(self.place.namespace, named_by=self.place.named_by)
+
+    @property
+    def _topic(self) -> Topic:
+        """Which pods are its own."""
+        by = self.place.named_by
+        return topic(self.ref) if by is None else named(by, self.place.namespace, self.place.name)
 
     async def _follow(self) -> AttemptEnd:
         objects, pods = self._objects, self._pods
-        self._wake = wake = _Wake(lambda: self._case.note(pods.of(self.ref)))
-        with objects.waking(wake, self.place.key), pods.waking(wake, topic(self.ref)):
+        self._wake = wake = _Wake(lambda: self._case.note(pods.of(self._topic)))
+        with objects.waking(wake, self.place.key), pods.waking(wake, self._topic):
             for reflector in (objects, pods):
                 await ride(self._cluster.api, self._say, lambda r=reflector: r.ready(TRY_S))  # type: ignore[misc]
             try:
@@ -192,7 +198,7 @@ class Attempt:
             obj = await ride(self._cluster.api, self._say, lambda: objects.confirm(self.place.key, patience_s=TRY_S))
         if obj is None or not mine(obj, self.ref, self._world.database_id):
             return await self._gone(pods, wake)
-        own = pods.of(self.ref)
+        own = pods.of(self._topic)
         events = await self._world.warnings.of(self._cluster.api, self.place.namespace) if self._phase else ()
         look = self._case.look(obj, own, loop.time(), events=[e for e in events if self._concerns(e)])
         if self._stop_by is not None and not (look.end and look.end.state is AttemptState.SUCCEEDED):
@@ -236,7 +242,9 @@ class Attempt:
     async def _listed(self, *, patience_s: float) -> list[JsonDict]:
         """Its pods as the API server has them, whatever the watch has brought so far."""
         ref = self.ref
-        wanted = ",".join(f"{name}={value}" for name, value in self._own_labels().items())
+        by = self.place.named_by
+        told = self._own_labels() if by is None else {by: self.place.name}
+        wanted = ",".join(f"{name}={value}" for name, value in told.items())
         path = POD.path(self.place.namespace)
         try:
             page = await self._cluster.api.call("GET", path, query={"labelSelector": wanted}, patience_s=patience_s)
@@ -244,7 +252,7 @@ class Attempt:
             if away(error):
                 raise UnavailableError(str(error)) from error
             log.warning("pods cannot be listed", trial=ref.trial_name, reason=str(error))
-            return self._pods.of(ref)
+            return self._pods.of(self._topic)
         return list(page.get("items") or ())
 
     def _own_labels(self) -> dict[str, str]:
@@ -268,7 +276,9 @@ class Attempt:
                     raise UnavailableError(str(error)) from error
                 end = dataclasses.replace(end, warnings=(f"its log cannot be read: {error}",))
         if look.printed:
-            end = await self._with_lines(end, look.pod)
+            trained = self._trained(pods or ())
+            own = trained is not None and trained["metadata"]["name"] == look.pod
+            end = await self._with_lines(end, look.pod, own=own)
         recorded = await self._record(end)
         if not self._case.ended(obj):  # by our own judgement: it may still run
             with suppress(ApiError, UnavailableError):
@@ -281,13 +291,13 @@ class Attempt:
         """Wait until its pods are gone, for a while."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + PODS_GONE_S
-        while self._wake is not None and self._pods.of(self.ref) and loop.time() < give_up:
+        while self._wake is not None and self._pods.of(self._topic) and loop.time() < give_up:
             self._wake.clear()
             await self._pause(self._wake, min(1.0, give_up - loop.time()))
 
-    async def _with_lines(self, end: AttemptEnd, pod: str) -> AttemptEnd:
-        """What it printed last says more than its exit code."""
-        if self.place.reads_log:
+    async def _with_lines(self, end: AttemptEnd, pod: str, *, own: bool) -> AttemptEnd:
+        """What it printed last says more than its exit code; `own`: its log is the attempt's."""
+        if self.place.reads_log and (own or not pod):
             tail = await asyncio.to_thread(archive.last_bytes, self.log.path, TAIL_BYTES)
         else:
             tail = await self.log.tail(pod)
@@ -337,7 +347,7 @@ class Attempt:
             return entry.end
         if entry.stop is not None:
             self._stop_by = self._stop_by or loop.time() + PODS_GONE_S
-            if pods.of(self.ref) and loop.time() < self._stop_by:
+            if pods.of(self._topic) and loop.time() < self._stop_by:
                 await self._pause(wake, self._stop_by - loop.time())
                 return None
             return await self._killed()

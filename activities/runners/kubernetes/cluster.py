@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.api import Api
 from activities.runners.kubernetes.discovery import POD, Resource
 from activities.runners.kubernetes.reflector import Reflector
@@ -21,24 +22,27 @@ class Cluster:
     def __init__(self, api: Api, *, linger_s: float = LINGER_S) -> None:
         self.api = api
         self._linger_s = linger_s
-        self._reflectors: dict[tuple[Resource, str | None], Reflector] = {}
+        self._reflectors: dict[tuple[Resource, str | None, str | None], Reflector] = {}
         self._janitor: asyncio.Task[None] | None = None
 
-    def objects(self, resource: Resource, namespace: str | None) -> Reflector:
-        """The shared reflector of what evertune made of this kind; it starts when it is first asked for."""
-        key = resource, namespace
+    def objects(self, resource: Resource, namespace: str | None, *, named_by: str | None = None) -> Reflector:
+        """The shared reflector of what evertune made of this kind, or of what has that label; it starts when it is
+        first asked for."""
+        key = resource, namespace, named_by
         reflector = self._reflectors.get(key)
         if reflector is None:
-            reflector = self._reflectors[key] = Reflector(self.api, resource, namespace)
+            selector = named_by or labels.SELECTOR
+            reflector = Reflector(self.api, resource, namespace, selector=selector, named_by=named_by)
+            self._reflectors[key] = reflector
             reflector.start()
         reflector.last_used = asyncio.get_running_loop().time()
         if self._janitor is None or self._janitor.done():
             self._janitor = asyncio.create_task(self._tidy(), name="idle reflectors")
         return reflector
 
-    def pods(self, namespace: str | None) -> Reflector:
-        """The pods of our attempts."""
-        return self.objects(POD, namespace)
+    def pods(self, namespace: str | None, *, named_by: str | None = None) -> Reflector:
+        """The pods of our attempts; by the label that names their objects, where ours do not come to pods."""
+        return self.objects(POD, namespace, named_by=named_by)
 
     @property
     def reflectors(self) -> list[Reflector]:

@@ -14,7 +14,7 @@ from activities.runners.kubernetes.classify import Rules
 from evertune.errors import LaunchError
 from evertune.protocols import JsonDict, Launch
 from evertune.spec.conditions import Condition
-from evertune.spec.kinds import TRAINING_KINDS, containers_of, pod_templates
+from evertune.spec.kinds import TRAINING_KINDS, containers_of, kind_of, pod_templates
 
 # How an object of a kind is told to end its pods and stay: a merge patch.
 _SUSPEND: dict[str, JsonDict] = {
@@ -79,6 +79,12 @@ class Place:
     @property
     def key(self) -> tuple[str, str]:
         return self.namespace, self.name
+
+    @property
+    def named_by(self) -> str | None:
+        """The label that names the object on its pods, of a kind that does not hand ours on to them."""
+        known = kind_of({"apiVersion": self.api_version, "kind": self.kind})
+        return None if known is None else known.pods_named_by
 
     @property
     def suspension(self) -> JsonDict | None:

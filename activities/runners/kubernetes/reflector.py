@@ -53,7 +53,16 @@ class Stats:
 class Reflector:
     """Objects by (namespace, name). `synced` is set from the first list on."""
 
-    def __init__(self, api: Api, resource: Resource, namespace: str | None, *, selector: str = labels.SELECTOR) -> None:
+    def __init__(
+        self,
+        api: Api,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        selector: str = labels.SELECTOR,
+        named_by: str | None = None,
+    ) -> None:
+        """`named_by`: a label that names whose an object is, where the labels of an attempt do not come to it."""
         self.resource = resource
         self.namespace = namespace
         self.synced = asyncio.Event()
@@ -63,6 +72,7 @@ class Reflector:
         self._api = api
         self._path = resource.path(namespace)
         self._selector = selector
+        self._named_by = named_by
         self._objects: dict[Key, JsonDict] = {}
         self._attempts: dict[Topic, set[Key]] = {}
         self._waiting: dict[Topic, set[asyncio.Event]] = {}
@@ -117,9 +127,10 @@ class Reflector:
         """What is known of the object. None may also mean not yet: `confirm` before believing that it is gone."""
         return self._objects.get(key)
 
-    def of(self, ref: AttemptRef) -> list[JsonDict]:
-        """The objects that carry the labels of this attempt, by name."""
-        return [self._objects[key] for key in sorted(self._attempts.get(topic(ref), ()))]
+    def of(self, owner: AttemptRef | Topic) -> list[JsonDict]:
+        """The objects that carry the labels of this attempt, or what `named` made of another label; by name."""
+        wanted = topic(owner) if isinstance(owner, AttemptRef) else owner
+        return [self._objects[key] for key in sorted(self._attempts.get(wanted, ()))]
 
     def all(self) -> list[JsonDict]:
         return list(self._objects.values())
@@ -201,7 +212,7 @@ class Reflector:
     def _put(self, key: Key, obj: JsonDict) -> None:
         self._forget(key)
         self._objects[key] = self._slim(obj)
-        if (owner := _attempt(obj)) is not None:
+        if (owner := self._owner(obj)) is not None:
             self._attempts.setdefault(owner, set()).add(key)
         self._wake(key, owner)
 
@@ -211,13 +222,19 @@ class Reflector:
 
     def _forget(self, key: Key) -> Topic | None:
         held = self._objects.pop(key, None)
-        owner = None if held is None else _attempt(held)
+        owner = None if held is None else self._owner(held)
         if owner is not None:
             members = self._attempts[owner]
             members.discard(key)
             if not members:
                 del self._attempts[owner]
         return owner
+
+    def _owner(self, obj: JsonDict) -> Topic | None:
+        if self._named_by is None:
+            return _attempt(obj)
+        name = (obj["metadata"].get("labels") or {}).get(self._named_by)
+        return None if name is None else named(self._named_by, key_of(obj)[0], name)
 
     def _wake(self, *topics: Topic | None) -> None:
         for one in topics:
@@ -345,6 +362,11 @@ _PLACES = ("containers", "initContainers")
 def topic(ref: AttemptRef) -> Topic:
     """What `waking` calls an attempt."""
     return ref.experiment_uid, str(ref.number), str(ref.attempt)
+
+
+def named(label: str, namespace: str, name: str) -> Topic:
+    """What `waking` calls those whose label names an object."""
+    return label, namespace, name
 
 
 def key_of(obj: JsonDict) -> Key:
