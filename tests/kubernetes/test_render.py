@@ -199,7 +199,9 @@ def test_a_modern_cluster_gets_a_native_sidecar() -> None:
 
     assert [each["name"] for each in spec["initContainers"]] == ["evertune-init", "evertune-collector", "own"]
     assert spec["initContainers"][1]["restartPolicy"] == "Always"
-    assert environment(collector(made))["EVERTUNE_EXIT_FILE"] == "/evertune/terminated"  # the kubelet's SIGTERM tells it
+    assert (
+        environment(collector(made))["EVERTUNE_EXIT_FILE"] == "/evertune/terminated"
+    )  # once the kubelet asks it to end
     assert made.mode == "native"
 
 
