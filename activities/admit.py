@@ -31,9 +31,6 @@ from evertune.errors import ConflictError, NotFoundError, Problem, SpecError, Us
 from evertune.protocols import TemplateSource
 from evertune.store import NewExperiment, Store
 
-BACKEND_PATH = "metadata.annotations[evertune.io/backend]"
-NO_CLUSTER_HINT = "start a worker with EVERTUNE_KUBECONFIG set, or inside the cluster; or use --backend local"
-
 HEARTBEAT_S = 5.0  # a dead worker is noticed within ten seconds, and what a trial waits for is seen in five
 HEARTBEAT_PER_TRIAL_S = 0.25  # beyond 20 parallel trials: at most 5 heartbeats a second reach the server
 
@@ -46,7 +43,8 @@ class AdmitActivities:
     search_attributes: bool
     temporal_id: str  # which Temporal runs the workflow; the reconciler asks no other
     templates: TemplateSource | None = None  # of ConfigMaps that do not stand beside the experiment
-    no_cluster: Callable[[], Awaitable[str]] | None = None  # why nobody runs trials in clusters, "" when somebody does
+    # By the context that the experiment names: why nobody would run its trials in a cluster, None when somebody does.
+    no_cluster: Callable[[str | None], Awaitable[Problem | None]] | None = None
 
     @activity.defn(name=c.ACTIVITY_ADMIT)
     @translated
@@ -58,8 +56,10 @@ class AdmitActivities:
         if context.database_id is not None:
             check_database(self.store, context.database_id)
         templates = await self._templates(document, context, request)
-        backend = _said_backend(document) or context.backend or self.default_backend
-        no_cluster = await self.no_cluster() if self.no_cluster is not None and backend == "kubernetes" else ""
+        backend = _annotation(document, "evertune.io/backend") or context.backend or self.default_backend
+        no_cluster = None
+        if self.no_cluster is not None and backend == "kubernetes":
+            no_cluster = await self.no_cluster(_annotation(document, "evertune.io/cluster"))
         return await asyncio.to_thread(self._admit, document, context, request, templates, no_cluster)
 
     async def _templates(
@@ -101,14 +101,14 @@ class AdmitActivities:
         context: c.StartContext,
         request: c.AdmitRequest,
         templates: spec.Templates,
-        no_cluster: str,
+        no_cluster: Problem | None,
     ) -> c.Admitted:
         catalog = Registry()
         experiment = spec.load_experiment(document, catalog=catalog, templates=templates)
         backend = spec.backend_of(experiment) or context.backend or self.default_backend
         problems = list(spec.unsupported_here(experiment, backend, catalog, templates=templates))
-        if no_cluster:
-            problems.append(Problem(path=BACKEND_PATH, type="Forbidden", message=no_cluster, hint=NO_CLUSTER_HINT))
+        if no_cluster is not None:
+            problems.append(no_cluster)
         if problems:
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
@@ -225,12 +225,9 @@ class AdmitActivities:
         )
 
 
-def _said_backend(document: dict[str, Any]) -> str | None:
+def _annotation(document: dict[str, Any], name: str) -> str | None:
     """What an experiment that nobody has checked yet says of itself."""
-    metadata = document.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
-    said = annotations.get("evertune.io/backend") if isinstance(annotations, dict) else None
-    return said if isinstance(said, str) else None
+    return _text(_mapping(_mapping(document.get("metadata")).get("annotations")).get(name))
 
 
 @dataclass(frozen=True)
@@ -248,8 +245,7 @@ def template_source(document: dict[str, Any]) -> _Source | None:
     namespace, name, key = (_text(source.get(at)) for at in ("configMapNamespace", "configMapName", "templatePath"))
     if not (namespace and name and key):
         return None
-    said = _mapping(_mapping(document.get("metadata")).get("annotations"))
-    backend, cluster = _text(said.get("evertune.io/backend")), _text(said.get("evertune.io/cluster"))
+    backend, cluster = _annotation(document, "evertune.io/backend"), _annotation(document, "evertune.io/cluster")
     return _Source((namespace, name, key), backend, cluster)
 
 

@@ -28,7 +28,7 @@ from evertune.domain.metrics import Point, Report, placed
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
-from evertune.errors import LaunchError
+from evertune.errors import EvertuneError, LaunchError
 from evertune.protocols import Collector, Launch, Sources, TrialRunner
 from evertune.store import Store
 
@@ -37,6 +37,7 @@ log = structlog.get_logger()
 READ_EVERY_S = 0.5  # of a running trial's log; short enough for a live view, long enough to cost nothing
 SILENT_READS = 64  # without any point, of megabytes each; the end of it is read in one go
 FINAL_WAIT_S = 30.0  # after the end of a trial for the last word of the collector beside it
+RELEASE_S = 10.0  # for giving back what an attempt holds, once its end is recorded
 FOLLOWED_AT_FULL_RATE = 100  # trials; beyond, each is read less often so that the worker's CPU stays flat
 
 
@@ -57,6 +58,8 @@ class TrialActivities:
     async def run_trial(self, request: c.RunTrialRequest) -> c.TrialOutcome:
         check_database(self.store, request.database_id)
         if (known := await asyncio.to_thread(self._stored_outcome, request)) is not None:
+            ref = await asyncio.to_thread(self.plans.ref, request.uid, request.number, request.attempt)
+            await self._release(ref)  # whoever recorded it may have died before that
             return known
         plan = await asyncio.to_thread(self.plans.of, request.uid, request.number, request.attempt)
         ref = plan.launch.ref
@@ -65,10 +68,11 @@ class TrialActivities:
             self.store.open_attempt, ref.experiment_uid, ref.number, ref.attempt, home_id=self.home_id, at=_now()
         )
         self._shown[ref.key] = opened.phase  # an earlier worker may have left one
-        sources = self.runner.sources(plan.launch, plan.wanted.path)
         try:
-            collector = plan.collector(sources)  # refuses before anything is started
+            plan.collector(self.runner.sources(plan.launch, plan.wanted.path))  # refuses before anything is started
             await self._create(plan.launch)
+            sources = self.runner.sources(plan.launch, plan.wanted.path)  # a collector of the user's may run now
+            collector = plan.collector(sources)
             beside = self.runner.sidecar(plan.launch)
             end = await self._follow(ref, None if beside else collector)
             ordinal, collected = await self._until_collected(plan) if beside else (0, True)
@@ -92,8 +96,15 @@ class TrialActivities:
         outcome = await asyncio.to_thread(self._record, request, plan, end, collector, points, collected, ordinal, told)
         # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
         await asyncio.to_thread(self._keep, sources)
-        await self.runner.release(ref)
+        await self._release(ref)
         return outcome
+
+    async def _release(self, ref: AttemptRef) -> None:
+        """Nobody waits for this: what cannot be given back now, the sweep of a worker finds."""
+        try:
+            await asyncio.wait_for(self.runner.release(ref), RELEASE_S)
+        except (EvertuneError, TimeoutError) as error:
+            log.info("an attempt's object is left to the sweep", reason=str(error) or "no answer in time")
 
     def _keep(self, sources: Sources) -> None:
         for problem in archive.keep(sources.notes, sources.path, cap=self.log_cap):

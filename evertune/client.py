@@ -294,7 +294,7 @@ class ExperimentHandle:
         first_wait = min(timeout_s, UPDATE_TIMEOUT_S)
         try:
             await asyncio.wait([working], timeout=first_wait)
-            if not working.done() and not taken:
+            if not taken and (not working.done() or isinstance(working.exception(), errors.UnavailableError)):
                 raise errors.UnavailableError(f"no worker has taken it within {first_wait:g} s", hint="evertune doctor")
             await asyncio.wait([working], timeout=timeout_s - first_wait)
             if not working.done():

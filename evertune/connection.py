@@ -18,7 +18,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 import evertune.errors as errors
 
@@ -56,6 +56,22 @@ async def connect_temporal(
         )
     except (TimeoutError, RuntimeError, RPCError, ValueError) as error:
         raise unavailable(address, error) from error
+
+
+async def require_namespace(client: TemporalClient) -> None:
+    """Raises UnavailableError when Temporal has no such namespace; silent where it may not be asked."""
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise errors.UnavailableError(
+                f"Temporal has no namespace {client.namespace}",
+                hint=f"temporal operator namespace create --namespace {client.namespace}, or set TEMPORAL_NAMESPACE",
+            ) from error
+        if error.status is not RPCStatusCode.PERMISSION_DENIED:
+            raise unavailable(client.service_client.config.target_host, error) from error
 
 
 def security(tls: bool | None, environ: Mapping[str, str] = os.environ) -> ClientConnectConfig:

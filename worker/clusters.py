@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -18,7 +19,7 @@ from temporalio.service import RPCError
 import evertune.contracts as c
 from activities.runners.kubernetes import credentials
 from evertune.domain.trial import AttemptRef
-from evertune.errors import NotFoundError
+from evertune.errors import EnvironmentProblem, NotFoundError, Problem, UsageError
 from evertune.settings import Settings
 from evertune.store import Store
 
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
     from activities.runners.kubernetes.runner import KubernetesRunner
     from activities.runners.kubernetes.templates import ClusterTemplates
 
+FORGET_AFTER = timedelta(minutes=10)  # of a deleted experiment of which nothing is left; something may be on its way
 NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
+NO_WORKER_HINT = "start a worker with EVERTUNE_KUBECONFIG set, or inside the cluster; or use --backend local"
+BACKEND_PATH = "metadata.annotations[evertune.io/backend]"
+CLUSTER_PATH = "metadata.annotations[evertune.io/cluster]"
 
 
 @dataclass
@@ -63,6 +68,25 @@ def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
     return ClusterParts(clusters, runner, ClusterTemplates(clusters))
 
 
+async def no_cluster(client: Client, cluster: ClusterParts | None, context: str | None) -> Problem | None:
+    """Why nobody would run trials in the cluster that an experiment names; None is a worker's own cluster.
+
+    Whether that cluster answers is not asked: one that is away costs an experiment nothing but time.
+    """
+    if cluster is None:
+        if await polled_by_another(client):
+            return None
+        return Problem(path=BACKEND_PATH, type="Forbidden", message=NO_WORKER, hint=NO_WORKER_HINT)
+    try:
+        await cluster.clusters.get(context)
+    except UsageError as error:
+        path = BACKEND_PATH if context is None else CLUSTER_PATH
+        return Problem(path=path, type="NotFound", message=error.message, hint=error.hint)
+    except EnvironmentProblem:  # a file or a plugin that may be mended while the trials wait
+        return None
+    return None
+
+
 async def polled_by_another(client: Client) -> bool:
     """Whether some worker takes trials for clusters; True as well when Temporal does not say."""
     request = DescribeTaskQueueRequest(
@@ -82,7 +106,6 @@ class ClusterBroom:
 
     store: Store
     runner: KubernetesRunner
-    namespace: str  # where experiments run that name none
     grace_s: float
     _running: dict[str, set[tuple[int, int]] | None] = field(default_factory=dict)  # by uid; None: there is none
 
@@ -92,9 +115,16 @@ class ClusterBroom:
 
         self._running.clear()
         places = await asyncio.to_thread(self.store.places)
-        spots = {Spot.of(place) for _, place in places}
-        spots.add(Spot(None, self.namespace, "batch/v1", "Job"))  # what an experiment left that was deleted since
-        return await self.runner.sweeper.sweep(spots, self._wanted)
+        leftovers = await asyncio.to_thread(self.store.leftovers)
+        spots = {Spot.of(place) for place in (*(place for _, place in places), *(place for _, place, _ in leftovers))}
+        deleted = await self.runner.sweeper.sweep(spots, self._wanted)
+        found, long_ago = self.runner.sweeper.found, datetime.now(UTC) - FORGET_AFTER
+        over = [
+            uid for uid, place, when in leftovers if when < long_ago and uid not in found.get(Spot.of(place), {uid})
+        ]
+        if over:
+            await asyncio.to_thread(self.store.forget_leftovers, over)
+        return deleted
 
     async def _wanted(self, ref: AttemptRef) -> bool:
         uid = ref.experiment_uid

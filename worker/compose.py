@@ -32,7 +32,7 @@ from evertune.protocols import TrialRunner
 from evertune.settings import Settings
 from evertune.store import Store
 from evertune.tokens import TokenKeys
-from worker.clusters import NO_WORKER, ClusterParts, cluster_parts, polled_by_another
+from worker.clusters import ClusterParts, cluster_parts, no_cluster
 from worker.neighbours import identity, warn_of_other_databases
 from workflows.experiment import ExperimentWorkflow
 
@@ -101,7 +101,7 @@ def workers(parts: Parts, trial: TrialActivities | None = None) -> list[Worker]:
         parts.search_attributes,
         parts.temporal_id,
         templates=None if parts.cluster is None else parts.cluster.templates,
-        no_cluster=lambda: _no_cluster(parts),
+        no_cluster=lambda context: no_cluster(parts.client, parts.cluster, context),
     )
     reviser = Reviser(parts.store, trial.plans, trial.runner, parts.settings.home_id)
     record = RecordActivities(parts.store, reviser)
@@ -118,13 +118,6 @@ def workers(parts: Parts, trial: TrialActivities | None = None) -> list[Worker]:
         inside = trial_activities(parts, parts.cluster.runner)
         made.append(_worker(parts, c.CLUSTER_QUEUE, [inside.run_trial, inside.stop_trial, revise.revise]))
     return made
-
-
-async def _no_cluster(parts: Parts) -> str:
-    """Why nobody would run an experiment in a cluster, "" when somebody does."""
-    if parts.cluster is not None or await polled_by_another(parts.client):
-        return ""
-    return NO_WORKER
 
 
 def trial_activities(parts: Parts, runner: TrialRunner | None = None) -> TrialActivities:

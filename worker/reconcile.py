@@ -35,6 +35,9 @@ EVERY_S = 20.0
 # A row is claimed a moment before Temporal's visibility knows the run; younger rows are left alone.
 SETTLE_S = 5.0
 STOP_GRACE_S = 5.0
+# Longer than it takes to stop what still runs. A cluster that is away is asked again by the next sweep: it must not
+# keep this one from all the others.
+CONSIDER_S = 60.0
 
 
 def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
@@ -55,9 +58,7 @@ def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
         observer=Observer(parts.client, parts.store),
         keeper=keeper,
         settle_s=settle_s,
-        broom=None
-        if parts.cluster is None
-        else ClusterBroom(parts.store, parts.cluster.runner, parts.settings.namespace, STOP_GRACE_S),
+        broom=None if parts.cluster is None else ClusterBroom(parts.store, parts.cluster.runner, STOP_GRACE_S),
     )
 
 
@@ -88,21 +89,30 @@ class Reconciler:
 
     async def sweep(self) -> int:
         """Returns how many experiments were ended."""
-        ended = 0
-        for record in await asyncio.to_thread(self.store.unfinished):
-            # Another Temporal than the one that runs it knows nothing of it; that proves nothing.
-            if record.context.get("temporal") != self.temporal_id:
-                continue
-            if (datetime.now(UTC) - record.created).total_seconds() < self.settle_s:
-                continue
-            if await self.consider(record):
-                ended += 1
-            else:
-                await self._tell_late(record)
+        considered = await asyncio.gather(
+            *(self._tend(record) for record in await asyncio.to_thread(self.store.unfinished) if self._settled(record))
+        )
         await self._stop_leftovers()
         if self.broom is not None:
             await self.broom.sweep()
-        return ended
+        return sum(considered)
+
+    def _settled(self, record: ExperimentRecord) -> bool:
+        # Another Temporal than the one that runs it knows nothing of it; that proves nothing.
+        mine = record.context.get("temporal") == self.temporal_id
+        return mine and (datetime.now(UTC) - record.created).total_seconds() >= self.settle_s
+
+    async def _tend(self, record: ExperimentRecord) -> bool:
+        """Whether it was ended. What goes wrong with one experiment concerns no other."""
+        try:
+            if await asyncio.wait_for(self.consider(record), CONSIDER_S):
+                return True
+            await self._tell_late(record)
+        except Exception as error:
+            name = f"{record.namespace}/{record.name}"
+            log.warning("an experiment could not be reconciled; the next sweep tries again", experiment=name,
+                        reason=str(error) or type(error).__name__)  # fmt: skip
+        return False
 
     async def _tell_late(self, record: ExperimentRecord) -> None:
         """Whoever stored a late report may have died before the workflow heard of it."""
@@ -162,14 +172,22 @@ class Reconciler:
         # What runs on another host only that can stop; what runs in a cluster, anybody.
         home = self.home_id if record.backend == "local" else None
         running = await asyncio.to_thread(self.store.running_attempts, record.uid, home)
-        for _, attempt in running:
-            ref = await asyncio.to_thread(plans.ref, record.uid, attempt.number, attempt.attempt)
-            await runner.stop(ref, reason="ExperimentClosed", grace_s=STOP_GRACE_S)
-            # Nobody may be left to record it; if somebody is, the first record stands.
-            end = await runner.wait(ref)
-            await asyncio.to_thread(self._record, record, ref, end)
-            await runner.release(ref)
+        refs = [
+            await asyncio.to_thread(plans.ref, record.uid, attempt.number, attempt.attempt) for _, attempt in running
+        ]
+        # All at once: each may take its grace period.
+        ends = await asyncio.gather(*(self._stop(runner, record, ref) for ref in refs), return_exceptions=True)
+        for problem in ends:
+            if problem is not None:
+                raise problem
         await asyncio.to_thread(self._mark, record, reason)
+
+    async def _stop(self, runner: TrialRunner, record: ExperimentRecord, ref: AttemptRef) -> None:
+        await runner.stop(ref, reason="ExperimentClosed", grace_s=STOP_GRACE_S)
+        # Nobody may be left to record it; if somebody is, the first record stands.
+        end = await runner.wait(ref)
+        await asyncio.to_thread(self._record, record, ref, end)
+        await runner.release(ref)
 
     def _record(self, record: ExperimentRecord, ref: AttemptRef, end: AttemptEnd) -> None:
         record_end(self.store, ref, record.objective, end)

@@ -28,7 +28,7 @@ tidy() {
     evertune cancel "$name" >/dev/null 2>&1 && evertune watch "$name" --timeout 60 >/dev/null 2>&1 || true
   fi
   evertune down >/dev/null 2>&1 || true
-  if [ "$code" -eq 0 ]; then
+  if [ "$code" -eq 0 ] || [ ! -d "$home/logs" ]; then
     rm -rf "$home"
   else
     echo "The logs of what went wrong are in $home/logs." >&2

@@ -27,4 +27,5 @@ if [ -z "$cluster_given" ] && [ "$level" != api ]; then
   deploy/cluster/stand-ins.sh
   deploy/cluster/worker-image.sh
 fi
+[ -n "$cluster_given" ] || export EVERTUNE_TEST_RESTART_API="$KUBE/up --restart kube-apiserver"
 EVERTUNE_TEST_KUBECONFIG=$KUBECONFIG EVERTUNE_TEST_KUBE_LEVEL=$level .venv/bin/python -m pytest -m cluster --timeout 600 "$@"

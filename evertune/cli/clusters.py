@@ -5,18 +5,18 @@ What is checked is `activities.runners.kubernetes.checks`; this gathers what it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evertune.cli.loading import Loaded, catalog, read_source, say_verdicts
 from evertune.cli.session import Session, Stop
-from evertune.errors import EvertuneError, SpecError, UsageError
+from evertune.errors import EvertuneError, SpecError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from activities.runners.kubernetes.checks import Finding, Subject
     from evertune.protocols import Launch
-    from evertune.spec import Experiment, Templates
+    from evertune.spec import Experiment, TemplateKey, Templates
 
 CLUSTER = "evertune.io/cluster"
 # What a worker that is told otherwise cannot run this experiment with; the rest changes only how metrics come.
@@ -121,12 +121,16 @@ async def _findings(now: Session, wish: Wish, probe: bool) -> list[Finding]:
     except EvertuneError as error:
         return [Finding(what="Cluster", found=error.message, level="fail", mend=error.hint or "")]
     try:
+        key = _missing_template(wish)
         told: list[Finding] = []
         try:
-            subject = _subject(now, wish)
-        except SpecError as error:  # of a template that is not at hand
-            told = [Finding(what="Trial", found=f"what it is cannot be told: {error}", level="warn")]
-            subject = _subject(now, Wish(namespace=wish.namespace, backend=wish.backend, context=wish.context))
+            if key is not None:
+                wish = replace(wish, templates={**wish.templates, key: await _template(now, wish, key)})
+            subject = replace(_subject(now, wish), reads_config_map=key is not None)
+        except (SpecError, UnavailableError) as error:
+            problem = error.problems[0] if isinstance(error, SpecError) and error.problems else error
+            told = [Finding(what="Trial", found=problem.message, level="fail", mend=problem.hint or "")]
+            subject = _subject(now, replace(wish, experiment=None))
         found = await examine(api, subject)
         reaches = not any(each.what == "API server" and each.level == "fail" for each in found)
         if probe and reaches and subject.gateway is not None and away(subject.gateway) is None:
@@ -147,18 +151,35 @@ def _subject(now: Session, wish: Wish) -> Subject:
 
     settings = now.settings
     gateway = _gateway(now)
-    launch, reads = None, False
-    if wish.experiment is not None:
-        launch = _launch(wish, gateway)
-        template = wish.experiment.spec.trial_template if wish.experiment.spec else None
-        reads = template is not None and template.config_map is not None and not wish.templates
     return Subject(
         namespace=wish.namespace,
         injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
         gateway=gateway,
-        launch=launch,
-        reads_config_map=reads,
+        launch=None if wish.experiment is None else _launch(wish, gateway),
     )
+
+
+def _missing_template(wish: Wish) -> TemplateKey | None:
+    """Of the ConfigMap that the trials' template is in, where that does not stand beside the experiment."""
+    from evertune import spec
+
+    template = wish.experiment.spec.trial_template if wish.experiment and wish.experiment.spec else None
+    if template is None or template.config_map is None:
+        return None
+    key = spec.template_key(template.config_map)
+    return None if key in wish.templates else key
+
+
+async def _template(now: Session, wish: Wish, key: TemplateKey) -> str:
+    """As admission will read it. Raises SpecError, UnavailableError."""
+    from activities.runners.kubernetes.cluster import Clusters
+    from activities.runners.kubernetes.templates import ClusterTemplates
+
+    clusters = Clusters(kubeconfig=now.settings.kubeconfig, default_context=now.settings.kube_context)
+    try:
+        return await ClusterTemplates(clusters).fetch(wish.context, *key)
+    finally:
+        await clusters.close()
 
 
 def _launch(wish: Wish, gateway: str | None) -> Launch:

@@ -7,16 +7,17 @@ lock the experiment's row first, so that of two workers that claim at once one i
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.protocols import JsonDict, LedgerEntry
 from evertune.store.experiments import locked
-from evertune.store.records import EXPERIMENTS, LAUNCHES
+from evertune.store.records import EXPERIMENTS, LAUNCHES, LEFTOVERS
 
 _L = LAUNCHES.c
 
@@ -59,6 +60,23 @@ def places(tx: Connection) -> list[tuple[str, JsonDict]]:
     first = select(func.min(_L.id)).where(_L.place.is_not(None)).group_by(_L.experiment_id)
     query = select(EXPERIMENTS.c.uid, _L.place).join(EXPERIMENTS, EXPERIMENTS.c.id == _L.experiment_id)
     return [(row.uid, row.place) for row in tx.execute(query.where(_L.id.in_(first)))]
+
+
+def leave(tx: Connection, uid: str) -> None:
+    """Before the experiment is removed: where it ran, if anywhere."""
+    query = select(_L.place).join(EXPERIMENTS, EXPERIMENTS.c.id == _L.experiment_id)
+    place = tx.execute(query.where(EXPERIMENTS.c.uid == uid, _L.place.is_not(None)).limit(1)).scalar()
+    if place is not None:
+        tx.execute(insert(LEFTOVERS).values(experiment_uid=uid, place=place, deleted=datetime.now(UTC)))
+
+
+def leftovers(tx: Connection) -> list[tuple[str, JsonDict, datetime]]:
+    rows = tx.execute(select(LEFTOVERS).order_by(LEFTOVERS.c.id))
+    return [(row.experiment_uid, row.place, row.deleted) for row in rows]
+
+
+def forget(tx: Connection, uids: Sequence[str]) -> None:
+    tx.execute(delete(LEFTOVERS).where(LEFTOVERS.c.experiment_uid.in_(uids)))
 
 
 def _find(tx: Connection, experiment: int, ref: AttemptRef) -> LedgerEntry | None:

@@ -208,6 +208,18 @@ class LaunchRow(Base):
     ending: Mapped[Any] = mapped_column(Json, nullable=True)
 
 
+class LeftoverRow(Base):
+    """Where an experiment that was deleted ran in a cluster: a worker looks there for what it may have left."""
+
+    __tablename__ = "evertune_leftovers"
+    __table_args__ = (UniqueConstraint("experiment_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment_uid: Mapped[str] = _word(32)
+    place: Mapped[Any] = mapped_column(Json, nullable=True)
+    deleted: Mapped[datetime]
+
+
 class OriginRow(Base):
     """One of the pods that an attempt had one after the other, in the order in which they were first heard of."""
 

@@ -21,6 +21,7 @@ from evertune.store.models import (
     AuditRow,
     ExperimentRow,
     LaunchRow,
+    LeftoverRow,
     OriginRow,
     PointRow,
     RequestRow,
@@ -39,6 +40,7 @@ POINTS = table_of(PointRow)
 REVISIONS = table_of(RevisionRow)
 AUDIT = table_of(AuditRow)
 LAUNCHES = table_of(LaunchRow)
+LEFTOVERS = table_of(LeftoverRow)
 ORIGINS = table_of(OriginRow)
 
 REQUEST_COLUMNS = [column for column in REQUESTS.c if column.name not in ("id", "experiment_id", "state")]

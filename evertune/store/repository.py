@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Self
 
+from sqlalchemy import Connection
+
 from evertune.domain.metrics import MetricSummary, Point, Report
 from evertune.domain.records import (
     AttemptRecord,
@@ -167,8 +169,16 @@ class Store:
         )
 
     def delete_experiment(self, uid: str) -> None:
-        """Remove the experiment and everything that belongs to it; nothing happens when it is not there."""
-        self._write(lambda tx: experiments.remove(tx, uid))
+        """Remove the experiment and everything that belongs to it; nothing happens when it is not there.
+
+        Where it ran in a cluster stays among the `leftovers`.
+        """
+
+        def remove(tx: Connection) -> None:
+            launches.leave(tx, uid)
+            experiments.remove(tx, uid)
+
+        self._write(remove)
 
     def note(
         self, uid: str, *, key: str, actor: str, action: str, detail: Mapping[str, Any] | None = None, at: datetime
@@ -380,6 +390,14 @@ class Store:
     def places(self) -> list[tuple[str, JsonDict]]:
         """(experiment uid, place) of the first attempt that each experiment has claimed: the others are beside it."""
         return self._read(launches.places)
+
+    def leftovers(self) -> list[tuple[str, JsonDict, datetime]]:
+        """(experiment uid, place, when) of deleted experiments that may have left something in a cluster."""
+        return self._read(launches.leftovers)
+
+    def forget_leftovers(self, uids: Sequence[str]) -> None:
+        """Nothing of these experiments is left."""
+        self._write(lambda tx: launches.forget(tx, uids))
 
     # ------------------------------------------------------------------------------------------------ revising
 

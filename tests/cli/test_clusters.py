@@ -101,6 +101,32 @@ def test_missing_rights_are_printed_as_yaml_to_copy(shell: Shell, kube: FakeClus
     ]
 
 
+def test_a_template_in_a_config_map_of_the_cluster_is_looked_at_as_well(
+    shell: Shell, kube: FakeCluster, tmp_path: Path
+) -> None:
+    experiment = yaml.safe_load(JOB.read_text())
+    template = experiment["spec"]["trialTemplate"]
+    job = template.pop("trialSpec")
+    template["configMap"] = {"configMapName": "kept", "configMapNamespace": "default", "templatePath": "job.yaml"}
+    template |= {
+        "successCondition": 'status.conditions.#(type=="Complete")#|#(status=="True")#',
+        "failureCondition": 'status.conditions.#(type=="Failed")#|#(status=="True")#',
+    }
+    file = tmp_path / "kept.yaml"
+    file.write_text(yaml.safe_dump(experiment))
+    code, out, _ = shell("doctor", "-f", str(file))
+    assert (code, marks(out)["Trial"], 'configmaps "kept" not found' in out) == (1, "✘", True)
+
+    kept = {"metadata": {"name": "kept"}, "data": {"job.yaml": yaml.safe_dump(job)}}
+    kube.store.create("configmaps", kept, "default")
+    code, out, _ = shell("doctor", "-f", str(file))
+    assert (code, marks(out)["Trial"]) == (0, "✔")
+
+    kube.forbidden.add(("get", "configmaps"))
+    code, out, _ = shell("doctor", "-f", str(file))
+    assert (code, marks(out)["Trial"], marks(out)["Rights"]) == (1, "✘", "◇")
+
+
 def test_a_file_with_problems_is_told_as_everywhere(shell: Shell, kubeconfig: Path, tmp_path: Path) -> None:
     code, _, err = shell("doctor", "-f", str(tmp_path / "nothing.yaml"))
     assert (code, "there is no file" in err) == (2, True)

@@ -399,7 +399,7 @@ def test_the_object_for_a_cluster_is_shown_with_the_collector_and_why_and_withou
 
     replicas = yaml.safe_load(out)["spec"]["pytorchReplicaSpecs"]
     collector = replicas["Master"]["template"]["spec"]["initContainers"][1]
-    variables = {entry["name"]: entry["value"] for entry in collector["env"]}
+    variables = {entry["name"]: entry.get("value") for entry in collector["env"]}
     assert code == 0
     assert collector["name"] == "evertune-collector"
     assert (variables["EVERTUNE_TOKEN"], variables["EVERTUNE_INGEST_URL"]) == ("<token>", "http://gateway.example:8090")

@@ -273,3 +273,14 @@ def test_results_that_were_looked_for_under_another_name_are_found_after_all(
         assert now["state"] in ("Running", "Restarting")
     assert now["best"] == last["best"]
     assert run("cancel", "missed").returncode == 0
+
+
+def test_doctor_names_a_namespace_that_temporal_does_not_have(run: Run, stack: Path, tmp_path: Path) -> None:
+    assert run("up").returncode == 0
+    address = status(Settings.load({"EVERTUNE_HOME": str(stack)})).temporal_address
+    assert address is not None
+    done = evertune(tmp_path / "other", "doctor", TEMPORAL_ADDRESS=address, TEMPORAL_NAMESPACE="research")
+
+    assert done.returncode == 1
+    assert "✘ Temporal     Temporal has no namespace research" in done.stdout
+    assert "temporal operator namespace create --namespace research" in done.stdout

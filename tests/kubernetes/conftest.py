@@ -33,3 +33,11 @@ def full_cluster(api_cluster: Path) -> Path:
     if os.environ.get(LEVEL, "api") != "full":
         pytest.skip(f"set {LEVEL}=full for a cluster that runs pods")
     return api_cluster
+
+
+@pytest.fixture(scope="session")
+def nodeless_cluster(api_cluster: Path) -> Path:
+    """The kubeconfig of a cluster whose pods nobody runs, for tests that play the kubelet."""
+    if os.environ.get(LEVEL, "api") == "full":
+        pytest.skip(f"this test plays the kubelet, and a real one would play against it: {LEVEL}=api")
+    return api_cluster

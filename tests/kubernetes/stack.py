@@ -1,4 +1,4 @@
-"""Stacks whose trials run in a real cluster: processes of `evertune up`, or a worker in the test beside a real gateway."""
+"""Stacks whose trials run in a real cluster: processes of `evertune up`, or a worker in the test beside a gateway."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evertune.client import ExperimentHandle
+from evertune.contracts import StartContext
 from evertune.settings import Settings
 from evertune.stack import status
 from evertune.stack.state import recorded_parent
@@ -121,3 +123,7 @@ async def a_real_house(
             yield house, gateway
         finally:
             gateway.process.close()
+
+
+async def submit(house: House, document: Manifest) -> ExperimentHandle:
+    return await house.client.submit(document, context=StartContext(backend="kubernetes"))

@@ -60,4 +60,6 @@ class TestARealJobController(OnARealCluster, JobControllerContract):
 
 @pytest.mark.cluster
 class TestARealTrainingOperator(OnARealCluster, TrainingOperatorContract):
-    pass
+    @pytest.fixture(autouse=True)
+    def no_nodes(self, nodeless_cluster: Path) -> None:
+        pass

@@ -10,7 +10,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,15 +44,24 @@ def everything(stack: Stack) -> None:
     stack.evertune("up")
 
 
-STEPS = {  # by the number of trials that have finished
-    2: ("worker", lambda stack: stack.kill("worker")),
-    7: ("Temporal", lambda stack: stack.kill("temporal")),
-    11: ("worker", lambda stack: stack.kill("worker")),
+def killing(*names: str) -> Callable[[Stack], None]:
+    return lambda stack: stack.kill(*names)
+
+
+# By the number of trials that have finished.
+STEPS: dict[int, tuple[str, Callable[[Stack], None]]] = {
+    2: ("worker", killing("worker")),
+    7: ("Temporal", killing("temporal")),
+    11: ("worker", killing("worker")),
     14: ("API server", lambda _: restart_api()),
-    18: ("server", lambda stack: stack.kill("server")),
-    20: ("worker", lambda stack: stack.kill("worker")),
+    18: ("server", killing("server")),
+    20: ("worker", killing("worker")),
     24: ("everything", everything),
 }
+
+
+def has_finished(store: Store, uid: str, trials: int) -> bool:
+    return store.counts(uid).finished >= trials
 
 
 def check_books(store: Store, record: ExperimentRecord, witness: Witness) -> None:
@@ -72,13 +84,14 @@ def test_thirty_trials_survive_the_death_of_every_process_and_none_runs_twice(
     with a_namespace(full_cluster) as namespace, a_stack(tmp_path, full_cluster) as stack, stack.store() as store:
         witness = Witness(namespace)
         with witness.watching():
-            spec = {"parallelTrialCount": PARALLEL, "maxTrialCount": TRIALS}
+            spec: dict[str, Any] = {"parallelTrialCount": PARALLEL, "maxTrialCount": TRIALS}
             uid = stack.submit(experiment("chaos", namespace.name, PROGRAM, **spec))
+            began = time.monotonic()
             for finished, (what, act) in STEPS.items():
-                wait_for(lambda n=finished: store.counts(uid).finished >= n, f"{finished} finished", 60)
-                began = time.monotonic()
+                wait_for(partial(has_finished, store, uid, finished), f"{finished} finished", 60)
+                seen = store.counts(uid).finished
                 act(stack)
-                sys.stdout.write(f"{store.counts(uid).finished} finished: {what} ({time.monotonic() - began:.1f} s)\n")
+                sys.stdout.write(f"{time.monotonic() - began:.0f} s, {seen} finished: {what}\n")
             wait_for(lambda: store.experiment_by_uid(uid).state.terminal, "the end", 90)
             record = store.experiment_by_uid(uid)
             again = {trial.number: trial.attempts for trial in store.trials(uid) if trial.attempts > 1}

@@ -321,3 +321,15 @@ async def test_a_probe_that_may_not_be_made_is_a_finding(tmp_path: Path) -> None
 
     assert found.level == "fail"
     assert "cannot create resource" in found.found
+
+
+async def test_an_answer_that_is_lost_on_its_way_makes_no_second_probe(tmp_path: Path) -> None:
+    async with FakeCluster(lambda pod: Script()) as kube:
+        kube.fault(method="POST", path="/jobs", drop="after", times=1)
+        kube.fault(method="GET", path="/pods", status=503, times=1)
+        api = await Api.connect(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig")))
+        found = await probe(api, "default", url=GATEWAY, injection=INJECTION)
+        await api.close()
+
+    assert found.level == "ok"
+    assert kube.count("POST", "/jobs") == 2

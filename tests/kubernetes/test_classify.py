@@ -196,6 +196,38 @@ CASES: list[tuple[str, JsonDict, FailureClass, str, int | None, int | None]] = [
         for reason in ("OutOfcpu", "OutOfmemory", "OutOfpods", "UnexpectedAdmissionError", "NodeAffinity", "Preempting")
     ],
     (
+        "deleted before it ran",
+        pending(waits("ContainerCreating"), deleted=True),
+        FailureClass.INFRASTRUCTURE,
+        "deleted before its container ran",
+        None,
+        None,
+    ),
+    (
+        "deleted before it had a node",
+        pod(phase="Failed", deleted=True),
+        FailureClass.INFRASTRUCTURE,
+        "deleted before its container ran",
+        None,
+        None,
+    ),
+    (
+        "told to end, with an exit of its own",
+        pod(ended(1), deleted=True),
+        FailureClass.INFRASTRUCTURE,
+        "PodDeleted",
+        None,
+        None,
+    ),
+    (
+        "a container that the kubelet lost sight of",
+        pod(ended(137, "ContainerStatusUnknown", "The container could not be located"), phase="Failed"),
+        FailureClass.INFRASTRUCTURE,
+        "could not be located",
+        None,
+        None,
+    ),
+    (
         "pod deadline",
         pod(ended(137), phase="Failed", reason="DeadlineExceeded", message="Pod was active longer than 5 s"),
         FailureClass.DEADLINE,
@@ -302,6 +334,36 @@ def test_of_several_pods_the_one_that_trains_decides() -> None:
     end = Case(NAME, rules).look(FAILED_JOB, [worker, master], 0.0).end
     assert end is not None
     assert end.exit_code == 3
+
+
+def test_pods_that_a_job_deletes_because_another_failed_are_not_why() -> None:
+    """Also when they end last, and when they are those that train."""
+    rules = Rules(success=COMPLETE, failure=FAILED, container="trial", labels={"role": "master"})
+    worker = pod(ended(3), name=f"{NAME}-worker-0")
+    late = {"terminated": {"exitCode": 143, "reason": "Error", **AT, "finishedAt": "2026-02-03T04:06:30Z"}}
+    master = pod({"name": "trial", "state": late}, name=f"{NAME}-master-0", labels={"role": "master"}, deleted=True)
+    never_ran = pending(name=f"{NAME}-worker-1", deleted=True)
+    end = Case(NAME, rules).look(FAILED_JOB, [worker, master, never_ran], 0.0).end
+    assert end is not None
+    assert (end.failure, end.exit_code) == (FailureClass.PROGRAM, 3)
+
+
+def test_a_pod_that_is_deleted_after_the_one_before_it_failed_is_why() -> None:
+    first = pod(ended(3), name=f"{NAME}-first")
+    later = {"startedAt": "2026-02-03T04:07:00Z", "finishedAt": "2026-02-03T04:07:30Z"}
+    state = {"terminated": {"exitCode": 143, "reason": "Error", **later}}
+    second = pod({"name": "trial", "state": state}, name=f"{NAME}-second", deleted=True)
+    end = look(FAILED_JOB, first, second).end
+    assert end is not None
+    assert (end.failure, end.reason) == (FailureClass.INFRASTRUCTURE, "PodDeleted")
+
+
+def test_a_crash_is_a_crash_also_when_the_pod_is_deleted_afterwards() -> None:
+    crashed = pod(ended(139), deleted=True)
+    crashed["metadata"] |= {"deletionTimestamp": "2026-02-03T04:08:00Z", "deletionGracePeriodSeconds": 30}
+    end = look(FAILED_JOB, crashed).end
+    assert end is not None
+    assert (end.failure, end.signal) == (FailureClass.SIGNAL, 11)
 
 
 def test_a_failed_pod_that_its_job_replaces_ends_nothing() -> None:
@@ -431,6 +493,7 @@ def test_a_crash_loop_ends_with_what_the_program_did() -> None:
     for restarts in (1, 3):
         seen = look(RUNNING, pod(waits("CrashLoopBackOff", restarts=restarts, last=2)), case=case)
         assert seen.end is None
+        assert seen.phase == f"Waiting: CrashLoopBackOff exit 2 (restarted {restarts} times)"
     end = look(RUNNING, pod(waits("CrashLoopBackOff", restarts=4, last=2)), case=case).end
     assert end is not None
     assert (end.failure, end.exit_code) == (FailureClass.PROGRAM, 2)
@@ -502,3 +565,11 @@ def test_a_job_whose_pods_are_taken_away_again_and_again_is_ended_uncharged() ->
     assert seen.end is not None
     assert seen.end.failure is FailureClass.INFRASTRUCTURE
     assert "4 of its pods" in seen.end.message
+
+
+def test_a_back_off_that_tells_its_error_is_proof_enough_when_the_error_itself_was_not_seen() -> None:
+    text = 'Back-off pulling image "x:1": ErrImagePull: x:1: not found'
+    end = look(RUNNING, pending(waits("ImagePullBackOff", text))).end
+    assert end is not None
+    assert (end.failure, end.message) == (FailureClass.CONFIGURATION, text)
+    assert look(RUNNING, pending(waits("ImagePullBackOff", 'Back-off pulling image "x:1"'))).end is None

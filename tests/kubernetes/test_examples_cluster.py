@@ -1,7 +1,7 @@
 """Katib's own experiments in a real cluster, with stand-ins under the very names of their images.
 
 `deploy/cluster/stand-ins.sh` puts those there. What is changed of a file: the namespace, fewer trials, and that an
-image which is there is not pulled, as `latest` would be.
+image which is there is not pulled - `latest` would be.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
 from evertune.testing.kubernetes.calling import a_job, until
+from evertune.testing.kubernetes.objects import deleting
 from evertune.testing.runners import Script
 
 NS = "default"
@@ -124,6 +126,7 @@ def unscheduled(reason: str) -> Any:
         (misfortunes.scheduling_gated(), unscheduled("SchedulingGated"), None),
         (misfortunes.image_missing(), waiting("ImagePullBackOff"), "Failed"),
         (misfortunes.registry_away(), waiting("ImagePullBackOff"), "Failed"),
+        (misfortunes.image_never_pulled(), waiting("ErrImageNeverPull"), "ErrImageNeverPull"),
         (misfortunes.invalid_image_name(), waiting("InvalidImageName"), "InspectFailed"),
         (misfortunes.config_error(), waiting("CreateContainerConfigError"), "Failed"),
         (misfortunes.volume_missing(), waiting("ContainerCreating"), "FailedMount"),
@@ -146,6 +149,31 @@ async def test_a_misfortune_shows_as_it_does_in_a_cluster(fate: Misfortune, hold
                 pass
         told = {found["reason"] for found in kube.store.all("events")}
         assert event is None or event in told
+
+
+@pytest.mark.parametrize(
+    ("fate", "code"), [(misfortunes.config_error(), 137), (misfortunes.unschedulable(), None)], ids=["held", "pending"]
+)
+async def test_a_pod_that_is_deleted_before_it_ran_has_failed(fate: Misfortune, code: int | None) -> None:
+    """As the kubelet says of a container that it never made; of a pod without a node there is nothing to say."""
+    async with FakeCluster(lambda _: fate) as kube:
+        kube.store.create("jobs", a_job("one", backoffLimit=0), NS)
+        pod = await the_pod(kube, lambda pod: bool(pod["status"].get("conditions")))
+        with kube.store.watching("pods") as queue:
+            kube.store.delete("pods", NS, pod["metadata"]["name"], grace_s=1)
+            while (last := (await asyncio.wait_for(queue.get(), 10)).after)["status"]["phase"] != "Failed":
+                pass
+        found = state(last).get("terminated", {}) if last["status"].get("containerStatuses") else {}
+        assert (found.get("reason"), found.get("exitCode")) == ("ContainerStatusUnknown" if code else None, code)
+
+
+def test_what_is_deleted_goes_at_the_end_of_its_grace_period_which_only_becomes_shorter() -> None:
+    meta = deleting({"name": "one"}, 30)
+    asked = datetime.fromisoformat(meta["deletionTimestamp"]) - timedelta(seconds=30)
+    for grace, held in ((60, 30), (5, 5), (0, 0)):
+        meta = deleting(meta, grace)
+        assert meta["deletionGracePeriodSeconds"] == held
+        assert datetime.fromisoformat(meta["deletionTimestamp"]) == asked + timedelta(seconds=held)
 
 
 async def test_a_pod_on_a_lost_node_stays_until_it_is_deleted_by_force() -> None:

@@ -201,7 +201,7 @@ def test_a_modern_cluster_gets_a_native_sidecar() -> None:
     assert spec["initContainers"][1]["restartPolicy"] == "Always"
     assert (
         environment(collector(made))["EVERTUNE_EXIT_FILE"] == "/evertune/terminated"
-    )  # once the kubelet asks it to end
+    )  # the kubelet's SIGTERM tells it
     assert made.mode == "native"
 
 

@@ -103,7 +103,7 @@ async def test_a_trial_that_runs_outlives_an_api_server_that_is_away(world: Worl
     await until(lambda: "does not answer since" in runner.phase(ref))
     await asyncio.sleep(1.0)
     await world.cluster.start()
-    end = await asyncio.wait_for(waiting, 40)
+    end = await asyncio.wait_for(waiting, 90)  # a request that was on its way has 30 s before it is asked again
     assert end.state is AttemptState.SUCCEEDED
     assert runner.log_path(ref).read_text() == "one\ntwo\n"
 
@@ -183,6 +183,7 @@ async def test_a_kind_that_knows_no_native_sidecars_gets_an_ordinary_container_f
     [
         (misfortunes.image_missing(), FailureClass.CONFIGURATION, "not found"),
         (misfortunes.registry_away(), FailureClass.INFRASTRUCTURE, "i/o timeout"),
+        (misfortunes.image_never_pulled(), FailureClass.CONFIGURATION, "pull policy of Never"),
         (misfortunes.invalid_image_name(), FailureClass.CONFIGURATION, "couldn't parse image name"),
         (misfortunes.config_error(), FailureClass.CONFIGURATION, 'configmap "settings" not found'),
         (misfortunes.volume_missing(), FailureClass.CONFIGURATION, 'secret "data" not found'),
@@ -214,6 +215,21 @@ async def test_a_gated_pod_waits_beyond_every_limit(world: World) -> None:
     await asyncio.sleep(1.5)
     assert runner.phase(ref).startswith("Pending: SchedulingGated")
     await runner.stop(ref, reason="over")
+
+
+@pytest.mark.parametrize("fate", [misfortunes.unschedulable(), misfortunes.volume_missing()], ids=lambda f: f.reason)
+async def test_a_pod_that_somebody_deletes_before_it_ran_is_not_the_trials_fault(
+    tmp_path: Path, fate: misfortunes.Misfortune
+) -> None:
+    async with a_world(tmp_path) as world:
+        runner, ref = world.runner(), attempt_ref()
+        world.fates[ref.key] = fate
+        await runner.create(job(ref))
+        await until(lambda: runner.phase(ref).startswith("Pending"))
+        await until(lambda: bool(world.pods()) and bool(world.pods()[0]["status"].get("conditions")))
+        world.cluster.store.delete("pods", "default", world.pods()[0]["metadata"]["name"], grace_s=1)
+        end = await ended(runner, ref)
+        assert (end.failure, end.reason) == (FailureClass.INFRASTRUCTURE, "PodDeleted"), end
 
 
 async def test_deleted_by_somebody_it_is_forgiven_once(world: World) -> None:

@@ -56,6 +56,26 @@ def test_a_killed_server_is_started_again_at_the_same_address_and_the_worker_sta
     assert stack.starts() == 1
 
 
+def test_what_a_worker_was_told_of_clusters_is_on_record_as_long_as_it_runs(
+    make_stack: Callable[..., Stack],
+) -> None:
+    first = make_stack(kubeconfig="/one")
+    before = first.up()
+    environ = (first.home / "worker.env").read_text().splitlines()
+    assert "EVERTUNE_KUBECONFIG=/one" in environ
+    assert status(first.settings).told == first.settings.told_of_clusters()
+
+    kill(before.parent_pid)
+    second = make_stack(home=first.home, kubeconfig="/two")
+    assert second.up().worker_pid == before.worker_pid  # adopted, as it is
+    assert status(second.settings).told == first.settings.told_of_clusters()
+
+    down(second.settings)
+    assert status(second.settings).told is None
+    second.up()
+    assert status(second.settings).told == second.settings.told_of_clusters()
+
+
 def test_when_the_parent_dies_its_children_go_on_and_the_next_up_adopts_them(stack: Stack) -> None:
     before = stack.up()
     kill(before.parent_pid)

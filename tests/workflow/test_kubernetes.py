@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -201,33 +202,66 @@ async def test_a_cancelled_experiment_leaves_nothing_in_the_cluster(temporal_add
         await gone(house, kube)
 
 
-async def test_objects_of_an_experiment_that_was_terminated_or_deleted_are_swept(
+async def test_each_experiment_runs_in_the_cluster_that_it_names(temporal_address: str, tmp_path: Path) -> None:
+    async with FakeCluster(reports) as near, FakeCluster(reports) as far:
+        files = [near.kubeconfig(tmp_path / "near", "near"), far.kubeconfig(tmp_path / "far", "far")]
+        config = os.pathsep.join(map(str, files))
+        async with a_house(temporal_address, tmp_path / "house", kubeconfig=config, collector_mode="logs") as house:
+            handles = []
+            for cluster in ("near", "far", None):
+                document = manifest(f"in-{cluster}".lower())
+                if cluster is not None:
+                    document["metadata"]["annotations"] = {"evertune.io/cluster": cluster}
+                context = StartContext(backend="kubernetes")
+                handles.append(await house.client.submit(document, context=context))
+            for handle in handles:
+                check_whole(house, await house.ended(handle), 4)
+            assert (near.count("POST", "/jobs"), far.count("POST", "/jobs")) == (8, 4)
+            await gone(house, near)
+            await gone(house, far)
+            document = manifest("in-nowhere")
+            document["metadata"]["annotations"] = {"evertune.io/cluster": "nowhere"}
+            with pytest.raises(SpecError) as caught:
+                await house.client.submit(document, context=StartContext(backend="kubernetes"))
+            (problem,) = caught.value.problems
+            assert problem.path == "metadata.annotations[evertune.io/cluster]"
+            assert "has no context nowhere" in problem.message
+            assert "far, near" in (problem.hint or "")
+
+
+@pytest.mark.slow
+async def test_an_outage_longer_than_an_activitys_patience_costs_nothing_but_time(
     temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.runners.kubernetes.sweeping.YOUNG_S", 0.0)
-    async with a_cluster_house(temporal_address, tmp_path, lambda pod: reports(pod, duration_s=FOR_EVER)) as (
-        house,
-        kube,
-    ):
-        await submit(house, "cluster-swept", maxTrialCount=4, parallelTrialCount=2)
-        await until(lambda: len(kube.store.all("pods")) == 2)
-        record = house.store.experiment("default", "cluster-swept")
+    for module in ("riding", "attempt", "creating"):
+        monkeypatch.setattr(f"activities.runners.kubernetes.{module}.AWAY_S", 1.5)
+    async with a_cluster_house(temporal_address, tmp_path, lambda pod: reports(pod, duration_s=1.0)) as (house, kube):
+        handle = await submit(house, "cluster-long-away", maxTrialCount=6, parallelTrialCount=2, maxFailedTrialCount=0)
+        await until(lambda: len(kube.store.all("pods")) >= 2)
+        await kube.stop()
+        began = asyncio.get_running_loop().time()
+        told = asyncio.Event()
+        while asyncio.get_running_loop().time() - began < 8.0:
+            if any("does not answer since" in text for text in house.store.phases(handle.uid).values()):
+                told.set()
+            await asyncio.sleep(0.1)
+        assert told.is_set()
+        # Whoever comes in the middle of it knows no more than the database.
         await house.stop_worker()
-        await house.temporal.get_workflow_handle(record.workflow_id).terminate()
-        house.store.delete_experiment(record.uid)
-        container = {"name": "c", "image": "i"}
-        unlabelled = {labels.MANAGED_BY: labels.MANAGER}  # it looks like ours, but is not this database's
-        spec = {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
-        kube.store.create("jobs", {"metadata": {"name": "theirs", "labels": unlabelled}, "spec": spec}, "default")
         await house.start_worker()
-        await house.sweep()
-        await until(lambda: [job["metadata"]["name"] for job in kube.store.all("jobs")] == ["theirs"])
+        await until(lambda: any("does not answer since" in text for text in house.store.phases(handle.uid).values()))
+        assert not house.store.experiment_by_uid(handle.uid).state.terminal
+        await kube.start()
+        record = await house.ended(handle, timeout_s=60)
+        check_whole(house, record, 6)
+        assert all(len(house.store.attempts(record.uid, number)) == 1 for number in range(6))
+        await gone(house, kube)
 
 
 async def test_without_a_worker_for_clusters_it_is_refused_at_once(
     temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.clusters.reachable", lambda settings: False)
+    monkeypatch.setattr("worker.clusters.credentials.said", lambda kubeconfig: False)
     monkeypatch.setattr(c, "CLUSTER_QUEUE", "polled-by-nobody")
     async with a_house(temporal_address, tmp_path) as house:
         document = manifest("cluster-nobody")

@@ -61,6 +61,18 @@ async def reach(handle: ExperimentHandle, state: ExperimentState) -> None:
     await until(reached, what=f"the experiment is {state}")
 
 
+async def asks(house: House, handle: ExperimentHandle) -> None:
+    """The workflow has asked for trials, and nobody has answered."""
+    workflow_id = (await handle.record()).workflow_id
+
+    async def asking() -> bool:
+        description = await house.temporal.get_workflow_handle(workflow_id).describe()
+        pending = description.raw_description.pending_activities
+        return any(activity.activity_type.name == c.ACTIVITY_SUGGEST for activity in pending)
+
+    await until(asking, what="it asks for trials")
+
+
 # ------------------------------------------------------------------------------------------- a stop and a start
 
 
@@ -98,6 +110,7 @@ async def test_a_pause_now_reaches_trials_whose_start_is_on_its_way(house: House
 async def test_what_was_asked_for_before_a_pause_waits_for_the_resume(house: House) -> None:
     async with staged(house, DECIDING, RUNNING) as stage:
         handle = await house.submit(manifest("asked", STARTS + "echo objective=1"))
+        await asks(house, handle)
         await handle.pause()
         await stage.start(ASKING)
         await until(lambda: house.store.counts(handle.uid).created == 2)
@@ -110,6 +123,7 @@ async def test_what_was_asked_for_before_a_pause_waits_for_the_resume(house: Hou
 async def test_what_was_asked_for_before_a_stop_never_starts(house: House) -> None:
     async with staged(house, DECIDING, RUNNING) as stage:
         handle = await house.submit(manifest("too-late", STARTS + "echo objective=1"))
+        await asks(house, handle)
         await handle.stop()
         await stage.start(ASKING)
         record = await house.ended(handle)
@@ -120,13 +134,7 @@ async def test_what_was_asked_for_before_a_stop_never_starts(house: House) -> No
 async def test_an_edit_counts_what_is_being_asked_for(house: House) -> None:
     async with staged(house, DECIDING, RUNNING) as stage:
         handle = await house.submit(manifest("edit-asked"))
-
-        async def asked() -> bool:
-            described = await house.temporal.get_workflow_handle(handle.workflow_id).describe()
-            pending = described.raw_description.pending_activities
-            return any(activity.activity_type.name == c.ACTIVITY_SUGGEST for activity in pending)
-
-        await until(asked)
+        await asks(house, handle)
         with pytest.raises(errors.UsageError, match="at least 2, the trials created"):
             await handle.edit(c.EditRequest(max_trials=1))
         await stage.start(ASKING)

@@ -26,7 +26,7 @@ from activities.runners.kubernetes.events import Warnings
 from activities.runners.kubernetes.labels import owned
 from activities.runners.kubernetes.logs import PodLog
 from activities.runners.kubernetes.place import Place
-from activities.runners.kubernetes.reflector import Reflector, Topic, named, topic
+from activities.runners.kubernetes.reflector import Reflector, Topic, named, topic, version_of
 from activities.runners.kubernetes.riding import AWAY_S, TRY_S, away, ride, sentence
 from activities.runners.local.outcome import MESSAGE_LINES, last_lines, signal_text, telling
 from evertune import archive
@@ -237,7 +237,7 @@ class Attempt:
     def _trained(self, pods: Sequence[JsonDict]) -> JsonDict | None:
         """The newest of the pods that train."""
         chosen = primary_pods(pods, self.place.rules.labels)
-        return max(chosen, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
+        return max(chosen, key=_newness, default=None)
 
     async def _listed(self, *, patience_s: float) -> list[JsonDict]:
         """Its pods as the API server has them, whatever the watch has brought so far."""
@@ -276,7 +276,9 @@ class Attempt:
                     raise UnavailableError(str(error)) from error
                 end = dataclasses.replace(end, warnings=(f"its log cannot be read: {error}",))
         if look.printed:
-            end = await self._with_lines(end, look.pod)
+            trained = self._trained(pods or ())
+            own = trained is not None and trained["metadata"]["name"] == look.pod
+            end = await self._with_lines(end, look.pod, own=own)
         recorded = await self._record(end)
         if not self._case.ended(obj):  # by our own judgement: it may still run
             with suppress(ApiError, UnavailableError):
@@ -293,9 +295,9 @@ class Attempt:
             self._wake.clear()
             await self._pause(self._wake, min(1.0, give_up - loop.time()))
 
-    async def _with_lines(self, end: AttemptEnd, pod: str) -> AttemptEnd:
-        """What it printed last says more than its exit code."""
-        if self.place.reads_log:
+    async def _with_lines(self, end: AttemptEnd, pod: str, *, own: bool) -> AttemptEnd:
+        """What it printed last says more than its exit code; `own`: its log is the attempt's."""
+        if self.place.reads_log and (own or not pod):
             tail = await asyncio.to_thread(archive.last_bytes, self.log.path, TAIL_BYTES)
         else:
             tail = await self.log.tail(pod)
@@ -410,6 +412,12 @@ class Attempt:
                 await api.call("PATCH", path, body=place.suspension, content_type=kind, patience_s=TRY_S)
             return
         await delete(self._cluster, self._resource, obj)
+
+
+def _newness(pod: JsonDict) -> tuple[str, bool, int]:
+    """Times have whole seconds; of two pods of one second the one that was replaced has failed."""
+    failed = (pod.get("status") or {}).get("phase") == "Failed"
+    return str(pod["metadata"].get("creationTimestamp")), not failed, version_of(pod)
 
 
 def _heard(task: asyncio.Task[AttemptEnd]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from activities.runners.local.outcome import EXIT_WORDS, signal_of, signal_text
@@ -23,6 +23,9 @@ NODE_REASONS = (
     "UnexpectedAdmissionError", "NodeAffinity", "Preempting", "Terminated", "NodeShutdown", "Shutdown", "NodeLost",
     "NodeUnreachable", "TopologyAffinityError",
 )  # fmt: skip
+LOST_SIGHT = "ContainerStatusUnknown"  # the kubelet found no container to ask: its exit code is made up
+POD_DELETED = "PodDeleted"
+SKEW = timedelta(seconds=5)  # between the clocks of a node and of the API server
 NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
 PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError")
 NO_SUCH_IMAGE = ("not found", "manifest unknown", "denied", "unauthorized", "does not exist")
@@ -73,11 +76,14 @@ def cause_of(pod: JsonDict, primary: str, memory_limit: str | None = None) -> Ca
     if disrupted is not None and (ended is None or ended[1].get("exitCode") != 0):
         return Cause(failure=FailureClass.INFRASTRUCTURE, reason=disrupted[0], message=disrupted[1], **times)
     if ended is None:
+        if "deletionTimestamp" in pod["metadata"] and status.get("phase") in ("Pending", "Failed"):
+            text = "the pod was deleted before its container ran"
+            return Cause(failure=FailureClass.INFRASTRUCTURE, reason=POD_DELETED, message=text)
         return None
     return exited(
         *ended,
         primary=not primary or ended[0] == primary,
-        deleted="deletionTimestamp" in pod["metadata"],
+        deleted=deleted_at(pod),
         memory_limit=memory_limit if ended[0] == primary else None,
     )
 
@@ -95,10 +101,10 @@ def exited(
     state: Mapping[str, Any],
     *,
     primary: bool = True,
-    deleted: bool = False,
+    deleted: datetime | None = None,
     memory_limit: str | None = None,
 ) -> Cause:
-    """From `terminated` of a container's state."""
+    """From `terminated` of a container's state. `deleted`: when its pod was told to end, if it was."""
     code = int(state.get("exitCode") or 0)
     reason, message = str(state.get("reason") or ""), str(state.get("message") or "")
     times = _times(state)
@@ -121,9 +127,13 @@ def exited(
         )
     if reason == "DeadlineExceeded":
         return Cause(failure=FailureClass.DEADLINE, reason=reason, message=message, exit_code=code, **times)
-    if number is not None and deleted:
+    if deleted is not None and _told_to_end(deleted, times["ended"], by_signal=number is not None):
         text = "the pod was deleted while its container ran"
-        return Cause(failure=FailureClass.INFRASTRUCTURE, reason="PodDeleted", message=text, signal=number, **times)
+        if reason == LOST_SIGHT:
+            number, text = None, "the pod was deleted before its container ran"
+        return Cause(failure=FailureClass.INFRASTRUCTURE, reason=POD_DELETED, message=text, signal=number, **times)
+    if reason == LOST_SIGHT:
+        return Cause(failure=FailureClass.INFRASTRUCTURE, reason=reason, message=message or reason, **times)
     if container in (INIT, COLLECTOR):
         text = f"{container} failed: {message or f'exit {code}'}"
         return Cause(failure=FailureClass.CONFIGURATION, reason=text, exit_code=code, **times)
@@ -199,6 +209,12 @@ def runs(pod: JsonDict, primary: str) -> bool:
     return False
 
 
+def crashes(pod: JsonDict, primary: str) -> bool:
+    """Whether it is held back before another start in place."""
+    found = waiting(pod, primary)
+    return found is not None and found.reason == "CrashLoopBackOff"
+
+
 def started_at(pod: JsonDict, primary: str) -> datetime | None:
     for status in (pod.get("status") or {}).get("containerStatuses") or ():
         if status.get("name") == primary or not primary:
@@ -215,6 +231,18 @@ def time_of(text: Any) -> datetime | None:
         return datetime.fromisoformat(str(text))
     except ValueError:
         return None
+
+
+def deleted_at(pod: JsonDict) -> datetime | None:
+    """When somebody asked for it; its deletionTimestamp is the end of the grace period."""
+    meta = pod["metadata"]
+    end = time_of(meta.get("deletionTimestamp"))
+    return None if end is None else end - timedelta(seconds=int(meta.get("deletionGracePeriodSeconds") or 0))
+
+
+def _told_to_end(deleted: datetime, ended: datetime | None, *, by_signal: bool) -> bool:
+    """Whether a container ended because its pod was deleted: after it was, by whatever clock when a signal says so."""
+    return ended is None or ended > deleted or (by_signal and ended + SKEW >= deleted)
 
 
 def _fills_its_own(message: str) -> bool:

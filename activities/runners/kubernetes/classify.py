@@ -136,7 +136,7 @@ class Case:
         if found.reason == "DeadlineExceeded" or "longer than specified deadline" in found.message:
             ended = Cause(failure=FailureClass.DEADLINE, reason="DeadlineExceeded", message=found.message)
             return self._ended(obj, ended, pod=pod)
-        if self._crashed is not None and (cause is None or cause.reason == "PodDeleted"):
+        if self._crashed is not None and (cause is None or cause.reason == causes.POD_DELETED):
             pod, cause = self._crashed  # its job gave it up, and has deleted the pod
         if cause is None or cause.failure is None:
             reason = found.reason or "Failed"
@@ -184,6 +184,8 @@ class Case:
         ]
         if not wanted:
             return None, ""
+        guilty = [entry for entry in wanted if not _taken_along(entry[3], (other[3] for other in wanted))]
+        wanted = guilty or wanted
         _, _, name, cause = max(wanted, key=lambda entry: (entry[0], entry[3].ended or _LONG_AGO, entry[1]))
         return cause, name
 
@@ -194,7 +196,9 @@ class Case:
     ) -> Look:
         if (look := self._looping(obj, pods) or self._replaced(obj)) is not None:
             return look
-        if any(causes.runs(pod, self._rules.container) for pod in primary):
+        if any(causes.runs(pod, self._rules.container) for pod in primary) and not any(
+            causes.crashes(pod, self._rules.container) for pod in primary
+        ):
             self._forget("image", "configuration", "pending")
             return self._lost(obj, pods, now) or Look()
         if (look := self._lost(obj, pods, now)) is not None:
@@ -283,7 +287,8 @@ class Case:
             self._pulled_before = waits.reason
         text = self._pull or waits.reason
         never = any(word in text.lower() for word in causes.NO_SUCH_IMAGE)
-        if never and self._pulls >= 2:
+        # Between two looks the first error may have passed: a back-off that tells it is the second sign as well.
+        if never and (self._pulls >= 2 or waits.reason == "ImagePullBackOff"):
             return self._configuration(obj, "ErrImagePull", text)
         left = self._left("image", now, self._limits.image_pull_s)
         if left <= 0:
@@ -319,6 +324,16 @@ class Case:
 
     def _primary(self, pods: Sequence[JsonDict]) -> list[JsonDict]:
         return primary_pods(pods, self._rules.labels)
+
+
+def _taken_along(cause: Cause, others: Iterable[Cause]) -> bool:
+    """A job that fails by one pod deletes the others that run: their end is not why."""
+    return cause.reason == causes.POD_DELETED and any(
+        other.reason != causes.POD_DELETED
+        and other.ended is not None
+        and (cause.started is None or other.ended >= cause.started)
+        for other in others
+    )
 
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

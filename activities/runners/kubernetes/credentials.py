@@ -75,10 +75,12 @@ def contexts(kubeconfig: str | None) -> tuple[list[str], str | None]:
 
     files = kubeconfig or str(_home())
     with _problems(files):
-        merged = kube_config.KubeConfigMerger(files).config  # type: ignore[no-untyped-call]
-        value = merged.value if merged is not None else {}
+        merger = kube_config.KubeConfigMerger(files)  # type: ignore[no-untyped-call]
+        value = merger.config.value if merger.config is not None else {}
         names = [entry.value["name"] if hasattr(entry, "value") else entry["name"] for entry in value["contexts"]]
-        return names, value.get("current-context") or None
+        # As kubectl: of several files the first that names one. The library takes the last.
+        said = (content.get("current-context") for content in merger.config_files.values())
+        return names, next(filter(None, said), None)
 
 
 def _home() -> Path:

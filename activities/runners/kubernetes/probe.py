@@ -21,6 +21,7 @@ PROBE = f"{labels.PREFIX}/probe"
 CONTAINER = "probe"
 PATIENCE_S = 120.0  # an image may have to be pulled first
 LOOK_EVERY_S = 0.3
+HICCUP_S = 5.0  # of the API server
 PROGRAM = """
 import sys, time, urllib.error, urllib.request
 url = sys.argv[1] + "/healthz"
@@ -50,7 +51,7 @@ async def probe(
     name = f"evertune-probe-{secrets.token_hex(4)}"
     job = _job(name, namespace, url, injection, pull_secrets or [], patience_s)
     try:
-        await api.call("POST", JOB.path(namespace), query=creating.STRICT, body=job)
+        await _make(api, namespace, job)
         return await _answer(api, namespace, name, url, patience_s)
     except ApiError as error:
         told = creating.refused(error, JOB, namespace, name)
@@ -59,11 +60,21 @@ async def probe(
         await asyncio.shield(_delete(api, namespace, name))
 
 
+async def _make(api: Api, namespace: str, job: JsonDict) -> None:
+    try:
+        await api.call("POST", JOB.path(namespace), query=creating.STRICT, body=job, patience_s=HICCUP_S)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":  # the name is ours alone: a first try was heard, its answer was not
+            raise
+
+
 async def _answer(api: Api, namespace: str, name: str, url: str, patience_s: float) -> Finding:
     loop = asyncio.get_running_loop()
     end, waits = loop.time() + patience_s, "no pod was made"
     while loop.time() < end:
-        found = await api.call("GET", POD.path(namespace), query={"labelSelector": f"{PROBE}={name}"}, patience_s=5.0)
+        found = await api.call(
+            "GET", POD.path(namespace), query={"labelSelector": f"{PROBE}={name}"}, patience_s=HICCUP_S
+        )
         for pod in found.get("items") or ():
             phase = (pod.get("status") or {}).get("phase")
             if phase == "Succeeded":
@@ -85,7 +96,9 @@ async def _failed(api: Api, namespace: str, pod: JsonDict, url: str) -> Finding:
     said = b""
     try:
         path = POD.path(namespace, pod["metadata"]["name"], "log")
-        said = await api.text(path, query={"container": CONTAINER, "tailLines": "3"}, limit_bytes=2000)
+        said = await api.text(
+            path, query={"container": CONTAINER, "tailLines": "3"}, limit_bytes=2000, patience_s=HICCUP_S
+        )
     except ApiError:
         pass  # the exit code has to do
     cause = causes.cause_of(pod, CONTAINER)

@@ -47,19 +47,23 @@ class Sweeper:
         self._clusters = clusters
         self._database_id = database_id
         self._spots: set[Spot] = set()  # also those whose experiments are gone since
+        self.found: dict[Spot, set[str]] = {}  # by the last sweep: whose objects, where it could look
 
     async def sweep(self, spots: Iterable[Spot], wanted: Callable[[AttemptRef], Awaitable[bool]]) -> int:
         """Delete what is not `wanted`, in these places and in all earlier ones; how many objects that were."""
         self._spots |= set(spots)
+        self.found = {}
         deleted = 0
         for spot in sorted(self._spots, key=repr):
             try:
-                deleted += await self._sweep(spot, wanted)
+                whose: set[str] = set()
+                deleted += await self._sweep(spot, wanted, whose)
+                self.found[spot] = whose
             except (ApiError, EvertuneError) as error:  # away, forbidden, or its kind is gone: the next time
                 log.info("a namespace could not be swept", namespace=spot.namespace, kind=spot.kind, reason=str(error))
         return deleted
 
-    async def _sweep(self, spot: Spot, wanted: Callable[[AttemptRef], Awaitable[bool]]) -> int:
+    async def _sweep(self, spot: Spot, wanted: Callable[[AttemptRef], Awaitable[bool]], whose: set[str]) -> int:
         cluster = await self._clusters.get(spot.cluster)
         kind = await resource(cluster.api, spot.api_version, spot.kind)
         selector = f"{labels.SELECTOR},{labels.DATABASE}={self._database_id}"
@@ -70,6 +74,7 @@ class Sweeper:
             page = await cluster.api.call("GET", path, query={**query, **({"continue": token} if token else {})})
             for obj in page.get("items") or ():
                 ref = ref_of(obj)
+                whose.add(str(obj["metadata"]["labels"].get(labels.EXPERIMENT)))
                 if ref is None or _young(obj) or "deletionTimestamp" in obj["metadata"] or await wanted(ref):
                     continue
                 await delete(cluster, kind, obj)

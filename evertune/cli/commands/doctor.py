@@ -193,15 +193,20 @@ def _server(server: ServiceStatus, url: str) -> Check:
 
 
 def _require_temporal(address: str, settings: Settings) -> None:
-    """A port that is open may be anybody's. Raises UnavailableError."""
+    """A port that is open may be anybody's, and a Temporal may lack our namespace. Raises UnavailableError."""
     import asyncio
 
-    from evertune.connection import connect_temporal
+    from evertune.connection import connect_temporal, require_namespace
+
+    async def ask() -> None:
+        await require_namespace(await connect_temporal(address, settings.temporal_namespace, tls=settings.temporal_tls))
 
     try:
-        asyncio.run(connect_temporal(address, settings.temporal_namespace, tls=settings.temporal_tls))
+        asyncio.run(ask())
     except UnavailableError as error:
-        raise UnavailableError(error.message, hint="correct TEMPORAL_ADDRESS, or start that server") from error
+        known = error.hint if error.hint != "evertune doctor" else None
+        hint = known or "correct TEMPORAL_ADDRESS, or start that server"
+        raise UnavailableError(error.message, hint=hint) from error
 
 
 def _database(now: Session) -> Check:
@@ -211,7 +216,9 @@ def _database(now: Session) -> Check:
     with now.store() as store:
         records = store.list_experiments(None)
     trials = sum(record.counts.created for record in records)
-    return Check("Database", f"{url}, {plural(len(records), 'experiment')}, {plural(trials, 'trial')}")
+    return Check(
+        "Database", f"{url}, schema up to date, {plural(len(records), 'experiment')}, {plural(trials, 'trial')}"
+    )
 
 
 def _algorithms() -> Check:

@@ -177,7 +177,8 @@ class JobController(Controller):
         owner = next((one for one in meta["ownerReferences"] if one["kind"] == "Job"), {"name": "", "uid": ""})
         job = self.store.find("jobs", meta["namespace"], owner["name"])
         orphan = job is None or job["metadata"]["uid"] != owner["uid"] or "deletionTimestamp" in job["metadata"]
-        going = "deletionTimestamp" in meta and not meta.get("deletionGracePeriodSeconds")
+        scheduled = held["spec"].get("nodeName")  # what is not is first marked as failed
+        going = scheduled and "deletionTimestamp" in meta and not meta.get("deletionGracePeriodSeconds")
         if orphan or going or phase(held) in ("Succeeded", "Failed"):
             left = [one for one in held["metadata"]["finalizers"] if one != TRACKING]
             patch = {"metadata": {"finalizers": left or None}}

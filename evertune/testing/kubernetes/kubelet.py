@@ -110,6 +110,7 @@ class _Life:
             self._status(conditions=[condition("PodScheduled", fate.reason, fate.message, "False")])
             self._tell(fate)
             await self.stopping.wait()
+            self._status(phase="Failed")
             return
         self._store.update("pods", *self._key, lambda pod: {**pod, "spec": {**pod["spec"], "nodeName": NODE}})
         scheduled = condition("PodScheduled", "", "")
@@ -134,10 +135,14 @@ class _Life:
 
     async def _wait_in_vain(self, fate: Misfortune) -> None:
         for reason in filter(None, (fate.first_reason, fate.reason)):
-            message = {} if reason == "ContainerCreating" else {"message": fate.message}
+            text = fate.message if reason == fate.reason else fate.first_message
+            message = {} if reason == "ContainerCreating" else {"message": text}
             self._containers({"waiting": {"reason": reason, **message}}, phase="Pending")
         self._tell(fate)
         await self.stopping.wait()
+        text = "The container could not be located when the pod was terminated"
+        unknown = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": text}
+        self._containers({"terminated": {**unknown, "startedAt": None, "finishedAt": None}}, phase="Failed")
         self._store.finish("pods", *self._key, self._pod["metadata"]["uid"])
 
     async def _run_once(self) -> bool:

@@ -23,6 +23,7 @@ class Misfortune:
     reason: str
     message: str = ""
     first_reason: str | None = None  # what is shown before `reason`, as ErrImagePull before ImagePullBackOff
+    first_message: str = ""
     event: str | None = None  # the reason of an Event with the same message
     after_s: float = 0.0
     exit_code: int | None = None  # of the container; None: it is not known
@@ -44,22 +45,30 @@ def scheduling_gated() -> Misfortune:
 
 
 def image_missing(image: str = "nowhere/none:1") -> Misfortune:
-    message = (
-        f'Back-off pulling image "{image}": ErrImagePull: rpc error: code = NotFound desc = failed to pull and unpack '
-        f'image "{image}": failed to resolve reference "{image}": {image}: not found'
-    )
-    return Misfortune(
-        stage="waiting", reason="ImagePullBackOff", first_reason="ErrImagePull", message=message, event="Failed"
-    )
+    return _not_pulled(image, f"{image}: not found", "rpc error: code = NotFound desc = ")
 
 
 def registry_away(image: str = "registry.example/none:1") -> Misfortune:
-    message = (
-        f'Back-off pulling image "{image}": ErrImagePull: failed to resolve reference "{image}": dial tcp: i/o timeout'
-    )
+    host, _, path = image.partition("/")
+    url = f"https://{host}/v2/{path.replace(':', '/manifests/')}"
+    return _not_pulled(image, f'failed to do request: Head "{url}": dial tcp: i/o timeout')
+
+
+def _not_pulled(image: str, why: str, code: str = "") -> Misfortune:
+    first = f'{code}failed to pull and unpack image "{image}": failed to resolve reference "{image}": {why}'
     return Misfortune(
-        stage="waiting", reason="ImagePullBackOff", first_reason="ErrImagePull", message=message, event="Failed"
+        stage="waiting",
+        reason="ImagePullBackOff",
+        message=f'Back-off pulling image "{image}": ErrImagePull: {first}',
+        first_reason="ErrImagePull",
+        first_message=first,
+        event="Failed",
     )
+
+
+def image_never_pulled(image: str = "nowhere/none:1") -> Misfortune:
+    message = f'Container image "{image}" is not present with pull policy of Never'
+    return Misfortune(stage="waiting", reason="ErrImageNeverPull", message=message, event="ErrImageNeverPull")
 
 
 def invalid_image_name(image: str = "Bad:Image:Name") -> Misfortune:

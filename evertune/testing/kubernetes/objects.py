@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 JsonDict = dict[str, Any]
@@ -127,6 +127,17 @@ def invalid(kind: Kind, name: str, causes: list[tuple[str, str, str]]) -> Refuse
 def timestamp(at: datetime | None = None) -> str:
     """Whole seconds, as in every timestamp of an object."""
     return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def deleting(meta: JsonDict, grace: int) -> JsonDict:
+    """Metadata of what is to go: its time is the end of the grace period, which may only become shorter."""
+    asked = datetime.now(UTC)
+    if "deletionTimestamp" in meta:
+        held = int(meta.get("deletionGracePeriodSeconds", 0))
+        grace = min(grace, held)
+        asked = datetime.fromisoformat(meta["deletionTimestamp"]) - timedelta(seconds=held)
+    end = timestamp(asked + timedelta(seconds=grace))
+    return {**meta, "deletionTimestamp": end, "deletionGracePeriodSeconds": grace}
 
 
 def merged(target: Any, patch: Any) -> Any:

@@ -94,8 +94,14 @@ class FakeKube:
     async def stop(self) -> None:
         self.drop_streams()
         if self._runner is not None:
+            server = self._runner.server
             await self._runner.cleanup()
             self._runner = None
+            # What was being accepted meanwhile would stay open for ever, and its client wait for an answer.
+            for _ in range(3):
+                await asyncio.sleep(0)
+                if server is not None:
+                    await server.shutdown(0.0)
 
     def kubeconfig(self, path: Path, context: str = "fake") -> Path:
         """Write a kubeconfig with one context and this server's token at the moment."""

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from evertune.testing.kubernetes import fields
-from evertune.testing.kubernetes.objects import KINDS, JsonDict, Kind, Refused, invalid, merged, not_found, timestamp
+from evertune.testing.kubernetes.objects import (
+    KINDS,
+    JsonDict,
+    Kind,
+    Refused,
+    deleting,
+    invalid,
+    merged,
+    not_found,
+    timestamp,
+)
 
 Key = tuple[str, str]  # namespace ("" for the cluster's own objects), name
 Admission = Callable[[str, JsonDict], str | None]
@@ -224,8 +234,7 @@ class Store:
             finalizers.append("foregroundDeletion")
         if grace == 0 and not finalizers:
             return self._remove(kind, obj, orphan=policy == "Orphan"), True
-        marked = {**meta, "deletionTimestamp": meta.get("deletionTimestamp") or timestamp(),
-                  "deletionGracePeriodSeconds": min(grace, meta.get("deletionGracePeriodSeconds", grace))}  # fmt: skip
+        marked = deleting(meta, grace)
         if finalizers:
             marked["finalizers"] = finalizers
         if marked != meta:

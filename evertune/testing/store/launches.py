@@ -61,15 +61,20 @@ class LaunchContract:
         store.end_launch(launch(uid), lost)
         assert store.claim_launch(launch(uid), PLACE) == LedgerEntry(end=lost)
 
-    def test_a_place_stands_for_its_experiment_and_goes_with_it(self, store: Store) -> None:
+    def test_a_place_stands_for_its_experiment_and_outlives_it_until_it_is_forgotten(self, store: Store) -> None:
         uid = with_trials(store, 2)
         store.stop_launch(launch(uid, 1), "never claimed")
         assert uid not in dict(store.places())
         for number in (0, 1):
             store.claim_launch(launch(uid, number, 1), PLACE)
         assert [place for owner, place in store.places() if owner == uid] == [PLACE]
+        assert uid not in [owner for owner, _, _ in store.leftovers()]
         store.delete_experiment(uid)
         assert uid not in dict(store.places())
+        store.delete_experiment(uid)
+        assert [place for owner, place, _ in store.leftovers() if owner == uid] == [PLACE]
+        store.forget_leftovers([uid])
+        assert uid not in [owner for owner, _, _ in store.leftovers()]
         assert store.launch(launch(uid, 0, 1)) == LedgerEntry()
         with pytest.raises(NotFoundError):
             store.claim_launch(launch(uid), PLACE)

@@ -66,7 +66,7 @@ def launch_of(
         manifest=spec.render_trial(experiment, trial_name=attempt.trial_name, parameters=parameters),
         primary_container="training-container",
         working_dir="/",
-        environment={"PATH": os.environ["PATH"]},
+        environment={"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])},
         image_roots={image: str(STAND_INS / directory) for image, directory in images.items()},
         shared_paths=shared,
         custom_collector=spec.custom_collector(experiment),
