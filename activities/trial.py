@@ -36,6 +36,7 @@ log = structlog.get_logger()
 
 READ_EVERY_S = 0.5  # of a running trial's log; short enough for a live view, long enough to cost nothing
 SILENT_READS = 64  # without any point, of megabytes each; the end of it is read in one go
+BEAT_EVERY_S = 20.0  # while nothing changes: more often would cost a thousand trials a core
 FINAL_WAIT_S = 30.0  # after the end of a trial for the last word of the collector beside it
 RELEASE_S = 10.0  # for giving back what an attempt holds, once its end is recorded
 FOLLOWED_AT_FULL_RATE = 100  # trials; beyond, each is read less often so that the worker's CPU stays flat
@@ -52,6 +53,7 @@ class TrialActivities:
     final_wait_s: float = FINAL_WAIT_S
     _following: int = 0
     _shown: dict[str, str] = field(default_factory=dict)  # by the attempt's key, what it waits for
+    _beats: dict[str, tuple[str, float]] = field(default_factory=dict)  # what Temporal was told, and until when it does
 
     @activity.defn(name=c.ACTIVITY_RUN_TRIAL)
     @translated
@@ -91,6 +93,7 @@ class TrialActivities:
             raise
         finally:
             self._shown.pop(ref.key, None)
+            self._beats.pop(ref.key, None)
         told = beside and collected  # all of it; a log that was fetched may be less, or begin elsewhere
         points = () if told else await self._drain(ref, collector, ordinal)
         outcome = await asyncio.to_thread(self._record, request, plan, end, collector, points, collected, ordinal, told)
@@ -148,7 +151,10 @@ class TrialActivities:
     async def _beat(self, ref: AttemptRef) -> None:
         """A heartbeat, with what the attempt waits for; stored when that has changed."""
         phase = self.runner.phase(ref)
-        activity.heartbeat(*filter(None, [phase]))
+        told, until = self._beats.get(ref.key, (None, 0.0))
+        if phase != told or time.monotonic() >= until:
+            activity.heartbeat(*filter(None, [phase]))
+            self._beats[ref.key] = phase, time.monotonic() + _beat_every_s()
         if phase != self._shown.get(ref.key, phase):
             await asyncio.to_thread(self.store.set_phase, ref.experiment_uid, ref.number, ref.attempt, phase)
             self._shown[ref.key] = phase
@@ -248,6 +254,11 @@ class TrialActivities:
             for task in done:
                 task.result()
             stops = list(pending)
+
+
+def _beat_every_s() -> float:
+    timeout = activity.info().heartbeat_timeout
+    return BEAT_EVERY_S if timeout is None else min(BEAT_EVERY_S, timeout.total_seconds() / 3)
 
 
 def _now() -> datetime:

@@ -44,6 +44,8 @@ TRIAL_SLOTS = 2 * 1000 + 200
 # Rate of exchange between a warm cache (no replay) and memory: ~100 KB per idle experiment.
 CACHED_WORKFLOWS = 200
 # Trials outlive the worker, so there is nothing to wait for: activities detach at once.
+# What a trial waits for is to be seen within 5 s; how often an unchanged one says so is its activity's business.
+HEARTBEATS_APART = timedelta(seconds=3)
 GRACEFUL_SHUTDOWN = timedelta(seconds=0.5)
 
 
@@ -152,7 +154,7 @@ def _worker(parts: Parts, queue: str, activities: list[Callable[..., Any]], *, w
         # A worker that died leaves its sticky queue behind; half of the default halves the first answer after a kill.
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
-        max_heartbeat_throttle_interval=timedelta(seconds=20),
+        max_heartbeat_throttle_interval=HEARTBEATS_APART,
         default_heartbeat_throttle_interval=timedelta(seconds=2),
     )
 
