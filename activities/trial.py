@@ -77,6 +77,7 @@ class TrialActivities:
             collector = plan.collector(sources)
             beside = self.runner.sidecar(plan.launch)
             end = await self._follow(ref, None if beside else collector)
+            beside = self.runner.sidecar(plan.launch)  # what never ran has nobody beside it who could say a word
             ordinal, collected = await self._until_collected(plan) if beside else (0, True)
         except LaunchError as error:
             end = AttemptEnd(

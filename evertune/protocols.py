@@ -117,7 +117,10 @@ class TrialRunner(Protocol):
     """Starts, watches and stops attempts. Every method is idempotent by `ref`; an attempt is executed at most once."""
 
     def sidecar(self, launch: Launch) -> bool:
-        """Whether a collector beside the trial reports to the gateway; else the worker reads the sources."""
+        """Whether a collector beside the trial reports to the gateway; else the worker reads the sources.
+
+        False as well once the attempt has ended without having run.
+        """
         ...
 
     async def create(self, launch: Launch) -> None:

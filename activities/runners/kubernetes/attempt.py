@@ -113,6 +113,14 @@ class Attempt:
         task = self._following
         return task is not None and task.done() and not task.cancelled() and task.exception() is None
 
+    @property
+    def silent(self) -> bool:
+        """Whether it has ended without having run: nothing beside it has anything to say."""
+        if not self.over or self._case.ran:
+            return False
+        assert self._following is not None
+        return self._following.result().failure in (FailureClass.CONFIGURATION, FailureClass.STOPPED)
+
     def seed(self, obj: JsonDict) -> None:
         """What a create or get has answered."""
         self._objects.seed(obj)

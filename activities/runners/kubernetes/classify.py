@@ -119,6 +119,11 @@ class Case:
         """Whether the object itself says so."""
         return self._failure.holds(obj) is not None or self._success.holds(obj) is not None
 
+    @property
+    def ran(self) -> bool:
+        """Whether a container of it is known to have run, or to have tried to."""
+        return self.started is not None or any(cause.ended is not None for _, cause in self._known.values())
+
     def last(self) -> Cause | None:
         """How the pod that ended last did."""
         ends = sorted(self._known.values(), key=lambda entry: (entry[1].ended or _LONG_AGO, entry[0]))

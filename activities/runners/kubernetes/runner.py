@@ -68,7 +68,7 @@ class KubernetesRunner:
 
     def sidecar(self, launch: Launch) -> bool:
         attempt = self._attempts.get(launch.ref.key)
-        return attempt is not None and not attempt.place.reads_log
+        return attempt is not None and not attempt.place.reads_log and not attempt.silent
 
     async def create(self, launch: Launch) -> None:
         ref = launch.ref
