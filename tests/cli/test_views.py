@@ -165,6 +165,20 @@ def test_detaching_says_how_it_stands_and_how_to_come_back() -> None:
 # ------------------------------------------------------------------------------------------------ plain lines
 
 
+def test_what_trials_wait_for_is_told_once_when_it_lasts() -> None:
+    lines = ProgressLines(MARKS)
+    moment, no_room = "Pending: its containers are being made", "Pending: 0/5 nodes are available"
+    assert lines.waiting({0: moment, 1: no_room}, at(0)) == []
+    assert lines.waiting({0: no_room, 1: no_room}, at(1)) == []
+    assert [plain(line) for line in lines.waiting({0: no_room, 1: no_room, 2: moment}, at(2))] == [
+        "trials 0, 1: Pending: 0/5 nodes are available"
+    ]
+    assert lines.waiting({0: no_room, 2: no_room}, at(9)) == []
+    assert lines.waiting({}, at(10)) == []
+    assert lines.waiting({3: no_room}, at(11)) == []
+    assert len(lines.waiting({3: no_room}, at(13))) == 1
+
+
 def test_without_a_terminal_each_finished_trial_is_one_line() -> None:
     record, lines = experiment(), ProgressLines(MARKS)
     first = trial(2, value=0.925, started=0, ended=3.1)

@@ -303,6 +303,13 @@ def test_a_pod_failure_policy_says_which_rule() -> None:
     assert "rule at index 0" in end.message
 
 
+@pytest.mark.parametrize("reason", ["FailedIndexes", "MaxFailedIndexesExceeded"])
+def test_a_job_of_several_indexes_fails_with_what_its_pod_did(reason: str) -> None:
+    end = look(job(("Failed", reason, "Job has failed indexes")), pod(ended(5), phase="Failed")).end
+    assert end is not None
+    assert (end.failure, end.exit_code) == (FailureClass.PROGRAM, 5)
+
+
 def test_pods_that_are_gone_when_their_job_fails_are_remembered() -> None:
     case = Case(NAME, RULES)
     assert look(RUNNING, pod(ended(7)), case=case).end is None

@@ -173,7 +173,7 @@ async def what_a_pod_waits_for_is_seen_everywhere(house: House, namespace: Names
         until(in_the_store, timeout_s=SEEN_WITHIN_S, what="the phase is stored"),
         until(in_temporal, timeout_s=SEEN_WITHIN_S, what="a heartbeat tells the phase"),
     )
-    views = [["get", "waits"], ["trials", "waits"], ["watch", "waits", "--timeout", "3"]]
+    views = [["get", "waits"], ["trials", "waits"], ["watch", "waits", "--timeout", "6"]]
     for words in views:
         shown = await asyncio.to_thread(evertune, house, *words, "--namespace", namespace.name)
         assert re.search(r"0/\d+ nodes are available", shown), (words, shown)

@@ -208,6 +208,35 @@ async def test_what_befalls_a_pod_is_told_by_its_class(
     await until(lambda: not world.jobs(), "the object stays")
 
 
+@pytest.mark.parametrize(
+    "misfortune",
+    [misfortunes.evicted(), misfortunes.preempted(), misfortunes.drained(), misfortunes.node_shutdown()],
+    ids=["evicted", "preempted", "drained", "shutdown"],
+)
+async def test_a_pod_that_the_cluster_takes_away_is_replaced_and_costs_nothing(
+    world: World, misfortune: misfortunes.Misfortune
+) -> None:
+    runner, ref = world.runner(), attempt_ref()
+    world.fates[ref.key] = [misfortune, Script(lines=("value=1",))]
+    launch = job(ref)
+    ignored = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}
+    launch.manifest["spec"]["podFailurePolicy"] = ignored
+    await runner.create(launch)
+    end = await ended(runner, ref)
+    assert (end.state, end.failure) == (AttemptState.SUCCEEDED, None), end
+    assert world.made == {ref.key: 2}
+
+
+async def test_an_attempt_on_a_node_that_is_lost_ends_uncharged(tmp_path: Path) -> None:
+    async with a_world(tmp_path, limits=Limits(node_lost_s=0.5)) as world:
+        runner, ref = world.runner(), attempt_ref()
+        world.fates[ref.key] = misfortunes.node_lost()
+        await runner.create(job(ref))
+        end = await ended(runner, ref)
+        assert (end.failure, end.reason) == (FailureClass.INFRASTRUCTURE, "NodeLost"), end
+        assert "node-1" in end.message
+
+
 async def test_a_gated_pod_waits_beyond_every_limit(world: World) -> None:
     runner, ref = world.runner(), attempt_ref()
     world.fates[ref.key] = misfortunes.scheduling_gated()
@@ -230,6 +259,29 @@ async def test_a_pod_that_somebody_deletes_before_it_ran_is_not_the_trials_fault
         world.cluster.store.delete("pods", "default", world.pods()[0]["metadata"]["name"], grace_s=1)
         end = await ended(runner, ref)
         assert (end.failure, end.reason) == (FailureClass.INFRASTRUCTURE, "PodDeleted"), end
+
+
+async def test_the_lines_of_the_pod_that_failed_are_told_not_those_of_the_one_that_trains(world: World) -> None:
+    runner, ref = world.runner(), attempt_ref()
+    template = {"spec": {"containers": [{"name": "tensorflow", "image": "none"}]}}
+    roles = {role: {"replicas": 1, "restartPolicy": "Never", "template": template} for role in ("Chief", "Worker")}
+    launch = dataclasses.replace(
+        job(ref),
+        manifest={
+            "apiVersion": "kubeflow.org/v1",
+            "kind": "TFJob",
+            "metadata": {"name": ref.trial_name, "namespace": "default"},
+            "spec": {"tfReplicaSpecs": roles},
+        },
+        primary_container="tensorflow",
+        primary_pod_labels={"training.kubeflow.org/job-role": "master"},
+    )
+    world.fates[f"{ref.trial_name}-chief-0"] = Script(lines=("value=1",), duration_s=FOR_EVER)
+    world.fates[f"{ref.trial_name}-worker-0"] = Script(lines=("no shard",), exit_code=6, duration_s=0.3)
+    await runner.create(launch)
+    end = await ended(runner, ref)
+    assert (end.failure, end.exit_code, end.reason) == (FailureClass.PROGRAM, 6, "exit 6: no shard")
+    assert "value=1" not in end.message
 
 
 async def test_deleted_by_somebody_it_is_forgiven_once(world: World) -> None:

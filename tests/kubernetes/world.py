@@ -49,12 +49,12 @@ def job(ref: AttemptRef, *, namespace: str = "default", spec: JsonDict | None = 
 
 @dataclass
 class World:
-    """`fates` by the attempt's key say what becomes of its pods."""
+    """`fates` by the attempt's key, or by a pod's name, say what becomes of its pods."""
 
     cluster: FakeCluster
     store: Store
     root: Path
-    fates: dict[str, Fate] = field(default_factory=dict)
+    fates: dict[str, Fate | list[Fate]] = field(default_factory=dict)
     runners: list[tuple[KubernetesRunner, Clusters]] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
     made: dict[str, int] = field(default_factory=dict)  # pods that ran, by the attempt's key
@@ -81,7 +81,10 @@ class World:
     def fate(self, pod: JsonDict) -> Fate:
         key = key_of(pod)
         self.made[key] = self.made.get(key, 0) + 1
-        return self.fates.get(key, Script())
+        fate = self.fates.get(pod["metadata"]["name"]) or self.fates.get(key, Script())
+        if isinstance(fate, list):  # of the first pod, the second, …
+            return fate[min(self.made[key], len(fate)) - 1]
+        return fate
 
     def jobs(self) -> list[JsonDict]:
         return self.cluster.store.all("jobs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
@@ -165,9 +166,14 @@ async def test_what_a_trial_waits_for_is_seen_until_it_runs(temporal_address: st
         record = house.store.experiment("default", "cluster-pending")
         await until(lambda: house.store.phases(record.uid) == {0: f"Pending: {sentence}"}, timeout_s=5)
         assert house.store.trial(record.uid, 0).reason == f"Pending: {sentence}"
-        description = await house.temporal.get_workflow_handle(record.workflow_id).describe()
-        pending = description.raw_description.pending_activities
-        await until(lambda: bool(pending))
+
+        async def told_to_temporal() -> bool:
+            description = await house.temporal.get_workflow_handle(record.workflow_id).describe()
+            activities = description.raw_description.pending_activities
+            told = [payload.data for one in activities for payload in one.heartbeat_details.payloads]
+            return json.dumps(f"Pending: {sentence}").encode() in told
+
+        await until(told_to_temporal, timeout_s=5, what="a heartbeat says what it waits for")
         await handle.cancel(actor="test")
         record = await house.ended(handle)
         assert record.state is ExperimentState.CANCELLED
@@ -269,6 +275,18 @@ async def test_without_a_worker_for_clusters_it_is_refused_at_once(
         document = manifest("cluster-nobody")
         with pytest.raises(SpecError, match="no worker that runs trials in a cluster"):
             await house.client.submit(document, context=StartContext(backend="kubernetes"))
+
+
+async def test_nobody_waits_for_a_word_of_what_never_ran(temporal_address: str, tmp_path: Path) -> None:
+    """There is no collector beside a container whose image is not there, nor beside a pod that was refused."""
+    async with FakeCluster(lambda _: misfortunes.image_never_pulled("nowhere/none:1")) as kube:
+        config = kube.kubeconfig(tmp_path / "kubeconfig")
+        gateway = "http://gateway.example:8080"
+        async with a_house(temporal_address, tmp_path / "h", kubeconfig=str(config), ingest_url=gateway) as house:
+            handle = await submit(house, "cluster-silent", maxTrialCount=20, parallelTrialCount=2)
+            record = await house.ended(handle, timeout_s=25)  # thirty seconds for each would be too long
+            assert record.state is ExperimentState.FAILED
+            assert "pull policy of Never" in f"{record.reason} {record.message}"
 
 
 async def test_an_object_stays_until_its_metrics_are_complete(

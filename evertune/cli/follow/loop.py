@@ -16,6 +16,7 @@ from evertune.cli.output.printer import Stream, rich_text
 from evertune.cli.views.live import detached_lines, live_lines
 from evertune.cli.views.progress import ProgressLines
 from evertune.cli.views.sentences import addressed
+from evertune.cli.views.trials import phases_of
 from evertune.domain.states import ExperimentState
 from evertune.errors import UnavailableError
 
@@ -95,6 +96,8 @@ def _plain_frames(session: Session, follower: Follower, announce: bool) -> Itera
                 announce = False
             session.say(*(lines.ended(event, snapshot.record) for event in follower.fresh))
             follower.fresh = []
+            phases = phases_of([entry.trial for entry in snapshot.running])
+            session.say(*lines.waiting(phases, snapshot.at))
             session.say(*lines.held(snapshot.record, snapshot.trouble, health.kind))
             yield snapshot
             time.sleep(FRAME_S)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from evertune.cli.follow.snapshot import Ended
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, interval, objective_text, parameter_text, plural
 from evertune.cli.output.text import Line, clean, width_of
 from evertune.cli.views.sentences import addressed, trial_sentence
+from evertune.cli.views.trials import waiting_lines
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 
 WIDEST_PADDING = 72
+STAYS_S = 2.0  # what a trial waits for is worth a line: every pod waits a moment for its containers
 
 
 @dataclass
@@ -24,6 +28,8 @@ class ProgressLines:
     _widest: int = 0
     _finished: int = 0
     _held: str = ""
+    _waits: dict[str, datetime] = field(default_factory=dict)  # sentences, since when
+    _said: set[str] = field(default_factory=set)
 
     def submitted(self, record: ExperimentRecord, url: str | None) -> Line:
         limit = record.budget.max_trials
@@ -46,6 +52,15 @@ class ProgressLines:
         self._held = why
         words = f"{why}; next: {moves}" if why else "it goes on"
         return [[(f"{record.name}: {words}", "warning" if why else "")]]
+
+    def waiting(self, phases: Mapping[int, str], at: datetime) -> list[Line]:
+        """What trials wait for, when it lasts: each sentence once, with the trials of which it is true by then."""
+        here = set(phases.values())
+        self._waits = {sentence: self._waits.get(sentence, at) for sentence in here}
+        self._said &= here
+        lasting = {one for one, since in self._waits.items() if (at - since).total_seconds() >= STAYS_S} - self._said
+        self._said |= lasting
+        return waiting_lines({number: phase for number, phase in phases.items() if phase in lasting})
 
     def ended(self, event: Ended, record: ExperimentRecord) -> Line:
         trial, limit = event.trial, record.budget.max_trials
