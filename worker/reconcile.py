@@ -7,7 +7,7 @@ its row, so that nothing runs on unseen and no row says Running for ever.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -38,6 +38,7 @@ STOP_GRACE_S = 5.0
 # Longer than it takes to stop what still runs. A cluster that is away is asked again by the next sweep: it must not
 # keep this one from all the others.
 CONSIDER_S = 60.0
+ASKED_AT_ONCE = 20  # of Temporal, which experiments still run
 
 
 def reconciler_of(parts: Parts, *, settle_s: float = SETTLE_S) -> Reconciler:
@@ -73,6 +74,7 @@ class Reconciler:
     keeper: LogKeeper
     settle_s: float = SETTLE_S
     broom: ClusterBroom | None = None  # None: this worker has no cluster
+    _asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ASKED_AT_ONCE))
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
@@ -123,7 +125,8 @@ class Reconciler:
         """End the experiment if its workflow was closed; whether it was."""
         if self._runner_of(record) is None:
             return False  # its objects are out of reach; a worker that has its cluster sees to it
-        reason = await self._closed(record)
+        async with self._asking:
+            reason = await self._closed(record)
         if reason is None or not await self._still_unfinished(record):
             return False
         await self._end(record, reason)

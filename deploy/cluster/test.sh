@@ -22,6 +22,10 @@ level=${LEVEL:-full}
 [ -n "$cluster_given" ] || [ "$(id -u)" -eq 0 ] || level=${LEVEL:-api}
 trap take_down EXIT
 bring_up "$level" || { [ -n "${PATIENCE:-}" ] && left_out "it did not come up within $PATIENCE s"; exit 3; }
-[ -n "$cluster_given" ] || [ "$level" = api ] || deploy/cluster/images.sh
+if [ -z "$cluster_given" ] && [ "$level" != api ]; then
+  deploy/cluster/images.sh
+  deploy/cluster/stand-ins.sh
+  deploy/cluster/worker-image.sh
+fi
 [ -n "$cluster_given" ] || export EVERTUNE_TEST_RESTART_API="$KUBE/up --restart kube-apiserver"
 EVERTUNE_TEST_KUBECONFIG=$KUBECONFIG EVERTUNE_TEST_KUBE_LEVEL=$level .venv/bin/python -m pytest -m cluster --timeout 600 "$@"

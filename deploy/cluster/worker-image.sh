@@ -14,16 +14,16 @@ trap 'rm -rf "$build"' EXIT
 
 "$python" -m build --wheel --no-isolation --outdir "$build/dist" . >&2
 install=("$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --target "$build/lib")
-mkdir -p "$build/root/opt/evertune/bin" "$build/root/home/evertune" "$build/root/var/lib/evertune"
+mkdir -p "$build/files/opt/evertune/bin" "$build/files/home/evertune" "$build/files/var/lib/evertune"
 "${install[@]}" --require-hashes -r requirements/runtime.txt >&2
-mv "$build"/lib/bin/* "$build/root/opt/evertune/bin/"
+mv "$build"/lib/bin/* "$build/files/opt/evertune/bin/"
 rmdir "$build/lib/bin" # pip leaves a folder alone that is there
 "${install[@]}" --no-index "$build"/dist/*.whl >&2
-mv "$build"/lib/bin/* "$build/root/opt/evertune/bin/"
-for program in "$build"/root/opt/evertune/bin/*; do # pip wrote the interpreter that installed them
+mv "$build"/lib/bin/* "$build/files/opt/evertune/bin/"
+for program in "$build"/files/opt/evertune/bin/*; do # pip wrote the interpreter that installed them
   if head -c 2 "$program" | grep -q '#!'; then sed -i '1s|^#!.*python.*|#!/usr/bin/python3|' "$program"; fi
 done
-"$KUBE/mkimage" -t "$name" -o "$build/worker.tar" --base python --root "$build/root" --add "$build/lib:/opt/evertune/lib" \
+"$KUBE/mkimage" -t "$name" -o "$build/worker.tar" --base python --root "$build/files" --add "$build/lib:/opt/evertune/lib" \
   --env PATH=/opt/evertune/bin:/usr/bin:/bin --env PYTHONPATH=/opt/evertune/lib --env PYTHONUNBUFFERED=1 \
   --env HOME=/home/evertune --env EVERTUNE_HOME=/var/lib/evertune --user 10001:10001 --workdir /home/evertune \
   --entrypoint python -m evertune.app worker >&2

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evertune.cli.loading import Loaded, catalog, read_source, say_verdicts
-from evertune.cli.session import Session, Stop
+from evertune.cli.loading import Loaded, the_one
+from evertune.cli.session import Session
 from evertune.errors import EvertuneError, SpecError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -53,21 +53,13 @@ def wish_of(
     if file is None:
         where = backend or now.settings.backend
         return Wish(namespace=now.namespace(namespace), backend=where, context=context)
-    documents = spec.parse_documents(read_source(file), str(file))
-    verdicts = spec.check_all(documents, catalog())
-    if any(verdict.problems for verdict in verdicts):
-        say_verdicts(now, [verdict for verdict in verdicts if verdict.problems])
-        raise Stop(2)
-    found = [verdict.experiment for verdict in verdicts if verdict.experiment is not None]
-    if len(found) != 1:
-        raise UsageError(f"{file} holds {len(found)} experiments; doctor takes one")
-    (experiment,) = found
+    experiment, templates = the_one(now, file, "doctor")
     return Wish(
         namespace=namespace or _said_namespace(experiment) or now.namespace(None),
         backend=spec.backend_of(experiment) or backend or now.settings.backend,
         context=context or spec.cluster_of(experiment),
         experiment=experiment,
-        templates=spec.templates_of(documents),
+        templates=templates,
     )
 
 

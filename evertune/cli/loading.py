@@ -179,6 +179,21 @@ def located(problem: Problem, document: Document) -> Problem:
     return problem if place is None else dataclasses.replace(problem, line=place.line, column=place.column)
 
 
+def the_one(session: Session, file: Path, verb: str) -> tuple[Experiment, Templates]:
+    """The one experiment of a file, and the templates in the ConfigMaps beside it; Stop(2) when it has problems."""
+    from evertune import spec
+
+    documents = spec.parse_documents(read_source(file), str(file))
+    verdicts = spec.check_all(documents, catalog())
+    if any(verdict.problems for verdict in verdicts):
+        say_verdicts(session, [verdict for verdict in verdicts if verdict.problems])
+        raise Stop(2)
+    found = [verdict.experiment for verdict in verdicts if verdict.experiment is not None]
+    if len(found) != 1:
+        raise UsageError(f"{file} holds {len(found)} experiments; {verb} takes one")
+    return found[0], spec.templates_of(documents)
+
+
 def say_verdicts(session: Session, verdicts: Sequence[Verdict]) -> None:
     from evertune.spec.report import report_lines
 

@@ -6,24 +6,30 @@ Called by rules and by whoever compares or scales memory.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 
 _NUMBER = r"[+-]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})"
 _QUANTITY = re.compile(rf"({_NUMBER})(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?\d{{1,3}}))?\Z", re.ASCII)
 _FACTOR = re.compile(r"x(\d{1,3}(?:\.\d{1,6})?)\Z")
-_UNITS = {
-    **{unit: Decimal(1000) ** power for power, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)},
-    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+BINARY = {f"{unit}i": 1024**power for power, unit in enumerate("KMGTPE", 1)}
+_UNITS: dict[str, int | Fraction] = {
+    **{unit: Fraction(1000) ** power for power, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)},
+    **BINARY,
 }
 
 
-def parse_quantity(value: str | float) -> float:
+def exact_quantity(value: str | float) -> Fraction:
     """The number that a quantity stands for, for memory in bytes; raises ValueError."""
-    match = _QUANTITY.match(str(value)) if not isinstance(value, bool) else None
+    match = _QUANTITY.match(str(value).strip()) if not isinstance(value, bool) else None
     if match is None:
-        raise ValueError(f"{value!r} is not a quantity")
+        raise ValueError(f"{value!r} is not a quantity such as 512Mi or 2G")
     exponent = int(match[3] or 0)
-    return float(Decimal(match[1]) * _UNITS[match[2] or ""] * Decimal(10) ** exponent)
+    return Fraction(match[1]) * _UNITS[match[2] or ""] * Fraction(10) ** exponent
+
+
+def parse_quantity(value: str | float) -> float:
+    """`exact_quantity`, to be compared and printed."""
+    return float(exact_quantity(value))
 
 
 def parse_factor(value: str | float | None) -> float:

@@ -118,6 +118,7 @@ def test_a_run_that_fails_says_why_and_is_exit_code_1(run: Run, experiment_file:
     assert run("watch", "broken").returncode == 1
 
 
+@pytest.mark.slow
 def test_a_template_in_a_config_map_of_the_file_goes_along_with_the_experiment(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "both.yaml"
     path.write_text(CONFIG_MAP_BESIDE)
@@ -275,6 +276,7 @@ def test_results_that_were_looked_for_under_another_name_are_found_after_all(
     assert run("cancel", "missed").returncode == 0
 
 
+@pytest.mark.slow
 def test_doctor_names_a_namespace_that_temporal_does_not_have(run: Run, stack: Path, tmp_path: Path) -> None:
     assert run("up").returncode == 0
     address = status(Settings.load({"EVERTUNE_HOME": str(stack)})).temporal_address

@@ -311,6 +311,7 @@ def test_without_colour_the_screen_has_none(home: Path, running: ExperimentRecor
         assert not re.search(r"\x1b\[[0-9;]*m", terminal.until("Ctrl-C detach").replace("\x1b[0m", ""))
 
 
+@pytest.mark.slow
 def test_a_screen_follows_the_size_of_its_terminal(home: Path, running: ExperimentRecord) -> None:
     with on_terminal(home, "watch", running.name, columns=40, lines=12) as terminal:
         frame = terminal.until("Ctrl-C detach")

@@ -71,6 +71,13 @@ def test_every_pod_is_one_that_the_restricted_profile_takes() -> None:
     assert seen == 6, "dev has four Deployments, external two"
 
 
+def test_no_service_of_the_namespace_sets_variables_that_are_settings() -> None:
+    """Kubernetes would set EVERTUNE_SERVER_PORT=tcp://… for the Service evertune-server."""
+    ours = [(name, template) for name, template in templates(everything()) if name.startswith("evertune-")]
+    assert {name for name, template in ours if template["spec"].get("enableServiceLinks") is not False} == set()
+    assert ours
+
+
 def test_only_the_worker_gets_a_token_of_the_api_server() -> None:
     things = everything()
     assert all(not thing["automountServiceAccountToken"] for thing in things if thing["kind"] == "ServiceAccount")

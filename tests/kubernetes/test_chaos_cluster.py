@@ -88,7 +88,7 @@ def test_thirty_trials_survive_the_death_of_every_process_and_none_runs_twice(
             uid = stack.submit(experiment("chaos", namespace.name, PROGRAM, **spec))
             began = time.monotonic()
             for finished, (what, act) in STEPS.items():
-                wait_for(partial(has_finished, store, uid, finished), f"{finished} finished", 60)
+                wait_for(partial(has_finished, store, uid, finished), f"{finished} finished", 120)
                 seen = store.counts(uid).finished
                 act(stack)
                 sys.stdout.write(f"{time.monotonic() - began:.0f} s, {seen} finished: {what}\n")

@@ -142,3 +142,20 @@ def own_token(pod: Manifest) -> str:
     token = str(holders["evertune-collector"])
     assert json.dumps(pod).count(token) == 1
     return token
+
+
+async def test_pods_that_follow_each_other_are_heard_one_after_the_other(
+    full_cluster: Path, temporal_address: str, tmp_path: Path
+) -> None:
+    with a_namespace(full_cluster) as namespace:
+        async with a_real_house(temporal_address, tmp_path, full_cluster) as (house, _):
+            document = experiment("again", namespace.name, "echo objective=$(date +%s); exit 1", maxTrialCount=1)
+            document["spec"]["parallelTrialCount"] = 1
+            document["spec"]["trialTemplate"]["trialSpec"]["spec"]["backoffLimit"] = 1
+            handle = await submit(house, document)
+            record = await house.ended(handle, 120)
+            assert record.counts.failed == 1, record.message
+            told = [int(point.value) for _, point in house.store.points(record.uid, 0)]
+            assert len(told) == 2, "each pod prints one line, at the same place"
+            assert told[0] < told[1]
+            assert len(house.store.attempts(record.uid, 0)) == 1

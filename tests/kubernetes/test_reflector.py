@@ -14,7 +14,7 @@ import pytest
 from activities.runners.kubernetes import labels, reflector
 from activities.runners.kubernetes.api import Api, ApiError
 from activities.runners.kubernetes.discovery import JOB, POD, Resource
-from activities.runners.kubernetes.reflector import Reflector, topic
+from activities.runners.kubernetes.reflector import Reflector, named, topic
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FOR_EVER, FakeKube
@@ -309,6 +309,26 @@ async def test_pods_are_found_by_their_attempt_and_keep_what_tells_why_they_ende
     assert pods.users == 0
     kube.store.delete("pods", NS, "a", grace_s=0)
     await until(lambda: [pod["metadata"]["name"] for pod in pods.of(ref(1))] == ["b"])
+    await pods.stop()
+
+
+async def test_pods_that_no_label_of_ours_came_to_are_found_by_the_one_that_names_their_object(
+    kube: FakeKube, api: Api
+) -> None:
+    label = "jobset.sigs.k8s.io/jobset-name"
+    pods = Reflector(api, POD, NS, selector=label, named_by=label)
+    pods.start()
+    for name, job in (("b", "exp-1"), ("a", "exp-1"), ("c", "exp-2")):
+        kube.store.create("pods", a_pod(name, labels={label: job}), NS)
+    kube.store.create("pods", a_pod("d"), NS)
+    await until(lambda: len(pods.all()) == 3)
+    assert [pod["metadata"]["name"] for pod in pods.of(named(label, NS, "exp-1"))] == ["a", "b"]
+    event = asyncio.Event()
+    with pods.waking(event, named(label, NS, "exp-2")):
+        kube.store.set_status("pods", NS, "c", {"phase": "Running"})
+        await asyncio.wait_for(event.wait(), 10)
+    kube.store.delete("pods", NS, "c", grace_s=0)
+    await until(lambda: not pods.of(named(label, NS, "exp-2")))
     await pods.stop()
 
 

@@ -170,9 +170,12 @@ async def test_an_object_made_again_under_the_name_of_an_older_one_is_told_whose
     assert "evertune cancel twice" in condition["message"]
 
     assert await controller.release(newer.seen, newer.memory) is None  # it has nothing to cancel
-    await older.look(controller)
-    assert older.status["state"] == "Running"
 
+    async def runs() -> bool:
+        await older.look(controller)
+        return bool(older.status["state"] == "Running")
+
+    await until(runs, what="the older one goes on")
     await released(controller, older)
     await asyncio.to_thread(house.store.delete_experiment, older.status["experimentUid"])
     newer.forget()

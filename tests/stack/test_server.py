@@ -79,6 +79,7 @@ def test_nobody_waits_for_a_server_that_cannot_start(make_stack: Callable[..., S
     assert stack.up().server_url is not None
 
 
+@pytest.mark.slow
 def test_a_server_port_that_another_program_took_is_left_for_another_and_the_worker_learns_it(served: Stack) -> None:
     before = served.up()
     until(lambda: server_of(served).ready)

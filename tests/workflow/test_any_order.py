@@ -103,6 +103,7 @@ async def test_after_any_order_of_verbs_it_ends_and_everything_adds_up(house: Ho
     await asyncio.gather(*(live_through(house, f"order-{seed}", seed) for seed in range(8)))
 
 
+@pytest.mark.slow
 async def test_the_same_holds_while_it_is_continued_as_new(impatient_house: House) -> None:
     await asyncio.gather(*(live_through(impatient_house, f"order-can-{seed}", 100 + seed) for seed in range(4)))
 

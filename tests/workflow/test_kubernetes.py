@@ -83,6 +83,7 @@ async def test_an_experiment_in_a_cluster_end_to_end(temporal_address: str, tmp_
         assert kube.count("POST", "/jobs") == 6
 
 
+@pytest.mark.slow
 async def test_workers_that_come_and_go_execute_no_trial_twice(temporal_address: str, tmp_path: Path) -> None:
     started: list[tuple[int, int]] = []
 
@@ -180,6 +181,7 @@ async def test_what_a_trial_waits_for_is_seen_until_it_runs(temporal_address: st
         await gone(house, kube)
 
 
+@pytest.mark.slow
 async def test_an_api_server_that_is_away_costs_nothing_but_time(temporal_address: str, tmp_path: Path) -> None:
     async with a_cluster_house(temporal_address, tmp_path, lambda pod: reports(pod, duration_s=1.0)) as (house, kube):
         handle = await submit(house, "cluster-away", maxTrialCount=6, parallelTrialCount=2, maxFailedTrialCount=0)

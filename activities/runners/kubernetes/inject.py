@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from activities.runners.kubernetes.choice import Choice, Wanted
-from activities.runners.kubernetes.quantities import parse
 from evertune.errors import LaunchError
 from evertune.protocols import CollectorSpec, JsonDict, Launch
+from evertune.spec.quantity import exact_quantity
 
 WRAPPER = Path(__file__).with_name("wrapper.sh")
 SHARED = "/evertune"
@@ -348,7 +348,7 @@ def _guaranteed(resources: JsonDict) -> bool:
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     try:
         return all(
-            name in limits and parse(limits[name]) == parse(requests.get(name, limits[name]))
+            name in limits and exact_quantity(limits[name]) == exact_quantity(requests.get(name, limits[name]))
             for name in ("cpu", "memory")
         )
     except ValueError:

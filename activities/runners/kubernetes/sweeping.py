@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from activities.runners.kubernetes import labels
-from activities.runners.kubernetes.api import ApiError
+from activities.runners.kubernetes.api import ApiError, Unreachable
 from activities.runners.kubernetes.attempt import delete
 from activities.runners.kubernetes.causes import time_of
 from activities.runners.kubernetes.cluster import Clusters
@@ -53,14 +53,18 @@ class Sweeper:
         """Delete what is not `wanted`, in these places and in all earlier ones; how many objects that were."""
         self._spots |= set(spots)
         self.found = {}
-        deleted = 0
+        deleted, away = 0, set[str | None]()
         for spot in sorted(self._spots, key=repr):
+            if spot.cluster in away:
+                continue
             try:
                 whose: set[str] = set()
                 deleted += await self._sweep(spot, wanted, whose)
                 self.found[spot] = whose
             except (ApiError, EvertuneError) as error:  # away, forbidden, or its kind is gone: the next time
                 log.info("a namespace could not be swept", namespace=spot.namespace, kind=spot.kind, reason=str(error))
+                if isinstance(error, Unreachable):
+                    away.add(spot.cluster)
         return deleted
 
     async def _sweep(self, spot: Spot, wanted: Callable[[AttemptRef], Awaitable[bool]], whose: set[str]) -> int:

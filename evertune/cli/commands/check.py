@@ -9,9 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from evertune.cli import options
-from evertune.cli.loading import catalog, documents_of, expand_directories, known_backend, read_source, say_verdicts
+from evertune.cli.loading import (
+    catalog,
+    documents_of,
+    expand_directories,
+    known_backend,
+    the_one,
+)
 from evertune.cli.output.forms import Form, json_text, text_of, yaml_text
-from evertune.cli.session import Session, Stop, session
+from evertune.cli.session import Session, session
 from evertune.errors import UsageError
 
 MOST_TRIALS = 10_000
@@ -120,16 +126,7 @@ def render_(
 
 def _checked(now: Session, file: Path, namespace: str | None) -> tuple[Any, Any]:
     """The one experiment of a file, and the trial templates in the ConfigMaps beside it."""
-    from evertune import spec
-
-    documents = spec.parse_documents(read_source(file), str(file))
-    verdicts = spec.check_all(documents, catalog())
-    if any(verdict.problems for verdict in verdicts):
-        say_verdicts(now, [verdict for verdict in verdicts if verdict.problems])
-        raise Stop(2)
-    found = [verdict.experiment for verdict in verdicts if verdict.experiment is not None]
-    if len(found) != 1:
-        raise UsageError(f"{file} holds {len(found)} experiments; render takes one")
-    if namespace is not None and found[0].metadata is not None:
-        found[0].metadata.namespace = namespace
-    return found[0], spec.templates_of(documents)
+    experiment, templates = the_one(now, file, "render")
+    if namespace is not None and experiment.metadata is not None:
+        experiment.metadata.namespace = namespace
+    return experiment, templates

@@ -178,7 +178,12 @@ def _places(record: ExperimentRecord) -> list[tuple[str, Line | str]]:
     """Where trials run and with what: the environment that was recorded at submission."""
     context = record.context
     rows: list[tuple[str, Line | str]] = []
-    where = "local processes of this machine" if record.backend == "local" else record.backend
+    if record.backend != "local":
+        annotations = (record.manifest.get("metadata") or {}).get("annotations") or {}
+        cluster = annotations.get("evertune.io/cluster")
+        where = f"{record.backend}, namespace {record.namespace}" + (f", cluster {cluster}" if cluster else "")
+        return [("Backend", clean(where)), ("Temporal", record.workflow_id)]
+    where = "local processes of this machine"
     if directory := context.get("working_dir"):
         where += f", in {directory}"
     rows.append(("Backend", clean(where)))
