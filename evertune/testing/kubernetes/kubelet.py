@@ -110,7 +110,6 @@ class _Life:
             self._status(conditions=[condition("PodScheduled", fate.reason, fate.message, "False")])
             self._tell(fate)
             await self.stopping.wait()
-            self._status(phase="Failed")
             return
         self._store.update("pods", *self._key, lambda pod: {**pod, "spec": {**pod["spec"], "nodeName": NODE}})
         scheduled = condition("PodScheduled", "", "")
