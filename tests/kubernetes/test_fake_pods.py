@@ -157,7 +157,8 @@ async def test_a_misfortune_shows_as_it_does_in_a_cluster(fate: Misfortune, hold
 async def test_a_pod_that_is_deleted_before_it_ran_has_failed(fate: Misfortune, code: int | None) -> None:
     """As the kubelet says of a container that it never made; of a pod without a node there is nothing to say."""
     async with FakeCluster(lambda _: fate) as kube:
-        kube.store.create("jobs", a_job("one", backoffLimit=0), NS)
+        rules = [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+        kube.store.create("jobs", a_job("one", backoffLimit=0, podFailurePolicy={"rules": rules}), NS)
         pod = await the_pod(kube, lambda pod: bool(pod["status"].get("conditions")))
         with kube.store.watching("pods") as queue:
             kube.store.delete("pods", NS, pod["metadata"]["name"], grace_s=1)

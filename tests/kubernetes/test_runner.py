@@ -230,7 +230,7 @@ async def test_a_pod_that_the_cluster_takes_away_is_replaced_and_costs_nothing(
 async def test_an_attempt_on_a_node_that_is_lost_ends_uncharged(tmp_path: Path) -> None:
     async with a_world(tmp_path, limits=Limits(node_lost_s=0.5)) as world:
         runner, ref = world.runner(), attempt_ref()
-        world.fates[ref.key] = misfortunes.node_lost()
+        world.fates[ref.key] = [misfortunes.node_lost(), Script(duration_s=FOR_EVER)]
         await runner.create(job(ref))
         end = await ended(runner, ref)
         assert (end.failure, end.reason) == (FailureClass.INFRASTRUCTURE, "NodeLost"), end

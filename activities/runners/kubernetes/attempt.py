@@ -18,7 +18,7 @@ import structlog
 
 from activities.runners.kubernetes.api import ApiError
 from activities.runners.kubernetes.causes import Cause
-from activities.runners.kubernetes.classify import Case, Limits, Look, primary_pods, suspended
+from activities.runners.kubernetes.classify import NODE_LOST, Case, Limits, Look, primary_pods, suspended
 from activities.runners.kubernetes.cluster import Cluster
 from activities.runners.kubernetes.creating import find, mine
 from activities.runners.kubernetes.discovery import POD, Resource
@@ -292,7 +292,8 @@ class Attempt:
             with suppress(ApiError, UnavailableError):
                 await self.fetch(patience_s=LAST_LOG_S)
                 await self._take_away()
-                await self._vanished()
+                if end.reason != NODE_LOST:  # nobody is there who could end its pods
+                    await self._vanished()
         return recorded
 
     async def _vanished(self) -> None:

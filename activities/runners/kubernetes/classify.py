@@ -19,6 +19,7 @@ from evertune.domain.trial import AttemptEnd
 from evertune.protocols import JsonDict
 from evertune.spec.conditions import Condition, Found
 
+NODE_LOST = "NodeLost"
 SHOWN = 300  # characters of a phase
 
 
@@ -261,7 +262,7 @@ class Case:
                 return Look("Running: its node does not answer", again_s=left)
             where = (pod.get("spec") or {}).get("nodeName") or "of the pod"
             message = f"the node {where} is lost" + (f": {lost[1]}" if lost else "")
-            return self._ended(obj, Cause(failure=FailureClass.INFRASTRUCTURE, reason="NodeLost", message=message))
+            return self._ended(obj, Cause(failure=FailureClass.INFRASTRUCTURE, reason=NODE_LOST, message=message))
         self._since.pop("node", None)
         return None
 

@@ -177,8 +177,10 @@ class JobController(Controller):
         owner = next((one for one in meta["ownerReferences"] if one["kind"] == "Job"), {"name": "", "uid": ""})
         job = self.store.find("jobs", meta["namespace"], owner["name"])
         orphan = job is None or job["metadata"]["uid"] != owner["uid"] or "deletionTimestamp" in job["metadata"]
-        scheduled = held["spec"].get("nodeName")  # what is not is first marked as failed
-        going = scheduled and "deletionTimestamp" in meta and not meta.get("deletionGracePeriodSeconds")
+        going = "deletionTimestamp" in meta and not meta.get("deletionGracePeriodSeconds")
+        if going and not orphan and not held["spec"].get("nodeName") and (job or {})["spec"].get("podFailurePolicy"):
+            # The Job waits until it has failed, and no kubelet will say so: the garbage collector of pods does.
+            self.store.set_status("pods", meta["namespace"], meta["name"], {"phase": "Failed"})
         if orphan or going or phase(held) in ("Succeeded", "Failed"):
             left = [one for one in held["metadata"]["finalizers"] if one != TRACKING]
             patch = {"metadata": {"finalizers": left or None}}

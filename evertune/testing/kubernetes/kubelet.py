@@ -110,7 +110,6 @@ class _Life:
             self._status(conditions=[condition("PodScheduled", fate.reason, fate.message, "False")])
             self._tell(fate)
             await self.stopping.wait()
-            self._status(phase="Failed")
             return
         self._store.update("pods", *self._key, lambda pod: {**pod, "spec": {**pod["spec"], "nodeName": NODE}})
         scheduled = condition("PodScheduled", "", "")
@@ -251,16 +250,17 @@ class _Life:
             for container in self._spec.get("initContainers", ())
         ]
         pod = self._store.get("pods", *self._key)
-        conditions = [found for found in pod["status"].get("conditions", ()) if found["type"] == "PodScheduled"]
+        held = pod["status"].get("conditions", ())
+        disrupted = [found for found in held if found["type"] == "DisruptionTarget"]
+        conditions = [found for found in held if found["type"] == "PodScheduled"]
         ready = "True" if "running" in state else "False"
         why = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "ContainersNotReady")
         conditions += [
             condition(name, "" if ready == "True" else why, "", ready) for name in ("Ready", "ContainersReady")
         ]
         about = about or {}
-        about = {**about, "conditions": [*conditions, *(
-            found for found in about.get("conditions", ()) if found["type"] == "DisruptionTarget"
-        )]}  # fmt: skip
+        disrupted = [found for found in about.get("conditions", ()) if found["type"] == "DisruptionTarget"] or disrupted
+        about = {**about, "conditions": [*conditions, *disrupted]}
         statuses = {"containerStatuses": main, **({"initContainerStatuses": before} if before else {})}
         self._status(phase=phase, podIP="192.0.2.2", **statuses, **about)
 
