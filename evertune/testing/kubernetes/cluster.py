@@ -41,7 +41,7 @@ class FakeCluster(FakeKube):
             self.kubelet.start()
 
     async def close(self) -> None:
-        await self.stop()
+        await super().close()
         await self.jobs.stop()
         await self.training.stop()
         await self.kubelet.stop()

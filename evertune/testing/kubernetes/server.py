@@ -69,6 +69,7 @@ class FakeKube:
         self._pages: dict[str, tuple[int, list[JsonDict]]] = {}
         self._streams: dict[int, web.Request] = {}  # open ones, by a number of their own
         self._runner: web.AppRunner | None = None
+        self._away = False
         self._port = 0
 
     # ------------------------------------------------------------------------------------------ for tests
@@ -78,10 +79,13 @@ class FakeKube:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        await self.close()
 
     async def start(self) -> None:
         """Serve; after `stop` on the same port, with the same objects."""
+        self._away = False
+        if self._runner is not None:
+            return
         app = web.Application(client_max_size=4 * 2**20)
         app.router.add_route("*", "/{tail:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -92,16 +96,23 @@ class FakeKube:
         self.url = f"http://127.0.0.1:{self._port}"
 
     async def stop(self) -> None:
+        """Be away: every connection is reset, those that are open and those that come.
+
+        The port stays ours. Whoever stops listening may leave a connection in the dark that was just being accepted.
+        """
+        self._away = True
+        server = self._runner.server if self._runner is not None else None
+        for connection in list(server.connections) if server is not None else ():
+            if connection.transport is not None:
+                connection.transport.abort()
         self.drop_streams()
+
+    async def close(self) -> None:
+        """Serve no more."""
+        await self.stop()
         if self._runner is not None:
-            server = self._runner.server
             await self._runner.cleanup()
             self._runner = None
-            # What was being accepted meanwhile would stay open for ever, and its client wait for an answer.
-            for _ in range(3):
-                await asyncio.sleep(0)
-                if server is not None:
-                    await server.shutdown(0.0)
 
     def kubeconfig(self, path: Path, context: str = "fake") -> Path:
         """Write a kubeconfig with one context and this server's token at the moment."""
@@ -145,6 +156,8 @@ class FakeKube:
     # ------------------------------------------------------------------------------------------ requests
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if self._away:
+            return _cut(request)
         watch = request.query.get("watch") in ("true", "1", "True")
         self.requests.append(Request(request.method, request.path, dict(request.query), watch))
         fault = next((rule.use() for rule in self.faults if rule.fits(request.method, request.path, watch)), None)
