@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -99,7 +100,7 @@ def _collector(job: dict[str, Any]) -> dict[str, str]:
 
 
 async def play(namespace: str, after_s: float) -> None:
-    api = await Api.connect()
+    api = await Api.connect(kubeconfig=os.environ["KUBECONFIG"])
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
