@@ -91,6 +91,7 @@ def test_a_migration_that_was_killed_half_way_is_completed(url: str) -> None:
         f"DELETE FROM {VERSION_TABLE}",
         "DELETE FROM evertune_database",
         "DROP TABLE evertune_series_points",
+        "DROP TABLE evertune_origins",
         "DROP TABLE evertune_attempts",
     ):
         database.write(lambda tx, s=statement: tx.execute(text(s)))  # type: ignore[misc]
