@@ -1,4 +1,4 @@
-"""`python -m bench.instant_jobs NAMESPACE [--after S]`: ends the Jobs of a cluster without nodes, as pods would.
+"""`python -m bench.instant_jobs NAMESPACE [--lasts S S]`: ends the Jobs of a cluster without nodes, as pods would.
 
 For `bench.kubernetes`: plays the controller and the collectors of Jobs whose `managedBy` says so. It reports the
 objective of each to the gateway with the token that its collector was given, sets SuccessCriteriaMet and Complete, and
@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -30,9 +31,9 @@ LINE = b"\n"
 
 class Player:
     def __init__(
-        self, api: Api, jobs: Resource, namespace: str, after_s: float, session: aiohttp.ClientSession
+        self, api: Api, jobs: Resource, namespace: str, lasts_s: tuple[float, float], session: aiohttp.ClientSession
     ) -> None:
-        self._api, self._jobs, self._namespace, self._after_s = api, jobs, namespace, after_s
+        self._api, self._jobs, self._namespace, self._lasts_s = api, jobs, namespace, lasts_s
         self._session = session
         self._tasks: set[asyncio.Task[None]] = set()
         self.seen: dict[str, float] = {}
@@ -56,7 +57,7 @@ class Player:
                     task.add_done_callback(self._tasks.discard)
 
     async def _end(self, job: dict[str, Any]) -> None:
-        await asyncio.sleep(self._after_s)
+        await asyncio.sleep(random.uniform(*self._lasts_s))
         name = job["metadata"]["name"]
         environment = _collector(job)
         value = next(
@@ -99,13 +100,13 @@ def _collector(job: dict[str, Any]) -> dict[str, str]:
     return {entry["name"]: entry.get("value", "") for entry in collector["env"]}
 
 
-async def play(namespace: str, after_s: float) -> None:
+async def play(namespace: str, lasts_s: tuple[float, float]) -> None:
     api = await Api.connect(kubeconfig=os.environ["KUBECONFIG"])
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     async with aiohttp.ClientSession() as session:
-        player = Player(api, await resource(api, "batch/v1", "Job"), namespace, after_s, session)
+        player = Player(api, await resource(api, "batch/v1", "Job"), namespace, lasts_s, session)
         watching = asyncio.create_task(player.watch())
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait([watching, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -119,10 +120,10 @@ async def play(namespace: str, after_s: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.instant_jobs")
     parser.add_argument("namespace")
-    parser.add_argument("--after", type=float, default=0.0, metavar="S", help="how long each Job lasts")
+    parser.add_argument("--lasts", type=float, nargs=2, default=(0.0, 0.0), metavar="S", help="each Job: from, to")
     arguments = parser.parse_args()
     activate()
-    asyncio.run(play(arguments.namespace, arguments.after))
+    asyncio.run(play(arguments.namespace, tuple(arguments.lasts)))
 
 
 if __name__ == "__main__":

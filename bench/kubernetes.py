@@ -36,9 +36,9 @@ SETTLE_S, WATCH_S = 30.0, 30.0
 
 
 @contextmanager
-def player(after_s: float = 0.0) -> Iterator[subprocess.Popen[str]]:
+def player(lasts_s: tuple[float, float] = (0.0, 0.0)) -> Iterator[subprocess.Popen[str]]:
     """What ends Jobs; its last line is read with `times`."""
-    command = [sys.executable, "-m", "bench.instant_jobs", NAMESPACE, "--after", str(after_s)]
+    command = [sys.executable, "-m", "bench.instant_jobs", NAMESPACE, "--lasts", *map(str, lasts_s)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -135,13 +135,22 @@ def speed(here: Home, trials: int) -> Iterator[Figure]:
     yield Figure(name="requests to the API server", value=asked / trials, unit="a trial", note="Katib 26")
 
 
-def latency(here: Home, *, trials: int, parallel: int, after_s: float, at_most: float, note: str) -> Figure:
-    with player(after_s) as process:
-        here.finish(jobs(f"latency-{parallel}", trials=trials, parallel=parallel))
+def latency(
+    here: Home,
+    what: str,
+    *,
+    trials: int,
+    parallel: int,
+    lasts_s: tuple[float, float],
+    at_most: float | None = None,
+    note: str,
+) -> Figure:
+    with player(lasts_s) as process:
+        here.finish(jobs(f"latency-{what}".replace(" ", "-"), trials=trials, parallel=parallel))
         gaps = gaps_ms(*times(process), parallel)
     ranks = quantiles(gaps, n=20)
     return Figure(
-        name=f"end of a Job to the next one, {parallel} parallel",
+        name=f"end of a Job to the next one, {what}",
         value=median(gaps),
         unit="ms",
         at_most=at_most,
@@ -151,7 +160,7 @@ def latency(here: Home, *, trials: int, parallel: int, after_s: float, at_most: 
 
 def idling(here: Home) -> Iterator[Figure]:
     """So many trials at once that nothing happens to."""
-    with player(after_s=36_000):
+    with player((36_000, 36_000)):
         uid = here.submit(jobs("many", trials=MANY, parallel=MANY))
         began = time.monotonic()
         while here.store.counts(uid).running < MANY:
@@ -194,8 +203,18 @@ def measure() -> Iterator[Figure]:
                 here.finish(jobs("warm-up", trials=3 * PARALLEL, parallel=PARALLEL))
             yield from speed(here, 100)
             yield from speed(here, 1000)
-            yield latency(here, trials=40, parallel=1, after_s=0, at_most=100, note="Katib 200 ms")
-            yield latency(here, trials=60, parallel=10, after_s=LONG_S, at_most=150, note="Katib 500 ms, 95 % 1,100")
+            katib = "Katib 500 ms, 95 % 1,100"
+            yield latency(here, "1 parallel", trials=40, parallel=1, lasts_s=(0, 0), at_most=100, note="Katib 200 ms")
+            yield latency(
+                here,
+                "10 parallel",
+                trials=100,
+                parallel=10,
+                lasts_s=(0.8 * LONG_S, 1.2 * LONG_S),
+                at_most=150,
+                note=katib,
+            )
+            yield latency(here, "10 that end together", trials=60, parallel=10, lasts_s=(LONG_S, LONG_S), note=katib)
             yield from idling(here)
     finally:
         kubectl("delete", "namespace", NAMESPACE, "--wait=false")
