@@ -110,8 +110,10 @@ def seed_of(experiment: Experiment) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) < 2**31 else None
 
 
-def search_problem(experiment: Experiment, seed: int) -> SearchProblem:
-    budget, objective, space = to_budget(experiment), to_objective(experiment), to_space(experiment)
+def search_problem(experiment: Experiment, seed: int, space: SearchSpace | None = None) -> SearchProblem:
+    """What an algorithm is told. `space`: of an experiment with which something may still be wrong."""
+    budget, objective = to_budget(experiment), to_objective(experiment)
+    space = to_space(experiment) if space is None else space
     spec, warm = _spec(experiment), warm_start_of(experiment)
     return SearchProblem(
         space=space,
