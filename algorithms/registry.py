@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from algorithms import later
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
-from evertune.protocols import Algorithm
+from evertune.protocols import Algorithm, Feature
 
 ENTRY_POINT_GROUP = "evertune.algorithms"
 
@@ -103,3 +103,6 @@ class Registry:
 
     def runs(self, name: str) -> bool:
         return runs(name)
+
+    def searches_architectures(self, name: str) -> bool:
+        return runs(name) and Feature.NAS_CONFIG in get(name).supports

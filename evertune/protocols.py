@@ -90,6 +90,8 @@ class AlgorithmCatalog(Protocol):
 
     def runs(self, name: str) -> bool: ...
 
+    def searches_architectures(self, name: str) -> bool: ...
+
 
 # ------------------------------------------------------------------------------------------------- runners
 
