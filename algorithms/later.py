@@ -16,7 +16,6 @@ from algorithms.settings import (
     choice,
     fraction,
     is_float,
-    is_int,
     is_signed,
     not_negative,
     or_none,
