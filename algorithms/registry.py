@@ -24,10 +24,13 @@ BUILT_IN = {
     "tpe": "algorithms.hyperopt_search:Tpe",
     "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
     "grid": "algorithms.grid:Grid",
+    "enas": "algorithms.enas:Enas",
+    "nas-evolution": "algorithms.nas_evolution:NasEvolution",
+    "darts": "algorithms.darts:Darts",
 }
 
 # Those that need no library and no time: asked in the worker itself.
-_IN_PROCESS = frozenset({"grid"})
+_IN_PROCESS = frozenset({"grid", "darts"})
 
 
 @functools.cache

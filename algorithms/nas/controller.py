@@ -4,8 +4,8 @@ An LSTM of one layer walks over the layers of the child network. At each it draw
 skip connection by attention over the layers before. Learning is REINFORCE on given architectures, with the gradient
 written by hand (checked against finite differences in the tests) and Adam.
 
-Pham, Guan, Zoph, Le & Dean 2018, "Efficient Neural Architecture Search via Parameter Sharing", section 2; the shapes and
-the treatment of logits are those of Katib's Controller. Used by `algorithms.enas` alone. It knows nothing of trials.
+Pham, Guan, Zoph, Le & Dean 2018, "Efficient Neural Architecture Search via Parameter Sharing", section 2; the shapes
+and the treatment of logits are those of Katib's Controller. Used by `algorithms.enas` alone; knows nothing of trials.
 
 Shapes: B architectures, L layers, O operations, H units.
 """
@@ -69,7 +69,7 @@ class _Layer:
     operations: NDArray[np.int64]  # (B,)
     after: tuple[Array, ...]  # of the step that takes the operation in
     anchor: Array  # (B, H) after it
-    attention: tuple[Array, ...] | None = None  # None in the first layer
+    attention: tuple[Array, Array, Array, NDArray[np.int64], Array, Array] | None = None  # None in the first layer
 
 
 class Controller:
@@ -138,8 +138,8 @@ class Controller:
                 if given:
                     bits = np.array([rows[layer][1:] for rows in given], np.int64)
                 else:
-                    bits = np.array([generator.random(layer) for generator in generators]) < chance
-                    bits = bits.astype(np.int64)
+                    luck = np.array([generator.random(layer) for generator in generators])
+                    bits = (luck < chance).astype(np.int64)
                 drawn.log_probability += np.where(bits == 1, np.log(chance), np.log1p(-chance)).sum(1)
                 drawn.entropy -= (chance * np.log(chance) + (1 - chance) * np.log1p(-chance)).sum(1)
                 linked = _sigmoid(np.stack([-scores, scores], 2))  # (B, layer, 2): no edge, edge

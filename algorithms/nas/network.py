@@ -1,8 +1,8 @@
 """A network as rows of choices, and as the two texts that Katib's trial images read.
 
-Row i (from 0) of an architecture has i + 1 numbers: the operation of layer i + 1, then i skip bits. Layer i + 1 is always
-fed by layer i (layer 0 is the network's input); its skip bit k adds an edge from layer k. `architecture` is these rows as
-JSON, `nn_config` describes the operations that they use, with quotes swapped as Katib swaps them: both go through a shell.
+Row i (from 0) of an architecture has i + 1 numbers: the operation of layer i + 1, then i skip bits. Layer i + 1 is
+always fed by layer i (layer 0 is the network's input); its skip bit k adds an edge from layer k. `architecture` is
+these rows as JSON, `nn_config` describes the operations that they use; both go through a shell, hence Katib's quotes.
 
 Refuses nothing: `checks` has said what is wrong with a nasConfig before.
 """
