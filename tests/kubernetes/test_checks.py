@@ -171,6 +171,20 @@ async def test_where_pods_show_their_own_tokens_the_right_to_ask_about_them_is_c
     ]
 
 
+async def test_in_a_cluster_where_the_server_has_an_account_of_its_own_a_missing_right_is_a_warning(
+    tmp_path: Path,
+) -> None:
+    async with FakeCluster(None) as kube:
+        kube.forbidden |= {("create", "tokenreviews"), ("get", "pods")}
+        api = await Api.connect(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig", "in-cluster")))
+        found = of(await examine(api, subject(injection=ACCOUNT)), "Pod identity")
+        await api.close()
+    assert found.level == "warn"
+    assert "create tokenreviews and get pods, which the server's must" in found.found
+    assert found.mend.splitlines()[0].startswith("deploy/kubernetes/components/pod-identity")
+    assert found.mend.splitlines()[2] == '- {apiGroups: [""], resources: [pods], verbs: [get]}  # in default'
+
+
 async def test_where_no_pod_would_show_its_token_nothing_is_asked_about_that(fake: Fake) -> None:
     fake.kube.forbidden |= {("create", "tokenreviews")}
     usual = subject()
