@@ -90,8 +90,6 @@ class AlgorithmCatalog(Protocol):
 
     def runs(self, name: str) -> bool: ...
 
-    def searches_architectures(self, name: str) -> bool: ...
-
 
 # ------------------------------------------------------------------------------------------------- runners
 

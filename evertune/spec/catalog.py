@@ -23,10 +23,6 @@ class Catalog(Protocol):
         """Whether this version runs it, too. Katib's names are judged even where they do not run."""
         ...
 
-    def searches_architectures(self, name: str, /) -> bool:
-        """Whether one that runs takes a nasConfig."""
-        ...
-
 
 def not_run(name: str, catalog: Catalog) -> str | None:
     """The sentence about a name that can be judged but not run; None for all others."""

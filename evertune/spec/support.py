@@ -59,9 +59,6 @@ def unsupported_here(
     idle = not_run(algorithm_of(experiment), catalog) if catalog else None
     if idle is not None:
         problems.append(_problem("spec.algorithm.algorithmName", idle))
-    elif spec.nas_config is not None and catalog and not catalog.searches_architectures(algorithm_of(experiment)):
-        message = f"{quote(algorithm_of(experiment))} does not search architectures"
-        problems.append(_problem("spec.nasConfig", message, "take another algorithm, or search parameters"))
     if backend == "local":
         problems += _local_problems(spec, template, manifest)
     elif manifest is not None:

@@ -100,9 +100,6 @@ class SomeAlgorithms:
     def runs(self, name: str) -> bool:
         return name in self.RUNNING
 
-    def searches_architectures(self, name: str) -> bool:
-        return False
-
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
         if name != "picky":
             return ()
