@@ -12,10 +12,10 @@ import importlib
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from algorithms import later
+from algorithms import later, steering
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
-from evertune.protocols import Algorithm
+from evertune.protocols import Algorithm, Feature
 
 ENTRY_POINT_GROUP = "evertune.algorithms"
 
@@ -70,7 +70,25 @@ def get(name: str) -> type[Algorithm]:
 
 
 def create(name: str, problem: SearchProblem) -> Algorithm:
-    return get(name)(problem)
+    """The algorithm for this problem, with what is done around it where the problem asks for that."""
+    return steering.around(get(name), problem)
+
+
+def supports(name: str) -> frozenset[Feature]:
+    """All that works with the algorithm of this name. Raises AlgorithmError as `get`."""
+    return steering.supported(get(name))
+
+
+def supporting(feature: Feature) -> list[str]:
+    """The names of all algorithms that this works with, sorted."""
+    found = []
+    for name in filter(runs, names()):
+        try:
+            if feature in supports(name):
+                found.append(name)
+        except AlgorithmError:  # a plugin that cannot be imported supports nothing
+            continue
+    return sorted(found)
 
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
@@ -78,7 +96,7 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     path = "spec.algorithm.algorithmName"
     if runs(name):
         try:
-            return get(name).check(problem)
+            return [*get(name).check(problem), *_unsupported(name, problem)]
         except AlgorithmError as error:
             return [Problem(path=path, type="Invalid", message=error.message)]
         except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
@@ -90,6 +108,39 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     close = difflib.get_close_matches(name, names(), 1, 0.6)
     hint = f'did you mean "{close[0]}"? {known}' if close else known
     return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
+
+
+# Where a spec asks for a feature. The first parameter with a condition is found by `_place`.
+_PLACES = {
+    Feature.OBJECTIVES: "spec.objectives",
+    Feature.CONSTRAINTS: "spec.constraints",
+    Feature.PARAMETER_CONSTRAINTS: "spec.parameterConstraints",
+    Feature.INITIAL_TRIALS: "spec.initialTrials",
+    Feature.WARM_START: "spec.warmStart",
+    Feature.ON_DUPLICATE: "spec.onDuplicate",
+    Feature.ON_FAILURE: "spec.onFailure",
+    Feature.EARLY_STOPPING: "spec.earlyStopping",
+    Feature.NAS_CONFIG: "spec.nasConfig",
+}
+
+
+def _unsupported(name: str, problem: SearchProblem) -> list[Problem]:
+    """What the problem asks of the algorithm in vain."""
+    found = []
+    missing = steering.features(problem) - supports(name)
+    for feature in (feature for feature in Feature if feature in missing):
+        others = supporting(feature)
+        hint = f"algorithms that can: {', '.join(others)}" if others else "no algorithm of this version can"
+        message = f"{name} cannot do {feature}"
+        found.append(Problem(path=_place(feature, problem), type="Forbidden", message=message, hint=hint))
+    return found
+
+
+def _place(feature: Feature, problem: SearchProblem) -> str:
+    if feature is Feature.WHEN:
+        index = next(index for index, parameter in enumerate(problem.space) if parameter.when)
+        return f"spec.parameters[{index}].when"
+    return _PLACES[feature]
 
 
 class Registry:
