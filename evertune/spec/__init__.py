@@ -17,6 +17,7 @@ from evertune.spec.convert import (
     deadline_of,
     memory_growth_of,
     on_completion_of,
+    replicates_of,
     search_problem,
     seed_of,
     settings_of,
@@ -24,6 +25,7 @@ from evertune.spec.convert import (
     to_objective,
     to_space,
     trial_deadline_of,
+    warm_start_of,
     working_dir_of,
 )
 from evertune.spec.dimension import parse_dimension
@@ -74,6 +76,7 @@ __all__ = [
     "pod_labels",
     "quick_experiment",
     "render_trial",
+    "replicates_of",
     "search_problem",
     "seed_of",
     "settings_of",
@@ -86,5 +89,6 @@ __all__ = [
     "trial_deadline_of",
     "trial_labels",
     "unsupported_here",
+    "warm_start_of",
     "working_dir_of",
 ]

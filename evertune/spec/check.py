@@ -13,7 +13,7 @@ from typing import Any
 from evertune.errors import Problem, SpecError
 from evertune.spec import short
 from evertune.spec.catalog import Catalog
-from evertune.spec.defaults import set_defaults
+from evertune.spec.defaults import promote_objective, promoted_path, set_defaults
 from evertune.spec.document import Document, too_big
 from evertune.spec.findings import Findings
 from evertune.spec.model import Experiment
@@ -61,6 +61,9 @@ def check(
             return Verdict(document, None, findings.errors, findings.warnings)
         data = expansion.data
         findings.translate_with(expansion.translate)
+    data, promoted = promote_objective(data)
+    if promoted:
+        findings.translate_first(promoted_path)
     experiment = decode(data, findings)
     set_defaults(experiment)
     apply_rules(experiment, findings, catalog=catalog, templates=templates, backend=backend)
