@@ -111,6 +111,7 @@ class Steered(SessionAlgorithm):
 
     def __init_subclass__(cls) -> None:
         cls.name, cls.on_edit, cls.supports = cls.kind.name, cls.kind.on_edit, supported(cls.kind)
+        cls.reads_history = cls.kind.reads_history
 
     def __init__(self, problem: SearchProblem) -> None:
         super().__init__(problem)
@@ -371,7 +372,8 @@ class Shape:
             return dict(values)
         from algorithms.nas.space import from_assignment
 
-        return from_assignment(values)
+        flat: dict[str, Value] = from_assignment(values)
+        return flat
 
     def whole(self, number: int, start: Values) -> Values | None:
         """The start as a point of the algorithm's space, None when it leaves open what the trial would get."""
