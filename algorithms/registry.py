@@ -29,6 +29,13 @@ BUILT_IN = {
 # Those that need no library and no time: asked in the worker itself.
 _IN_PROCESS = frozenset({"grid"})
 
+# What the answers of an algorithm depend on, where its class does not say so by `libraries`.
+_LIBRARIES = {
+    "random": ("hyperopt", "numpy"),
+    "tpe": ("hyperopt", "numpy", "scipy"),
+    "multivariate-tpe": ("optuna", "numpy"),
+}
+
 
 @functools.cache
 def _third_party() -> dict[str, EntryPoint]:
@@ -72,6 +79,22 @@ def get(name: str) -> type[Algorithm]:
 def create(name: str, problem: SearchProblem) -> Algorithm:
     """The algorithm for this problem, with what is done around it where the problem asks for that."""
     return steering.around(get(name), problem)
+
+
+def libraries(name: str) -> tuple[str, ...]:
+    """Distributions whose versions its answers depend on; of a third party's algorithm at least its own."""
+    said: tuple[str, ...] | None = getattr(get(name), "libraries", None)
+    if said is not None:
+        return said
+    if name in BUILT_IN:
+        return _LIBRARIES.get(name, ())
+    distribution = _third_party()[name].dist
+    return () if distribution is None else (distribution.name,)
+
+
+def heavy(name: str) -> bool:
+    """Whether an ask may take long, by what the algorithm says of itself."""
+    return bool(getattr(get(name), "heavy", False))
 
 
 def supports(name: str) -> frozenset[Feature]:

@@ -110,8 +110,13 @@ def seed_of(experiment: Experiment) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) < 2**31 else None
 
 
-def search_problem(experiment: Experiment, seed: int) -> SearchProblem:
-    budget, objective, space = to_budget(experiment), to_objective(experiment), to_space(experiment)
+def search_problem(
+    experiment: Experiment, seed: int, *, space: SearchSpace | None = None, objective: Objective | None = None
+) -> SearchProblem:
+    """`space` and `objective`: those that are stored with an experiment; else the document's."""
+    budget = to_budget(experiment)
+    objective = to_objective(experiment) if objective is None else objective
+    space = to_space(experiment) if space is None else space
     spec, warm = _spec(experiment), warm_start_of(experiment)
     return SearchProblem(
         space=space,

@@ -230,7 +230,7 @@ def test_a_failure_is_told_as_the_worst_value_before_it() -> None:
 
     for direction, worst in ((ObjectiveType.MINIMIZE, 5.0), (ObjectiveType.MAXIMIZE, 2.0)):
         given = problem(STEPS, direction=direction, on_failure="worst")
-        algorithm = around(Listening, given)  # type: ignore[type-abstract]
+        algorithm = around(Listening, given)  # type: ignore[arg-type]
         history = [
             HistoryTrial(0, {"layers": 1, "width": 0.1, "kind": "wide"}, TrialState.FAILED, None, 1),
             HistoryTrial(1, {"layers": 1, "width": 0.2, "kind": "wide"}, TrialState.SUCCEEDED, 2.0, 2),
@@ -290,7 +290,7 @@ def test_refusals_are_bounded() -> None:
                 asked += 1
                 return ask(*question)
 
-            session.ask = counted  # type: ignore[method-assign]
+            session.ask = counted  # type: ignore[assignment]
             return session
 
     given = problem(STEPS, parameter_constraints=("layers == 6 and width == 0.6 and kind == 'deep'",))
