@@ -23,6 +23,7 @@ import evertune.contracts as c
 import evertune.spec as spec
 from activities.database import check_database
 from activities.errors import translated
+from activities.problems import LIBRARIES, WARM_START, libraries, warm_start
 from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord
@@ -109,6 +110,10 @@ class AdmitActivities:
         problems = list(spec.unsupported_here(experiment, backend, catalog, templates=templates))
         if no_cluster is not None:
             problems.append(no_cluster)
+        sources, wrong = warm_start(
+            self.store, experiment, spec.search_problem(experiment, 0), spec.to_objective(experiment)
+        )
+        problems += wrong
         if problems:
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
@@ -119,7 +124,10 @@ class AdmitActivities:
             if used is not None and key == used.key and isinstance(text, str)
         ]
         context = context.model_copy(update={"templates": kept})
-        record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never))
+        known: dict[str, Any] = {LIBRARIES: libraries(spec.algorithm_of(experiment))}
+        if sources:
+            known[WARM_START] = sources
+        record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never, known))
         return self._answer(record)
 
     def _new(
@@ -129,6 +137,7 @@ class AdmitActivities:
         context: c.StartContext,
         request: c.AdmitRequest,
         explicit_never: bool,
+        known: Mapping[str, Any],
     ) -> NewExperiment:
         seed = spec.seed_of(experiment)
         return NewExperiment(
@@ -139,7 +148,12 @@ class AdmitActivities:
             first_run_id=request.first_run_id,
             manifest=experiment.model_dump(mode="json", by_alias=True, exclude_none=True),
             # Katib's default is Never as well, but only a Never that somebody wrote down means it.
-            context={**context.model_dump(mode="json"), "resume_never": explicit_never, "temporal": self.temporal_id},
+            context={
+                **context.model_dump(mode="json"),
+                "resume_never": explicit_never,
+                "temporal": self.temporal_id,
+                **known,
+            },
             algorithm=spec.algorithm_of(experiment),
             settings=spec.settings_of(experiment),
             seed=secrets.randbelow(2**31) if seed is None else seed,

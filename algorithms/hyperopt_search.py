@@ -23,7 +23,7 @@ from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import Answer, JsonDict
+from evertune.protocols import LEARNED, STEERED, Answer, Feature, JsonDict
 
 _KEPT = "raw"  # in a trial's meta: raw values that its parameters cannot give back exactly
 
@@ -40,6 +40,7 @@ class _Hyperopt(SessionAlgorithm):
 class Random(_Hyperopt):
     name: ClassVar[str] = "random"
     reads_history: ClassVar[bool] = False
+    supports: ClassVar[frozenset[Feature]] = STEERED | {Feature.NAS_CONFIG}
 
     def search(self) -> RandomSession:
         return RandomSession(self.problem)
@@ -48,6 +49,7 @@ class Random(_Hyperopt):
 class Tpe(_Hyperopt):
     name: ClassVar[str] = "tpe"
     reads_history: ClassVar[bool] = True
+    supports: ClassVar[frozenset[Feature]] = LEARNED | {Feature.NAS_CONFIG}
 
     def search(self) -> TpeSession:
         return TpeSession(self.problem)
@@ -75,6 +77,9 @@ class RandomSession:
             found = rand.suggest([number], self._domain, self._trials, self._seeds[number])
             assignments.append(Assignment(self._codec.decode(_raw_of(found))))
         return Answer(assignments=tuple(assignments))
+
+    def refuse(self, number: int) -> None:
+        self._seeds.refuse(number)
 
 
 class TpeSession:
@@ -115,6 +120,11 @@ class TpeSession:
             assignments.append(Assignment(self._codec.decode(raw), meta={_KEPT: kept} if kept else {}))
             self._insert(number, raw)  # as running: the next of the batch must see it
         return Answer(assignments=tuple(assignments))
+
+    def refuse(self, number: int) -> None:
+        self._seeds.refuse(number)
+        del self._documents[number]
+        self._trials._dynamic_trials.pop()  # the last one that was inserted
 
     def _insert(self, number: int, raw: Mapping[str, Raw]) -> None:
         misc = {
@@ -168,10 +178,20 @@ class _Seeds:
     def __init__(self, seed: int) -> None:
         import numpy as np
 
+        self._seed = seed
         self._generator = np.random.default_rng(seed)
         self._drawn: list[int] = []
+        self._refused: tuple[int, int] = (-1, 0)  # the last number that was, and how often
+
+    def refuse(self, number: int) -> None:
+        """The next draw for this number is another one, and a stream of its own: no other number's changes."""
+        self._refused = (number, self._refused[1] + 1 if self._refused[0] == number else 1)
 
     def __getitem__(self, number: int) -> int:
+        if number == self._refused[0]:
+            import numpy as np
+
+            return int(np.random.default_rng([self._seed, *self._refused]).integers(2**31 - 1))
         while number >= len(self._drawn):
             self._drawn += self._generator.integers(2**31 - 1, size=self.BLOCK).tolist()
         return self._drawn[number]
