@@ -24,10 +24,14 @@ BUILT_IN = {
     "tpe": "algorithms.hyperopt_search:Tpe",
     "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
     "grid": "algorithms.grid:Grid",
+    "hyperband": "algorithms.hyperband:Hyperband",
+    "asha": "algorithms.asha:Asha",
+    "bohb": "algorithms.bohb:Bohb",
+    "pbt": "algorithms.pbt:Pbt",
 }
 
 # Those that need no library and no time: asked in the worker itself.
-_IN_PROCESS = frozenset({"grid"})
+_IN_PROCESS = frozenset({"grid", "hyperband", "asha", "pbt"})
 
 
 @functools.cache
