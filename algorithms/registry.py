@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from algorithms import later
+from algorithms.settings import SETTINGS, Rule
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm
@@ -24,6 +26,9 @@ BUILT_IN = {
     "tpe": "algorithms.hyperopt_search:Tpe",
     "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
     "grid": "algorithms.grid:Grid",
+    "enas": "algorithms.enas:Enas",
+    "nas-evolution": "algorithms.nas_evolution:NasEvolution",
+    "darts": "algorithms.darts:Darts",
     "hyperband": "algorithms.hyperband:Hyperband",
     "asha": "algorithms.asha:Asha",
     "bohb": "algorithms.bohb:Bohb",
@@ -31,7 +36,7 @@ BUILT_IN = {
 }
 
 # Those that need no library and no time: asked in the worker itself.
-_IN_PROCESS = frozenset({"grid", "hyperband", "asha", "pbt"})
+_IN_PROCESS = frozenset({"grid", "darts", "hyperband", "asha", "pbt"})
 
 
 @functools.cache
@@ -71,6 +76,16 @@ def get(name: str) -> type[Algorithm]:
         return loaded
     fault = "does not run in this version" if name in later.CHECKS else "is not an algorithm"
     raise AlgorithmError(f"{name} {fault}; it runs: {', '.join(filter(runs, names()))}")
+
+
+def settings(name: str) -> Mapping[str, Rule]:
+    """The settings of an algorithm, for whoever lists them; empty where a third party's says nothing of them."""
+    if name in later.TABLES:
+        return later.TABLES[name][0]
+    if name in SETTINGS:
+        return SETTINGS[name]
+    found: Mapping[str, Rule] = getattr(sys.modules[get(name).__module__], "SETTINGS", {})
+    return found
 
 
 def create(name: str, problem: SearchProblem) -> Algorithm:
