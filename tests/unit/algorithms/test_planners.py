@@ -7,6 +7,7 @@ import math
 import random
 import statistics
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -66,7 +67,10 @@ def play(
 ) -> Play:
     """Run it to its end, a new object for each ask; trials end in an order that `luck` draws."""
     random_order = chance(luck)
-    fails = lambda trial: chance(repr((luck, trial.labels)).__hash__()).random() < failing  # noqa: E731
+
+    def fails(trial: HistoryTrial) -> bool:
+        return chance(zlib.crc32(repr((luck, sorted(trial.labels.items()))).encode())).random() < failing
+
     game = Play(lambda *question: kind(given).ask(*question))
     while True:
         room = min(parallel - len(game.running()), most - len(game.trials))
@@ -155,8 +159,11 @@ def test_the_best_of_a_rung_go_on_and_failed_ones_never() -> None:
 def test_any_number_of_workers_and_any_order_of_ends_run_the_same_trials(opened: str, failing: float) -> None:
     given = problem(settings={"r_l": "27", "max_open_brackets": opened, "cycles": "2"})
     # Which trial fails is drawn from its place, not from its number, to be the same for all of them.
-    fails = lambda trial: random.Random(f"{trial.parameters['lr']}{trial.labels[labels.RUNG]}").random() < failing  # noqa: E731
-    score: Score = lambda trial: float("nan") if fails(trial) else loss(trial)  # noqa: E731
+
+    def score(trial: HistoryTrial) -> float:
+        fails = random.Random(f"{trial.parameters['lr']}{trial.labels[labels.RUNG]}").random() < failing
+        return float("nan") if fails else loss(trial)
+
     plans = [
         plan(play(Hyperband, given, parallel=parallel, luck=luck, score=score))
         for parallel, luck in [(2, 1), (8, 2), (8, 3), (30, 4)]
