@@ -29,10 +29,14 @@ BUILT_IN = {
     "enas": "algorithms.enas:Enas",
     "nas-evolution": "algorithms.nas_evolution:NasEvolution",
     "darts": "algorithms.darts:Darts",
+    "hyperband": "algorithms.hyperband:Hyperband",
+    "asha": "algorithms.asha:Asha",
+    "bohb": "algorithms.bohb:Bohb",
+    "pbt": "algorithms.pbt:Pbt",
 }
 
 # Those that need no library and no time: asked in the worker itself.
-_IN_PROCESS = frozenset({"grid", "darts"})
+_IN_PROCESS = frozenset({"grid", "darts", "hyperband", "asha", "pbt"})
 
 # What the answers of an algorithm depend on, where its class does not say so by `libraries`.
 _LIBRARIES = {

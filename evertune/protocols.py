@@ -29,7 +29,7 @@ JsonDict = dict[str, Any]
 class Answer:
     """The reply to an ask. Fewer than k assignments, none with `wait`, and `exhausted` are all legal.
 
-    `wait`: nothing until another trial ends. `exhausted`: nothing ever again. `state`: JSON for the next ask.
+    `wait`: nothing more until another trial ends. `exhausted`: nothing ever again. `state`: JSON for the next ask.
     """
 
     assignments: tuple[Assignment, ...] = ()

@@ -20,7 +20,7 @@ VERDICTS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     "hp-tuning/bayesian-optimization": ([], [ALGORITHM]),
     "hp-tuning/cma-es": ([], [ALGORITHM]),
     "hp-tuning/grid": ([], []),
-    "hp-tuning/hyperband": ([], [ALGORITHM]),
+    "hp-tuning/hyperband": ([], []),
     "hp-tuning/multivariate-tpe": ([], []),
     "hp-tuning/optuna-distribution": ([], []),
     "hp-tuning/random": ([], []),
