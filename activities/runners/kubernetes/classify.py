@@ -99,7 +99,7 @@ class Case:
         if (found := self._success.holds(obj)) is not None:
             cause, name = self._cause(primary, successful=True)
             well = Cause(failure=None, reason="Succeeded", exit_code=0)
-            return self._ended(obj, cause or well, pod=name, unsure=cause is None)
+            return self._ended(obj, cause or well, pod=name, unsure=cause is None and not _timed(obj))
         if rules.collector and whole and (look := self._collecting(obj, whole, now)) is not None:
             return look
         return self._going_on(obj, pods, primary, now, list(events))
@@ -386,6 +386,12 @@ def primary_pods(pods: Sequence[JsonDict], labels: Mapping[str, str]) -> list[Js
     """Those that train: by the labels; by none, or where no pod has them, all."""
     chosen = [pod for pod in pods if labels.items() <= (pod["metadata"].get("labels") or {}).items()]
     return chosen or list(pods)
+
+
+def _timed(obj: JsonDict) -> bool:
+    """Whether it says itself from when to when it ran: of a success, nothing else is asked of its pods."""
+    status = obj.get("status") or {}
+    return all(causes.time_of(status.get(name)) is not None for name in ("startTime", "completionTime"))
 
 
 def suspended(obj: JsonDict) -> bool:
