@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from activities.runners.kubernetes.classify import Case, Limits, Look, Rules, without_name
+from activities.runners.kubernetes.classify import Case, Limits, Look, Rules
+from activities.runners.kubernetes.sentences import without_name
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.protocols import JsonDict
 
@@ -580,3 +581,58 @@ def test_a_back_off_that_tells_its_error_is_proof_enough_when_the_error_itself_w
     assert end is not None
     assert (end.failure, end.message) == (FailureClass.CONFIGURATION, text)
     assert look(RUNNING, pending(waits("ImagePullBackOff", 'Back-off pulling image "x:1"'))).end is None
+
+
+# ------------------------------------------------------------------------------------- a collector of the user's own
+
+OWN = Rules(success=COMPLETE, failure=FAILED, container="trial", collector="own")
+
+
+def held(reason: str, text: str, name: str) -> JsonDict:
+    return {"name": name, "state": {"waiting": {"reason": reason, "message": text}}, "restartCount": 9}
+
+
+def goes_on(name: str) -> JsonDict:
+    return {"name": name, "state": {"running": {"startedAt": AT["startedAt"]}}, "restartCount": 0}
+
+
+@pytest.mark.parametrize(
+    ("own", "how"),
+    [
+        (goes_on("own"), "went on for 30 s, and was ended"),
+        (held("ErrImagePull", "not found", "own"), "never started: ErrImagePull not found"),
+        (held("CrashLoopBackOff", "back-off 10s", "own"), "never started: CrashLoopBackOff back-off 10s"),
+    ],
+    ids=["runs", "no-image", "crashes"],
+)
+def test_whatever_becomes_of_an_own_collector_it_neither_holds_up_the_training_nor_fails_it(
+    own: JsonDict, how: str
+) -> None:
+    case = Case(NAME, OWN)
+    assert case.look(RUNNING, [pod(goes_on("trial"), own)], 0.0) == Look()
+    waits = case.look(RUNNING, [pod(ended(0, "Completed"), own)], 10.0)
+    assert waits.end is None
+    assert waits.again_s == 30.0
+    over = case.look(RUNNING, [pod(ended(0, "Completed"), own)], 40.0)
+    assert over.end is not None
+    assert (over.end.state, over.end.warnings) == (
+        AttemptState.SUCCEEDED,
+        (f"the collector's container own {how}",),
+    )
+
+
+def test_a_pod_that_failed_before_does_not_speak_for_the_one_whose_collector_goes_on() -> None:
+    before = pod(ended(1), ended(0, name="own"), name="first", phase="Failed")
+    last = pod(ended(0, "Completed"), goes_on("own"), name="second")
+    case = Case(NAME, OWN)
+    case.look(RUNNING, [before, last], 0.0)
+    end = case.look(RUNNING, [before, last], 30.0).end
+    assert end is not None
+    assert (end.state, end.exit_code) == (AttemptState.SUCCEEDED, 0)
+
+
+def test_the_training_that_is_started_again_gives_its_collector_all_its_time_anew() -> None:
+    case = Case(NAME, OWN)
+    case.look(RUNNING, [pod(ended(1), goes_on("own"))], 0.0)
+    case.look(RUNNING, [pod(goes_on("trial"), goes_on("own"))], 20.0)
+    assert case.look(RUNNING, [pod(ended(0, "Completed"), goes_on("own"))], 40.0).again_s == 30.0

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from activities.ending import record_end
 from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.classify import Limits
 from activities.runners.kubernetes.place import Place
-from evertune.domain.metrics import CollectorSpec
+from evertune.domain.metrics import CollectorSpec, Objective, ObjectiveType
 from evertune.domain.states import AttemptState, FailureClass
-from evertune.domain.trial import AttemptEnd, AttemptRef
+from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef
 from evertune.errors import LaunchError
-from evertune.protocols import JsonDict
+from evertune.protocols import Answer, JsonDict, Launch
 from evertune.testing.kubernetes import misfortunes
 from evertune.testing.runners import FOR_EVER, Script, attempt_ref
 from tests.kubernetes.world import World, a_world, job, until
+from worker.clusters import ClusterBroom
 
 SOON_S = 15.0
 
@@ -284,6 +287,72 @@ async def test_the_lines_of_the_pod_that_failed_are_told_not_those_of_the_one_th
     assert "value=1" not in end.message
 
 
+def with_collector(ref: AttemptRef) -> Launch:
+    collector = CollectorSpec(kind="StdOut", metrics=("loss",))
+    return job(ref, collector=collector, ingest_url="http://gateway.example:8080", token="key")
+
+
+def with_own_collector(ref: AttemptRef) -> Launch:
+    return job(
+        ref,
+        collector=CollectorSpec(kind="Custom", metrics=("loss",), path="/out/metrics.log", path_kind="File"),
+        custom_collector={"name": "own", "image": "own:1"},
+        ingest_url="http://gateway.example:8080",
+        token="key",
+    )
+
+
+async def test_a_collector_that_ends_by_itself_ends_with_its_job_and_does_not_run_twice(world: World) -> None:
+    runner, ref = world.runner(mode="native"), attempt_ref()
+    world.fates[ref.key] = Script(beside_s=0.5)
+    await runner.create(with_own_collector(ref))
+    end = await ended(runner, ref)
+    assert (end.state, end.warnings) == (AttemptState.SUCCEEDED, ()), end
+    assert [each["type"] for each in world.jobs()[0]["status"]["conditions"]][-1] == "Complete"
+    own = next(each for each in world.pods()[0]["status"]["containerStatuses"] if each["name"] == "own")
+    assert own["restartCount"] == 0
+
+
+@pytest.mark.parametrize("code", [0, 3])
+async def test_a_collector_that_never_ends_is_ended_some_time_after_the_training_whose_end_counts(
+    tmp_path: Path, code: int
+) -> None:
+    async with a_world(tmp_path, limits=Limits(collector_s=1.0)) as world:
+        runner, ref = world.runner(mode="native"), attempt_ref()
+        world.fates[ref.key] = Script(lines=("no data",), exit_code=code, beside_s=FOR_EVER)
+        await runner.create(with_own_collector(ref))
+        waiting = asyncio.create_task(ended(runner, ref))
+        await until(lambda: runner.phase(ref) == "Ended, its collector own has not")
+        end = await waiting
+        assert end.state is (AttemptState.FAILED if code else AttemptState.SUCCEEDED)
+        assert end.exit_code == code
+        assert end.warnings == ("the collector's container own went on for 1 s, and was ended",)
+        await until(lambda: not world.jobs() and not world.pods(), "its Job stays")
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+async def test_a_collector_that_fails_fails_no_trial_and_has_none_run_again(world: World, retries: int) -> None:
+    runner, ref = world.runner(mode="native"), attempt_ref()
+    world.fates[ref.key] = Script(beside_s=0.2, beside_exit_code=2)
+    launch = with_own_collector(ref)
+    launch.manifest["spec"]["backoffLimit"] = retries
+    await runner.create(launch)
+    end = await ended(runner, ref)
+    assert (end.state, end.exit_code) == (AttemptState.SUCCEEDED, 0), end
+    assert end.warnings == ("the collector's container own ended with 2",)
+
+
+async def test_another_worker_knows_the_collector_that_need_not_end(tmp_path: Path) -> None:
+    async with a_world(tmp_path, limits=Limits(collector_s=1.0)) as world:
+        ref = attempt_ref()
+        world.fates[ref.key] = Script(beside_s=FOR_EVER)
+        first = world.runner(mode="native")
+        await first.create(with_own_collector(ref))
+        await until(lambda: bool(world.pods()))
+        await first.close()
+        assert (await ended(world.runner(mode="native"), ref)).state is AttemptState.SUCCEEDED
+
+
 async def test_deleted_by_somebody_it_is_forgiven_once(world: World) -> None:
     runner, ends = world.runner(), []
     for attempt in (0, 1):
@@ -392,6 +461,50 @@ async def test_a_sweep_deletes_what_nobody_wants_and_leaves_other_databases_alon
     assert await runner.sweeper.sweep((), wanted) == 0
     names = {obj["metadata"]["name"] for obj in world.jobs()}
     assert names == {kept.trial_name, "another-databases"}
+
+
+async def ended_and_recorded(world: World, ref: AttemptRef, *lines: str) -> None:
+    """By a worker that dies then: the log is in the cluster, as where a collector beside the trial reads it."""
+    store, uid = world.store, ref.experiment_uid
+    store.open_request(uid, 0, 1)
+    store.commit_answer(uid, 0, Answer(assignments=(Assignment(parameters={"x": 0.5}),)), datetime.now(UTC))
+    store.open_attempt(uid, ref.number, ref.attempt, home_id=None, at=datetime.now(UTC))
+    world.fates[ref.key] = Script(lines=lines)
+    runner = world.runner(mode="native")
+    await runner.create(with_collector(ref))
+    end = await ended(runner, ref)
+    record_end(store, ref, Objective(type=ObjectiveType.MINIMIZE, metric="loss"), end)
+    assert not runner.log_path(ref).exists()
+    await runner.close()
+
+
+async def test_a_sweep_saves_the_log_of_whoever_died_before_it_was_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.runners.kubernetes.sweeping.YOUNG_S", 0.0)
+    ref = attempt_ref()
+    await ended_and_recorded(world, ref, "loss=1", "last words")
+    runner = world.runner(mode="native")
+    assert await ClusterBroom(world.store, runner, 0.1).sweep() == 1
+    assert runner.log_path(ref).read_text() == "loss=1\nlast words\n"
+    await until(lambda: not world.jobs())
+
+
+async def test_a_sweep_leaves_an_object_whose_log_cannot_be_had_now_but_not_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.runners.kubernetes.sweeping.YOUNG_S", 0.0)
+    monkeypatch.setattr("activities.runners.kubernetes.runner.TRY_S", 0.1)
+    first = attempt_ref()
+    runner = world.runner(mode="native")
+    broom = ClusterBroom(world.store, runner, 0.1)
+    await ended_and_recorded(world, first, "loss=1")
+    world.cluster.fault(method="GET", path="/log", status=503, times=1000)
+    assert await broom.sweep() == 0
+    assert len(world.jobs()) == 1
+    monkeypatch.setattr("worker.clusters.LOG_PATIENCE_S", 0.0)
+    assert await broom.sweep() == 1
+    await until(lambda: not world.jobs())
 
 
 # ---------------------------------------------------------------------------------------------------- logs

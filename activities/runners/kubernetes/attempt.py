@@ -84,6 +84,7 @@ class Attempt:
         self._wake: asyncio.Event | None = None
         self._stop_by: float | None = None  # when to wait no longer for pods, once it is to stop
         self._deleted = False  # by us
+        self._succeeded: JsonDict | None = None  # the pod by which its object did
 
     # ------------------------------------------------------------------------------------------- from outside
 
@@ -145,7 +146,9 @@ class Attempt:
 
     async def fetch(self, *, patience_s: float = AWAY_S) -> None:
         """What the pod printed, into the attempt's log."""
-        pod = self._trained(await self._listed(patience_s=patience_s))
+        if not self.place.reads_log and self.logged:
+            return
+        pod = self._succeeded or self._trained(await self._listed(patience_s=patience_s))
         try:
             if self.place.reads_log:
                 await self.log.complete(pod, patience_s=patience_s)
@@ -212,6 +215,8 @@ class Attempt:
         if self._stop_by is not None and not (look.end and look.end.state is AttemptState.SUCCEEDED):
             return await self._stopping(obj, own, wake)
         if look.end is not None:
+            if look.end.state is AttemptState.SUCCEEDED:
+                self._succeeded = next((pod for pod in own if pod["metadata"]["name"] == look.pod), None)
             return await self._end(look, obj)
         if not self._phase and look.phase:
             wake.set()  # once more, with what the events say
