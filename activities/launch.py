@@ -14,10 +14,12 @@ from typing import Any
 
 import collectors
 import evertune.spec as spec
+from activities.replicating import Runs, replicate_of, runs_of
+from activities.reusing import source_of
 from activities.runners.local.paths import is_named_alone, rewrite_text
 from collectors.text import DEFAULT_FILTER
 from evertune.domain.metrics import CollectorSpec, Objective
-from evertune.domain.records import ExperimentRecord, TrialRecord
+from evertune.domain.records import ExperimentRecord, Replicates, TrialRecord
 from evertune.domain.retry import MemoryPolicy
 from evertune.domain.states import FailureClass
 from evertune.domain.trial import AttemptRef
@@ -41,6 +43,8 @@ class Plan:
     wanted: CollectorSpec
     on_oom: MemoryPolicy | None = None
     memory_retries: int = 0  # earlier attempts of the trial that ended for want of memory
+    runs: Runs | None = None  # of a trial with replicates
+    reuse: int | None = None  # the trial whose outcome is this one's
 
     def collector(self, sources: Sources) -> Collector:
         return collectors.create(self.wanted, sources)
@@ -52,6 +56,7 @@ class _Prepared:
 
     record: ExperimentRecord
     experiment: spec.Experiment
+    replicates: Replicates
     templates: spec.Templates
     collector: CollectorSpec
     primary_container: str
@@ -96,8 +101,9 @@ class LaunchPlans:
         on_oom = memory_policy(prepared.experiment, manifest)
         memory_retries = self._memory_retries(uid, number, attempt) if on_oom is not None else 0
         gateway = self._reporting
+        ref = AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name)
         launch = Launch(
-            ref=AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name),
+            ref=ref,
             manifest=manifest,
             primary_container=prepared.primary_container,
             primary_pod_labels=prepared.primary_pod_labels,
@@ -111,6 +117,7 @@ class LaunchPlans:
             ingest_url=gateway.url if gateway else None,
             token=gateway.keys.mint(Claims(uid, number, attempt, trial.name)) if gateway else None,
             memory=memory_growth(prepared.experiment, memory_retries),
+            replicate=replicate_of(self._store, ref, prepared.replicates, record.seed),
             **_in_a_cluster(prepared, trial),
         )
         return Plan(
@@ -120,7 +127,13 @@ class LaunchPlans:
             wanted=prepared.collector,
             on_oom=on_oom,
             memory_retries=memory_retries,
+            runs=runs_of(self._store, ref, record.objective, prepared.replicates),
+            reuse=source_of(trial),
         )
+
+    def replicates(self, uid: str) -> Replicates:
+        """How often each trial of this experiment runs. Raises NotFoundError, SpecError."""
+        return self._prepared(uid).replicates
 
     def _memory_retries(self, uid: str, number: int, attempt: int) -> int:
         """How many attempts before this one ran out of memory: each of them had its successor given more."""
@@ -145,6 +158,7 @@ class LaunchPlans:
         return _Prepared(
             record=record,
             experiment=experiment,
+            replicates=spec.replicates_of(experiment),
             templates=templates,
             collector=collected(experiment),
             primary_container=primary_container(experiment),

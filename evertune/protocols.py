@@ -137,6 +137,16 @@ class Launch:
     retain: bool = False  # the object stays when the attempt has ended
     memory: MemoryGrowth | None = None  # earlier attempts ended for want of memory
 
+    replicate: Replicate | None = None  # which run of its trial this is, where it runs more than once
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """A run of a trial with `replicates`: from 0, with a seed of its own, non-negative and below 2**31."""
+
+    index: int
+    seed: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryGrowth:

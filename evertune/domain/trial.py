@@ -94,9 +94,9 @@ class AttemptEnd:
 class Ending:
     """What to record of an attempt that ended, metrics considered. `again`: the trial gets another attempt.
 
-    `then`: what that one is for where this one did not fail: `Replicate: 2 of 3 comes next`. `violation`: by how much the constraints
-    are missed together, see `Objective.violation`. `spread`: of each metric that is a mean or median of replicates, the
-    sample standard deviation.
+    `then`: what that one is for where this one did not fail. `violation`: by how much the constraints are missed
+    together, see `Objective.violation`. `spread`: of each metric that is a mean or median of replicates, the sample
+    standard deviation.
     """
 
     end: AttemptEnd

@@ -312,8 +312,9 @@ def _tell(tx: Connection, experiment: Row[Any], trial: Row[Any], ending: Ending,
             values |= {"best_number": trial.number, "best_score": score}
             values |= {"best_shortfall": trial.shortfall, "best_violation": ending.violation}
     elif objective is not None and experiment.best_score is None:
-        # Texts have no order: the last one told, until there is a number; but never an infeasible one for a better.
-        if experiment.best_number is None or ending.violation <= (experiment.best_violation or 0.0):
+        # Texts have no order: the last one told, until there is a number. But none that misses constraints by more.
+        missed = math.inf if experiment.best_number is None else experiment.best_violation or 0.0
+        if ending.violation <= missed:
             values |= {"best_number": trial.number, "best_violation": ending.violation}
     tx.execute(update(EXPERIMENTS).where(_E.id == experiment.id).values(values))
     return told_seq

@@ -311,7 +311,7 @@ class LocalRunner:
             given = self._gpus.give(launch.ref, total)
             for name, count in wanted.items():
                 devices[name], given = given[:count], given[count:]
-        checkpoint_dir(attempt.directory).mkdir(mode=0o700, exist_ok=True)
+        checkpoint_dir(attempt.directory, launch.replicate).mkdir(mode=0o700, exist_ok=True)
         with reserved(self._root, len(job.members)) as ports:
             places = [(replica.role, replica.index) for replica in job.members]
             Group.make(attempt, launch, job, dict(zip(places, ports, strict=True)), devices)
@@ -355,7 +355,7 @@ class LocalRunner:
         """What the trial's own process needs, under its lock."""
         mark_live(self._root, launch.ref)
         paths.make_directories(launch.shared_paths, attempt.files)
-        checkpoint_dir(attempt.directory).mkdir(mode=0o700, exist_ok=True)
+        checkpoint_dir(attempt.directory, launch.replicate).mkdir(mode=0o700, exist_ok=True)
         if not command.gpus:
             return command
         devices = ",".join(self._gpus.give(launch.ref, command.gpus))

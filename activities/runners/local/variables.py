@@ -8,8 +8,9 @@ parameters, its report file and its checkpoint without knowing the backend:
     EVERTUNE_REPORT_FILE     where metrics may be appended, a JSON object a line; the worker reads it
     EVERTUNE_STOP_FILE       exists once somebody wants the trial to end, and holds the reason
     EVERTUNE_EXIT_FILE       exists once the trial's program has ended; for what runs beside it
-    EVERTUNE_CHECKPOINT_DIR  is kept from one attempt of the trial to the next
+    EVERTUNE_CHECKPOINT_DIR  is kept from one attempt of the trial to the next; each replicate has its own
     EVERTUNE_RESUME_FROM     the same directory, when an earlier attempt left something there; else it is not set
+    EVERTUNE_REPLICATE  EVERTUNE_SEED  which run of the trial this is, from 0, and a seed of its own; with `replicates`
     EVERTUNE_INGEST_URL  EVERTUNE_TOKEN  the gateway and this attempt's key to it, when there is one
 
 A variable of the same name in the container wins, except for those that say whose process it is: by EVERTUNE_TRIAL the
@@ -25,7 +26,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evertune.errors import LaunchError
-from evertune.protocols import JsonDict, Launch
+from evertune.protocols import JsonDict, Launch, Replicate
 
 # Linux takes no variable longer than 128 KiB; parameters beyond stand in the command only, as they do on Kubernetes.
 LONGEST_PARAMETERS = 100_000  # bytes
@@ -34,9 +35,10 @@ _KEYED = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\)|.)", re.DOTALL)
 
 
-def checkpoint_dir(directory: Path) -> Path:
-    """Of the trial, beside the directories of its attempts."""
-    return directory.parent / "checkpoint"
+def checkpoint_dir(directory: Path, replicate: Replicate | None = None) -> Path:
+    """Of the trial, beside the directories of its attempts. A replicate begins anew: it has one of its own."""
+    index = replicate.index if replicate else 0
+    return directory.parent / (f"checkpoint-{index}" if index else "checkpoint")
 
 
 def reporting(launch: Launch, directory: Path | None, reports: Path | None = None) -> dict[str, str]:
@@ -45,11 +47,13 @@ def reporting(launch: Launch, directory: Path | None, reports: Path | None = Non
     `reports` stands in for the attempt's own file of that name, which only one process of an attempt writes to.
     """
     own = {"EVERTUNE_ATTEMPT": str(launch.ref.attempt)}
+    if launch.replicate is not None:
+        own |= {"EVERTUNE_REPLICATE": str(launch.replicate.index), "EVERTUNE_SEED": str(launch.replicate.seed)}
     parameters = json.dumps(dict(launch.parameters), ensure_ascii=False)
     if len(parameters.encode("utf-8", "surrogatepass")) <= LONGEST_PARAMETERS:
         own["EVERTUNE_PARAMETERS"] = parameters
     if directory is not None:
-        checkpoint = checkpoint_dir(directory)
+        checkpoint = checkpoint_dir(directory, launch.replicate)
         own["EVERTUNE_REPORT_FILE"] = str(reports or directory / "reports")
         own["EVERTUNE_STOP_FILE"] = str(directory / "stop")
         own["EVERTUNE_EXIT_FILE"] = str(directory / "exit")
