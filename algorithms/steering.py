@@ -80,11 +80,15 @@ def handled(kind: type[Algorithm]) -> frozenset[Feature]:
 
 
 def supported(kind: type[Algorithm]) -> frozenset[Feature]:
-    """All that works with the algorithm; without a word of its own, what is done around any."""
+    """All that works with the algorithm; without a word of its own, what is done around any.
+
+    One that is not told how trials ended need not know what they are judged by.
+    """
+    blind = frozenset() if kind.reads_history else frozenset({Feature.OBJECTIVES, Feature.CONSTRAINTS})
     said: frozenset[Feature] | None = getattr(kind, "supports", None)
     if said is not None:
-        return said
-    return LEARNED if kind.reads_history else STEERED
+        return said | blind
+    return (LEARNED if kind.reads_history else STEERED) | blind
 
 
 def steers(kind: type[Algorithm], problem: SearchProblem) -> frozenset[Feature]:

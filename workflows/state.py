@@ -119,6 +119,8 @@ def decide(state: RunState, *, now: float) -> Verdict | None:
     if limits.max_trials is not None and state.finished >= limits.max_trials:
         # Katib's rule, also without any result; but a person is told.
         without = "" if state.best else f", none of them with a value of {limits.metric}"
+        if state.best and state.best.violation:
+            without = ", none of them feasible"
         return Verdict(
             ExperimentState.SUCCEEDED,
             "ExperimentMaxTrialsReached",
