@@ -7,6 +7,8 @@ for it. Refuses hypervolumes of more than four objectives, which take too long e
 
 from __future__ import annotations
 
+import math
+import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,8 +60,8 @@ def reference_point(points: Sequence[Losses]) -> tuple[float, ...]:
     """
     reference = []
     for values in zip(*points, strict=True):
-        worst, spread = max(values), max(values) - min(values)
-        reference.append(worst + MARGIN * (spread or abs(worst) or 1.0))
+        worst, spread = max(values), MARGIN * max(values) - MARGIN * min(values)
+        reference.append(min(worst + (spread or MARGIN * (abs(worst) or 1.0)), sys.float_info.max))
     return tuple(reference)
 
 
@@ -118,7 +120,8 @@ class Front:
     """The trials that no feasible one beats, the best in the first objective first.
 
     `values` are theirs in all objectives, never negated, and so is the `reference` point of the `hypervolume`, which is
-    None where there are more than four objectives. `others`: the values of the feasible trials that are not on it.
+    None where there are more than four objectives, or it is no finite number. `others`: the values of the feasible
+    trials that are not on it.
     """
 
     numbers: tuple[int, ...] = ()
@@ -144,13 +147,13 @@ def front(objective: Objective, metrics: Mapping[int, Mapping[str, str]], refere
     chosen = set(non_dominated(points))
     ordered = sorted(chosen, key=lambda index: (points[index], numbers[index]))
     beyond = reference_point(points) if reference is None else _turned(objective, reference)
-    exact = len(beyond) <= MOST_EXACT
+    volume = hypervolume([points[index] for index in ordered], beyond) if len(beyond) <= MOST_EXACT else None
     return Front(
         numbers=tuple(numbers[index] for index in ordered),
         values=tuple(_turned(objective, points[index]) for index in ordered),
         others=tuple(_turned(objective, point) for index, point in enumerate(points) if index not in chosen),
         reference=_turned(objective, beyond),
-        hypervolume=hypervolume([points[index] for index in ordered], beyond) if exact else None,
+        hypervolume=volume if volume is not None and math.isfinite(volume) else None,
     )
 
 

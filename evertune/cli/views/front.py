@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, parameter_text, plural
 from evertune.cli.output.table import Column, table
-from evertune.cli.output.text import Line, clean, width_of
+from evertune.cli.output.text import Line, clean, fit, width_of
 from evertune.cli.views.sentences import objectives_words
 from evertune.domain.metrics import Objective, ObjectiveType
-from evertune.domain.pareto import Front
+from evertune.domain.pareto import MOST_EXACT, Front
 from evertune.domain.records import ExperimentRecord, TrialRecord
 
 PICTURE = (60, 12)  # columns and rows
@@ -58,7 +58,9 @@ def _table(
 
 def _volume(objective: Objective, found: Front) -> Line:
     if found.hypervolume is None:
-        return [("no hypervolume of more than four objectives", "dim")]
+        many = len(objective.objectives) > MOST_EXACT
+        why = f"it is exact for at most {MOST_EXACT} objectives" if many else "it is too large a number"
+        return [(f"no hypervolume: {why}", "dim")]
     pairs = zip(objective.objectives, found.reference, strict=True)
     point = ", ".join(f"{clean(metric)} {parameter_text(value, 4)}" for metric, value in pairs)
     return [("hypervolume ", ""), (parameter_text(found.hypervolume, 5), "bold"), (f"  up to {point}", "dim")]
@@ -76,9 +78,8 @@ def picture(objective: Objective, found: Front, marks: Marks, width: int | None)
     grid = [[" "] * columns for _ in range(rows)]
     for mark, points in ((dot, found.others), (star, found.values)):
         for x, y in points:
-            column = round((x - low[0]) / ((high[0] - low[0]) or 1.0) * (columns - 1))
-            row = rows - 1 - round((y - low[1]) / ((high[1] - low[1]) or 1.0) * (rows - 1))
-            grid[row][column] = mark
+            column, row = _part(x, low[0], high[0], columns - 1), _part(y, low[1], high[1], rows - 1)
+            grid[rows - 1 - row][column] = mark
     wall, corner, floor = ("|", "+", "-") if marks.ascii else ("│", "└", "─")
     sides = [labels[0], *[""] * (rows - 2), labels[1]]
     lines: list[Line] = [[(f"{second}, {_better(objective.directions[1], marks, across=False)}", "dim")]]
@@ -89,7 +90,13 @@ def picture(objective: Objective, found: Front, marks: Marks, width: int | None)
     gap = " " * max(columns - width_of(left) - width_of(right), 2)
     lines.append([(f"{'':>{margin}}  {left}{gap}{right}", "dim")])
     lines.append([(f"{'':>{margin}}  {first}, {_better(objective.directions[0], marks, across=True)}", "dim")])
-    return lines
+    return lines if width is None else [fit(line, width, marks.ellipsis) for line in lines]
+
+
+def _part(value: float, low: float, high: float, steps: int) -> int:
+    """Which of `steps` + 1 places it has between `low` and `high`. Halves, since a range may be no double."""
+    span = high / 2 - low / 2
+    return round((value / 2 - low / 2) / span * steps) if span > 0 else 0
 
 
 def _bounds(points: Sequence[tuple[float, ...]]) -> tuple[tuple[float, ...], tuple[float, ...]]:

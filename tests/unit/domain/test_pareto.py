@@ -70,8 +70,18 @@ def test_more_than_four_objectives_have_a_front_and_no_hypervolume() -> None:
 def test_every_point_dominates_the_reference_point_also_where_they_agree() -> None:
     points = [(0.0, 5.0, -2.0), (0.0, 5.0, 4.0)]
     reference = reference_point(points)
-    assert reference == (0.1, 5.5, 4.6)
+    assert reference == pytest.approx((0.1, 5.5, 4.6))
     assert all(a < b for point in points for a, b in zip(point, reference, strict=True))
+
+
+def test_values_at_the_end_of_the_doubles_have_a_front_and_no_infinite_volume() -> None:
+    metrics = {
+        number: {"accuracy": text, "latency": text, "memory": "1"} for number, text in enumerate(("1e308", "-1e308"))
+    }
+    found = front(TRADE, metrics)
+    assert found.numbers == (0, 1)
+    assert found.hypervolume is None
+    assert all(math.isfinite(value) for value in found.reference)
 
 
 def test_a_front_has_feasible_trials_with_all_objectives_in_their_own_values_best_first() -> None:
