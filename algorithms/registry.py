@@ -81,6 +81,11 @@ def create(name: str, problem: SearchProblem) -> Algorithm:
     return steering.around(get(name), problem)
 
 
+def steers(name: str, problem: SearchProblem) -> bool:
+    """Whether anything is done around the algorithm for this problem."""
+    return bool(steering.steers(get(name), problem))
+
+
 def libraries(name: str) -> tuple[str, ...]:
     """Distributions whose versions its answers depend on; of a third party's algorithm at least its own."""
     said: tuple[str, ...] | None = getattr(get(name), "libraries", None)
@@ -93,8 +98,8 @@ def libraries(name: str) -> tuple[str, ...]:
 
 
 def heavy(name: str) -> bool:
-    """Whether an ask may take long, by what the algorithm says of itself."""
-    return bool(getattr(get(name), "heavy", False))
+    """Whether an ask may take long, by what the algorithm says of itself; of a third party's nobody knows."""
+    return name not in BUILT_IN or bool(getattr(get(name), "heavy", False))
 
 
 def supports(name: str) -> frozenset[Feature]:
