@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from algorithms import later, steering
+from algorithms.settings import SETTINGS, Rule
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm, Feature
@@ -24,10 +26,13 @@ BUILT_IN = {
     "tpe": "algorithms.hyperopt_search:Tpe",
     "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
     "grid": "algorithms.grid:Grid",
+    "enas": "algorithms.enas:Enas",
+    "nas-evolution": "algorithms.nas_evolution:NasEvolution",
+    "darts": "algorithms.darts:Darts",
 }
 
 # Those that need no library and no time: asked in the worker itself.
-_IN_PROCESS = frozenset({"grid"})
+_IN_PROCESS = frozenset({"grid", "darts"})
 
 # What the answers of an algorithm depend on, where its class does not say so by `libraries`.
 _LIBRARIES = {
@@ -74,6 +79,16 @@ def get(name: str) -> type[Algorithm]:
         return loaded
     fault = "does not run in this version" if name in later.CHECKS else "is not an algorithm"
     raise AlgorithmError(f"{name} {fault}; it runs: {', '.join(filter(runs, names()))}")
+
+
+def settings(name: str) -> Mapping[str, Rule]:
+    """The settings of an algorithm, for whoever lists them; empty where a third party's says nothing of them."""
+    if name in later.TABLES:
+        return later.TABLES[name][0]
+    if name in SETTINGS:
+        return SETTINGS[name]
+    found: Mapping[str, Rule] = getattr(sys.modules[get(name).__module__], "SETTINGS", {})
+    return found
 
 
 def create(name: str, problem: SearchProblem) -> Algorithm:

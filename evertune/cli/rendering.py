@@ -201,7 +201,7 @@ def cluster_object(
     settings = session.settings
     gateway = settings.ingest_url or ASSUMED_GATEWAY
     launch = cluster_launch(experiment, manifest, number, parameters, gateway)
-    config = Injection(image=settings.collector_image, mode=settings.collector_mode)
+    config = Injection(image=settings.collector_image, mode=settings.collector_mode, identity=settings.pod_identity)
     made = rendered(launch, database_id="DATABASE", config=config, features=Features(server_version=ASSUMED_SERVER))
     session.say(f"{made.mode}: {made.reason}")
     for sentence in made.warnings:

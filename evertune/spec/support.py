@@ -59,8 +59,6 @@ def unsupported_here(
     idle = not_run(algorithm_of(experiment), catalog) if catalog else None
     if idle is not None:
         problems.append(_problem("spec.algorithm.algorithmName", idle))
-    elif spec.nas_config is not None:
-        problems.append(_problem("spec.nasConfig", "architecture search does not run in this version"))
     if backend == "local":
         problems += _local_problems(spec, template, manifest)
     elif manifest is not None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from algorithms.darts import Darts
+from algorithms.enas import Enas
 from algorithms.grid import Grid
 from algorithms.hyperopt_search import Random, Tpe
+from algorithms.nas_evolution import NasEvolution
 from algorithms.optuna_search import MultivariateTpe
 from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.protocols import Algorithm
@@ -50,6 +53,66 @@ class TestGrid(AlgorithmContract):
 
     def create(self, problem: SearchProblem) -> Algorithm:
         return Grid(problem)
+
+
+OPERATIONS = [
+    {
+        "operationType": kind,
+        "parameters": [{"name": "size", "parameterType": "categorical", "feasibleSpace": {"list": sizes}}],
+    }
+    for kind, sizes in (("convolution", ["3", "5"]), ("max_pooling", ["2"]))
+]
+NETWORK = {"graphConfig": {"numLayers": 3, "inputSizes": [8, 8, 1], "outputSizes": [10]}, "operations": OPERATIONS}
+
+
+class ArchitectureContract(AlgorithmContract):
+    """For what hands out texts that describe networks: there is no space that their values could be in."""
+
+    spaces: ClassVar[Mapping[str, SearchSpace]] = {"network": SearchSpace(())}
+    names: ClassVar[set[str]] = {"architecture", "nn_config"}
+
+    def problem(self, space: SearchSpace, **changes: Any) -> SearchProblem:
+        return super().problem(space, nas=NETWORK, **changes)
+
+    def test_values_are_plain_in_range_and_on_their_grid(self, space: SearchSpace) -> None:
+        for trial in self.played(space, trials=self.trials, parallel=5).trials:
+            assert set(trial.parameters) == self.names
+            assert all(type(value) is str for value in trial.parameters.values())
+
+
+class TestEnas(ArchitectureContract):
+    settings: ClassVar[Mapping[str, str]] = {"trials_per_update": "4", "controller_hidden_size": "8"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Enas(problem)
+
+
+class TestEnasWithKatibsReward(TestEnas):
+    settings: ClassVar[Mapping[str, str]] = {
+        "reward": "average",
+        "trials_per_update": "4",
+        "controller_hidden_size": "8",
+        "controller_train_steps": "2",
+        "controller_temperature": "None",
+    }
+
+
+class TestNasEvolution(ArchitectureContract):
+    settings: ClassVar[Mapping[str, str]] = {"population_size": "6", "sample_size": "3"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return NasEvolution(problem)
+
+
+class TestDarts(ArchitectureContract):
+    names: ClassVar[set[str]] = {"algorithm-settings", "search-space", "num-layers"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Darts(problem)
+
+    def test_an_unknown_setting_is_refused_by_its_place(self) -> None:
+        problem = self.problem(SearchSpace(()), settings={"for_the_trial": "1"})  # Katib's trial may know it
+        assert list(Darts.check(problem)) == []
 
 
 class TestGridInRandomOrder(TestGrid):
