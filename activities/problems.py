@@ -27,7 +27,7 @@ from evertune.domain.records import ExperimentRecord
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
-from evertune.errors import NotFoundError, Problem
+from evertune.errors import NotFoundError
 from evertune.store import Store
 
 WARM_START = "warm_start"  # in an experiment's context: whose trials, up to which cut
@@ -140,45 +140,22 @@ def _shared(trial: HistoryTrial, problem: SearchProblem) -> dict[str, Value]:
     return problem.space.active(found)
 
 
-def warm_start(
-    store: Store, experiment: spec.Experiment, problem: SearchProblem, objective: Objective
-) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """What is recorded of the experiments that this one begins with, and what is wrong with them."""
+def sources(store: Store, experiment: spec.Experiment) -> list[dict[str, Any]]:
+    """What is recorded of the experiments that this one begins with: what they have told by now.
+
+    `activities.warm_start` has judged them; one that has told nothing yet has nothing to give.
+    """
     wanted = spec.warm_start_of(experiment)
-    if wanted is None:
-        return [], []
-    recorded: list[dict[str, Any]] = []
-    problems: list[Problem] = []
-    for index, (namespace, name) in enumerate(wanted.experiments):
-        path = f"spec.warmStart.from[{index}]"
+    recorded = []
+    for namespace, name in wanted.experiments if wanted else ():
         try:
             other = store.experiment(namespace, name)
-        except NotFoundError as error:
-            problems.append(Problem(path=path, type="NotFound", message=error.message, hint=error.hint))
-            continue
-        if wanted.mode == "identical" and (difference := _difference(other, problem, objective)):
-            message = f"{name} is not identical: {difference}"
-            problems.append(Problem(path=path, type="Invalid", message=message, hint="mode: transfer"))
+        except NotFoundError:  # deleted since an earlier try of this admission, whose record stands
             continue
         last = store.last_ended(other.uid)
-        if last is None or last.told_seq is None:
-            message = f"{name} has no finished trial to begin with"
-            problems.append(Problem(path=path, type="Invalid", message=message, hint=f"evertune get {name}"))
-            continue
-        recorded.append({"uid": other.uid, "name": name, "cut": last.told_seq, "trials": other.counts.created})
-    return recorded, problems
-
-
-def _difference(other: ExperimentRecord, problem: SearchProblem, objective: Objective) -> str:
-    if other.space != problem.space or problem_of(other).nas != problem.nas:
-        names = [*other.space.names(), *problem.space.names()]
-        mine = {parameter.name: parameter for parameter in problem.space}
-        theirs = {parameter.name: parameter for parameter in other.space}
-        differ = [name for name in dict.fromkeys(names) if mine.get(name) != theirs.get(name)]
-        return f"its space differs in {', '.join(differ)}" if differ else "its space is written in another order"
-    if not _same_objective(other.objective, objective):
-        return f"its objective is to {other.objective.type} {other.objective.metric}, or its constraints are others"
-    return ""
+        if last is not None and last.told_seq is not None:
+            recorded.append({"uid": other.uid, "name": name, "cut": last.told_seq, "trials": other.counts.created})
+    return recorded
 
 
 # -------------------------------------------------------------------------------------------------- libraries

@@ -243,7 +243,7 @@ def _power(base: Number, exponent: Number) -> Number:
     result = base**exponent
     if isinstance(result, complex):
         raise Undefined
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 # ----------------------------------------------------------------------------------------------------- parsing

@@ -33,6 +33,7 @@ from evertune.spec.document import Document, Position
 from evertune.spec.memory import memory_of
 from evertune.spec.model import Experiment
 from evertune.spec.parse import parse_documents
+from evertune.spec.phrases import PhraseError, assignment_in, constraint_in, objective_in
 from evertune.spec.quantity import parse_quantity
 from evertune.spec.scaffold import commented_yaml
 from evertune.spec.support import unsupported_here
@@ -51,24 +52,28 @@ __all__ = [
     "Catalog",
     "Document",
     "Experiment",
+    "PhraseError",
     "Position",
     "TemplateKey",
     "Templates",
     "Unreadable",
     "Verdict",
     "algorithm_of",
+    "assignment_in",
     "backend_of",
     "check",
     "check_all",
     "cluster_of",
     "collector_spec",
     "commented_yaml",
+    "constraint_in",
     "custom_collector",
     "deadline_of",
     "load_experiment",
     "load_stored",
     "memory_growth_of",
     "memory_of",
+    "objective_in",
     "on_completion_of",
     "parse_dimension",
     "parse_documents",

@@ -46,7 +46,8 @@ def check(
     """Judge one parsed document. Never raises for what is in it.
 
     Without `catalog` the algorithm's name and settings are not judged. A ConfigMap template must be among `templates`:
-    as in Katib, what cannot be retrieved is refused. `backend`, when known, adds warnings that only matter there.
+    as in Katib, what cannot be retrieved is refused; without `templates` a warning says that it was not checked.
+    `backend`, when known, adds warnings that only matter there.
     """
     if document.problems:
         return Verdict(document, None, list(document.problems))
@@ -103,7 +104,9 @@ def check_all(
     backend: str | None = None,
 ) -> list[Verdict]:
     """One verdict per document of a file. ConfigMaps beside an Experiment serve it as templates, and are valid."""
-    known = {**(templates or {}), **templates_of(documents)}
+    known: Templates | None = {**(templates or {}), **templates_of(documents)}
+    if not known and templates is None:
+        known = None
     verdicts: list[Verdict] = []
     for document in documents:
         if _is_config_map(document):

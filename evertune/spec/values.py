@@ -47,6 +47,8 @@ def spelled(value: Any, items: Sequence[str]) -> Any:
         equal = [item for item in items if as_number(item) == number]
         if equal:
             return equal[0]
+        if not items and number.is_integer() and abs(number) < 2**53:
+            return str(int(number))
     return value_text(value)
 
 
