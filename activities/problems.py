@@ -23,7 +23,7 @@ from algorithms import registry
 from algorithms.drawing import fits
 from evertune import spec
 from evertune.domain.metrics import Objective
-from evertune.domain.records import ExperimentRecord
+from evertune.domain.records import OTHER_LIBRARIES, ExperimentRecord
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
@@ -32,7 +32,6 @@ from evertune.store import Store
 
 WARM_START = "warm_start"  # in an experiment's context: whose trials, up to which cut
 LIBRARIES = "libraries"  # the same: version by name
-CHANGED = "other libraries"  # the audit's word for an experiment that went on with other versions
 INDEPENDENT = "each trial is drawn by its own seed: the search goes on, but not as the libraries alone would"
 ACTOR = "evertune worker"
 MOST_FIRST = 10  # points of other objectives that become first trials
@@ -187,7 +186,7 @@ def changed_libraries(record: ExperimentRecord) -> str:
 
 def independent_from(store: Store, uid: str) -> int | None:
     """The first request that was answered with other libraries, or without others' trials; None when none was."""
-    found = [int(entry.detail["request"]) for entry in store.audit(uid) if entry.action == CHANGED]
+    found = [int(entry.detail["request"]) for entry in store.audit(uid) if entry.action == OTHER_LIBRARIES]
     return min(found, default=None)
 
 
@@ -201,5 +200,5 @@ def note_changes(store: Store, uid: str, request_no: int) -> int | None:
     if not any(detail.values()):
         return None
     found = {"request": request_no, **{name: text for name, text in detail.items() if text}, "then": INDEPENDENT}
-    store.note(uid, key="other-libraries", actor=ACTOR, action=CHANGED, detail=found, at=datetime.now(UTC))
+    store.note(uid, key="other-libraries", actor=ACTOR, action=OTHER_LIBRARIES, detail=found, at=datetime.now(UTC))
     return independent_from(store, uid)  # perhaps another worker's word

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from algorithms import later, registry
+from algorithms import later, registry, steering
 from algorithms.grid import Grid
+from algorithms.steering import features
 from evertune.app import child_environment
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, When
@@ -54,6 +55,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 GOOD = """
 from algorithms.grid import Grid
+from algorithms.steering import features
 
 class Mine(Grid):
     name = "mine"

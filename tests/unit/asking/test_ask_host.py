@@ -256,7 +256,7 @@ async def begun(host: AskHost, uid: str, started: Path) -> asyncio.Task[Answer]:
 @pytest.mark.usefixtures("plugins")
 async def test_a_heavy_ask_stands_before_no_other(store: Store, host: AskHost, tmp_path: Path) -> None:
     started = tmp_path / "started"
-    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "60"}).uid
+    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "600"}).uid
     long = await begun(host, uid, started)
     heavy = int(started.read_text())
     drive = Drive(store, new_experiment(store, "random"))
@@ -273,11 +273,12 @@ async def test_an_ask_that_nobody_expected_to_take_long_is_left_alone(
     store: Store, host: AskHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = tmp_path / "started"
-    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "60"}).uid
+    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "600"}).uid
     (await host._algorithm(uid)).heavy = False  # a third party's would be, for all that anybody knows
     slow = await begun(host, uid, started)
     drives = [Drive(store, new_experiment(store, "random", seed=seed)) for seed in range(3)]
-    monkeypatch.setattr(asking, "LOADING_S", 0.2)
+    host._children[0].answered = 1  # its libraries are there
+    monkeypatch.setattr(asking, "STUCK_S", 2.0)
     await asyncio.gather(*(drive.run(host.ask, 4, 1) for drive in drives))
     assert not slow.done()
     assert len(host.pids) == 2

@@ -12,7 +12,7 @@ from activities.asks import AskJob, Asks
 from activities.replay import verify_replay
 from evertune import spec
 from evertune.domain.metrics import Constraint, Further, Objective, ObjectiveType
-from evertune.domain.records import ExperimentRecord
+from evertune.domain.records import OTHER_LIBRARIES, ExperimentRecord
 from evertune.domain.space import SearchSpace
 from evertune.domain.states import TrialState
 from evertune.store import Store
@@ -154,7 +154,7 @@ async def test_a_deleted_source_ends_no_experiment(store: Store) -> None:
     await drive.run(warm(store), 6, 2)
     store.delete_experiment(source.uid)
     assert len(await drive.run(cold(store), 10, 2)) == 10
-    (entry,) = [entry for entry in store.audit(drive.uid) if entry.action == problems.CHANGED]
+    (entry,) = [entry for entry in store.audit(drive.uid) if entry.action == OTHER_LIBRARIES]
     assert entry.detail["deleted"] == source.name
 
 
@@ -172,7 +172,7 @@ async def test_other_libraries_are_said_once_and_the_search_goes_on(store: Store
     drive = Drive(store, record.uid)
     await drive.run(warm(store), 6, 2)
     await drive.run(cold(store), 9, 2)
-    (entry,) = [entry for entry in store.audit(record.uid) if entry.action == problems.CHANGED]
+    (entry,) = [entry for entry in store.audit(record.uid) if entry.action == OTHER_LIBRARIES]
     assert entry.detail["request"] == 0
     assert entry.detail["libraries"].startswith("hyperopt 0.0.1 -> ")
     asks = Asks(store)
