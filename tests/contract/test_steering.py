@@ -68,7 +68,9 @@ def contract(
     def problem(self: AlgorithmContract, space: SearchSpace, **more: Any) -> SearchProblem:
         return AlgorithmContract.problem(self, space, **{**changes, **more})
 
-    body = {"create": create, "problem": problem, "spaces": spaces, "settings": settings, "trials": 16}
+    body: dict[str, Any] = {"create": create, "problem": problem, "spaces": spaces, "settings": settings, "trials": 16}
+    if steered in (SteeredRandom, SteeredTpe):  # another process has to load their library
+        body["pytestmark"] = [pytest.mark.slow]
     return type("Contract", (AlgorithmContract,), body)
 
 

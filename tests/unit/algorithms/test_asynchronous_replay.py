@@ -127,7 +127,7 @@ def test_a_parallel_run_with_failures_is_replayed_from_its_history(name: str) ->
 
 @pytest.mark.parametrize("name", sorted(registry.BUILT_IN))
 def test_a_steered_run_is_replayed_as_well(name: str) -> None:
-    features = {
+    features: dict[Feature, dict[str, Any]] = {
         Feature.PARAMETER_CONSTRAINTS: {"parameter_constraints": ("layers * momentum <= 3",)},
         Feature.INITIAL_TRIALS: {"initial": ({"layers": 2}, {"lr": 0.1, "optimizer": "adam"})},
         Feature.ON_DUPLICATE: {"on_duplicate": "resample"},
