@@ -49,7 +49,7 @@ CONDITIONS = st.recursive(
 )
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
 @given(text=CONDITIONS, x=st.integers(-5, 20), y=st.floats(-10, 10), z=st.sampled_from([0, 1, 0.5]))
 def test_the_verdict_is_pythons_own(text: str, x: int, y: float, z: float) -> None:
     values = {"x": x, "y": y, "z": z}
@@ -162,7 +162,7 @@ def test_no_expression_takes_long() -> None:
     assert time.process_time() - began < 5
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(text=st.text(alphabet="ab1.'`\"()<>=!*/+-% \tandort,ë\n", max_size=40))
 def test_any_text_is_an_expression_or_a_mistake_with_a_position(text: str) -> None:
     try:
