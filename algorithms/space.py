@@ -19,10 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from statistics import NormalDist
 
+from evertune.domain.grid import grid_count as grid_count
+from evertune.domain.grid import grid_index as grid_index
+from evertune.domain.grid import grid_step
+from evertune.domain.grid import grid_value as grid_value
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace, Value
 
 Raw = float | int
@@ -109,32 +112,12 @@ def _dimension(parameter: Parameter) -> Dimension:
         if not snaps:
             return Dimension(parameter, Kind.LOG, parameter.low, parameter.high)
         # Half a step on either side, else the end points would get half the mass of their neighbours.
-        half, last = float(_step(parameter)) / 2, float(grid_value(parameter, count - 1))
+        half, last = float(grid_step(parameter)) / 2, float(grid_value(parameter, count - 1))
         low = max(parameter.low - half, parameter.low / 2) or parameter.low  # half of the least double is 0
         return Dimension(parameter, Kind.LOG, low, last + half)
     if snaps:
         return Dimension(parameter, Kind.INDEX, 0.0, float(count - 1), count)
     return Dimension(parameter, Kind.REAL, parameter.low, parameter.high)
-
-
-def _step(parameter: Parameter) -> Decimal:
-    return Decimal(repr(parameter.step)) if parameter.step else Decimal(1)
-
-
-def grid_count(parameter: Parameter) -> int:
-    """How many values an int or stepped double has: min, min + step, … ≤ max, in decimal arithmetic."""
-    low, high, step = Decimal(repr(parameter.low)), Decimal(repr(parameter.high)), _step(parameter)
-    steps = int((high - low) // step)
-    return steps + (low + steps * step <= high)  # a range of more than 28 digits is rounded, perhaps beyond max
-
-
-def grid_value(parameter: Parameter, index: int) -> Value:
-    """The index-th value, clean: 0.1 + 2 steps of 0.1 is 0.3, not 0.30000000000000004."""
-    return _number(parameter, float(Decimal(repr(parameter.low)) + index * _step(parameter)))
-
-
-def grid_index(parameter: Parameter, value: float, count: int) -> int:
-    return _clip_index((value - parameter.low) / float(_step(parameter)), count)
 
 
 def _number(parameter: Parameter, value: float) -> Value:
