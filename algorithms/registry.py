@@ -24,6 +24,9 @@ BUILT_IN = {
     "tpe": "algorithms.hyperopt_search:Tpe",
     "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
     "grid": "algorithms.grid:Grid",
+    "motpe": "algorithms.optuna_search:Motpe",
+    "nsgaii": "algorithms.optuna_search:NsgaII",
+    "gp": "algorithms.optuna_search:Gp",
 }
 
 # Those that need no library and no time: asked in the worker itself.

@@ -182,13 +182,14 @@ class Codec:
         return {dimension.name: dimension.decode(raw.get(dimension.name, 0)) for dimension in self.dimensions}
 
     def encode(self, parameters: Mapping[str, Value], kept: Mapping[str, Raw] | None = None) -> dict[str, Raw]:
-        """Raw values of a trial; `kept` are those stored by `keep`, exact where encoding again would not be."""
+        """Raw values of what a trial has; `kept` are those of `keep`, exact where encoding again would not be."""
         kept = kept or {}
         return {
             dimension.name: kept[dimension.name]
             if dimension.name in kept
             else dimension.encode(parameters[dimension.name])
             for dimension in self.free
+            if dimension.name in parameters
         }
 
     def keep(self, raw: Mapping[str, Raw]) -> dict[str, Raw]:
@@ -196,5 +197,5 @@ class Codec:
         return {
             dimension.name: raw[dimension.name]
             for dimension in self.free
-            if dimension.encode(dimension.decode(raw[dimension.name])) != raw[dimension.name]
+            if dimension.name in raw and dimension.encode(dimension.decode(raw[dimension.name])) != raw[dimension.name]
         }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import pytest
+
 from algorithms.grid import Grid
 from algorithms.hyperopt_search import Random, Tpe
-from algorithms.optuna_search import MultivariateTpe
+from algorithms.optuna_search import Gp, Motpe, MultivariateTpe, NsgaII
 from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.protocols import Algorithm
 from evertune.testing.algorithms import ALL_CONSTANT, LISTS, STEPPED, AlgorithmContract
@@ -54,3 +56,35 @@ class TestGrid(AlgorithmContract):
 
 class TestGridInRandomOrder(TestGrid):
     settings: ClassVar[Mapping[str, str]] = {"random_state": "7"}
+
+
+class TestMotpe(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {"n_startup_trials": "6", "n_ei_candidates": "12"}
+    trials = 20
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Motpe(problem)
+
+
+class TestNsgaII(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {
+        "population_size": "6",
+        "mutation_prob": "0.2",
+        "crossover_prob": "0.8",
+        "swapping_prob": "0.4",
+    }
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return NsgaII(problem)
+
+
+class TestGp(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {"n_startup_trials": "6"}
+    trials = 12
+
+    @pytest.fixture(autouse=True)
+    def needs_torch(self) -> None:
+        pytest.importorskip("torch", reason="gp needs torch")
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Gp(problem)
