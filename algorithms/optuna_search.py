@@ -21,7 +21,8 @@ from typing import Any, ClassVar, Literal
 
 from algorithms import limits
 from algorithms.base import Session, SessionAlgorithm, setting
-from algorithms.optuna_session import OptunaSession, quiet
+from algorithms.native import quiet
+from algorithms.optuna_session import OptunaSession
 from algorithms.settings import RANDOM_STATE, SETTINGS, Rule, fraction, settings_problems, whole
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem

@@ -11,17 +11,14 @@ Pinned here and nowhere else: `study._storage` and what it is made of, the sampl
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import math
-import warnings
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from algorithms.base import loss_of
-from algorithms.space import Codec, Dimension, Kind, Raw
+from algorithms.native import bounded, packed, quiet, unpack
+from algorithms.space import Codec, Dimension, Kind, Raw, fits
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem, SearchSpace, Value
 from evertune.domain.states import TrialState
@@ -34,15 +31,6 @@ _KERNELS = ("_gprs_cache_list", "_constraints_gprs_cache_list")  # of a GPSample
 _PARENTS = ":parent:"  # in the name of a study's attribute: the parents of a generation of NSGA-II
 _GENERATIONS_KEPT = 2  # of parents, the one that is searched and the one before
 _STUDY = "evertune"  # some samplers hash the study's name
-LARGEST = 1e100  # of values and violations: products and squares of a few of them are still numbers
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """What a library warns of is about arguments of ours, and never of use to the user."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class OptunaSession:
@@ -158,20 +146,20 @@ class OptunaSession:
         if loss_of(trial, self._problem.direction) is None:
             return states.FAIL, None
         values = trial.values or (trial.value,)
-        bounded = [_bounded(value) for value in values if value is not None and math.isfinite(value)]
+        finite = [bounded(value) for value in values if value is not None and math.isfinite(value)]
         # A Gaussian process of a constraint learns nothing else beside one violation that is beyond all others.
         unknown = hasattr(self._sampler, _KERNELS[0]) and not all(map(math.isfinite, trial.violations))
-        if len(bounded) < len(self._problem.all_directions) or unknown:
+        if len(finite) < len(self._problem.all_directions) or unknown:
             return states.FAIL, None
-        if trial.state is TrialState.EARLY_STOPPED and len(bounded) == 1:
-            return states.PRUNED, bounded
-        return states.COMPLETE, bounded  # Optuna prunes no trial of several objectives
+        if trial.state is TrialState.EARLY_STOPPED and len(finite) == 1:
+            return states.PRUNED, finite
+        return states.COMPLETE, finite  # Optuna prunes no trial of several objectives
 
     def _violations(self, trial: HistoryTrial, values: Sequence[float] | None) -> dict[str, float]:
         if values is None or not self._problem.constraints:
             return {}
         missed = trial.violations or (math.inf,) * self._problem.constraints
-        return {str(index): _bounded(violation) for index, violation in enumerate(missed)}
+        return {str(index): bounded(violation) for index, violation in enumerate(missed)}
 
     def _add(self, trial: HistoryTrial) -> None:
         system, params = dict(trial.meta.get("system", {})), self._fitting(trial)
@@ -202,17 +190,11 @@ class OptunaSession:
         """Its parameters. None for one of a warm start that is not of this space: then it tells nothing."""
         if trial.number >= 0:
             return self._params(trial)
-        try:
-            params = self._params(trial)
-        except ValueError:  # a choice that is none of ours
-            return None
-        wanted = self._problem.space.active({**trial.parameters}) if self._walk else self._free
-        missing = any(name not in params for name in wanted if name in self._free)
-        inside = all(
-            self._distributions[name]._contains(self._distributions[name].to_internal_repr(value))
-            for name, value in params.items()
+        wanted = self._problem.space.active(trial.parameters) if self._walk else self._free
+        foreign = any(
+            not fits(each, trial.parameters.get(each.name)) for each in self._codec.free if each.name in wanted
         )
-        return params if inside and not missing else None
+        return None if foreign or not wanted else self._params(trial)
 
     def _tell(self, trial: HistoryTrial) -> None:
         state, values = self._outcome(trial)
@@ -263,7 +245,7 @@ class OptunaSession:
     def _state(self) -> JsonDict:
         attributes = self._study._storage.get_study_system_attrs(self._study._study_id)
         state: JsonDict = {
-            "generators": {path: _packed(generator) for path, generator in self._generators().items()},
+            "generators": {path: packed(generator) for path, generator in self._generators().items()},
             "study": _recent(attributes),
         }
         kernels = {name: _numbers(cache) for name in _KERNELS if (cache := getattr(self._sampler, name, None))}
@@ -277,7 +259,7 @@ class OptunaSession:
         for key, value in state["study"].items():
             self._study._storage.set_study_system_attr(self._study._study_id, key, value)
         for path, generator in self._generators().items():
-            _unpack(generator, state["generators"][path])
+            unpack(generator, state["generators"][path])
         self._regroup(state.get("groups", []))
         for name, numbers in state.get("kernels", {}).items():
             setattr(self._sampler, name, _kernels(numbers))
@@ -294,10 +276,6 @@ def _parents_first(space: SearchSpace) -> tuple[str, ...]:
         found += [each.name for each in ready]
         waiting = [each for each in waiting if each not in ready]
     return tuple(found)
-
-
-def _bounded(value: float) -> float:
-    return min(max(value, -LARGEST), LARGEST)
 
 
 def _recent(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -327,21 +305,6 @@ def _kernels(numbers: Iterable[Sequence[Any]]) -> list[SimpleNamespace]:
         )
         for scales, scale, noise in numbers
     ]
-
-
-def _packed(generator: Any) -> list[Any]:
-    """A Mersenne Twister's state as JSON: 624 words compressed, position, and the cached normal draw."""
-    _, keys, position, has_gauss, gauss = generator.get_state()
-    words = base64.b64encode(zlib.compress(keys.astype("<u4").tobytes())).decode("ascii")
-    return [words, int(position), int(has_gauss), float(gauss)]
-
-
-def _unpack(generator: Any, packed: list[Any]) -> None:
-    import numpy as np
-
-    words, position, has_gauss, gauss = packed
-    keys = np.frombuffer(zlib.decompress(base64.b64decode(words)), "<u4")
-    generator.set_state(("MT19937", keys, position, has_gauss, gauss))
 
 
 def optuna_space(codec: Codec) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Encoding of parameters for the libraries: every type, distribution and step, ours; the model is the library's.
 
-Used by the adapters (`hyperopt_search`, `optuna_search`, `grid`). A plain double and a categorical are encoded as the
+Used by the adapters, one for each library. A plain double and a categorical are encoded as the
 library's own user would write them. Everything else is encoded so that no value leaves [min, max] or its grid:
 
     kind     raw value                              parameters
@@ -88,6 +88,34 @@ class Dimension:
         if self._snaps:
             return grid_value(parameter, grid_index(parameter, value, grid_count(parameter)))
         return min(max(value, parameter.low), parameter.high)
+
+
+def fits(dimension: Dimension, value: Value | None) -> bool:
+    """Whether a value that another experiment used, None for one that it did not have, could be of this dimension."""
+    parameter = dimension.parameter
+    if not parameter.numeric:
+        return value in parameter.values
+    return isinstance(value, int | float) and parameter.low <= value <= parameter.high
+
+
+def from_quantile(dimension: Dimension, share: float) -> Raw:
+    """The raw value below which this share, from 0 to 1, of the dimension's distribution lies."""
+    if dimension.kind in (Kind.INDEX, Kind.CHOICE):
+        return min(int(share * dimension.count), dimension.count - 1)
+    low, high = dimension.low, dimension.high
+    if dimension.kind is Kind.LOG:
+        return min(max(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low), high)
+    return low + share * (high - low)
+
+
+def to_quantile(dimension: Dimension, raw: Raw) -> float:
+    """The middle of the shares that give this raw value."""
+    if dimension.kind in (Kind.INDEX, Kind.CHOICE):
+        return (raw + 0.5) / dimension.count
+    low, high = dimension.low, dimension.high
+    if dimension.kind is Kind.LOG:
+        return (math.log(raw) - math.log(low)) / (math.log(high) - math.log(low))
+    return (raw - low) / (high - low)
 
 
 def dimensions(space: SearchSpace) -> tuple[Dimension, ...]:

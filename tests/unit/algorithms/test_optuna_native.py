@@ -14,8 +14,9 @@ from typing import Any
 import optuna
 import pytest
 
+from algorithms.native import quiet
 from algorithms.optuna_search import Gp, Motpe, MultivariateTpe, NsgaII, gp_sampler, nsgaii_sampler, tpe_sampler
-from algorithms.optuna_session import optuna_space, quiet
+from algorithms.optuna_session import optuna_space
 from algorithms.space import Codec, Dimension, Kind
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem, SearchSpace, Value
