@@ -29,6 +29,13 @@ BUILT_IN = {
     "enas": "algorithms.enas:Enas",
     "nas-evolution": "algorithms.nas_evolution:NasEvolution",
     "darts": "algorithms.darts:Darts",
+    "bayesianoptimization": "algorithms.bayesian:BayesianOptimization",
+    "cmaes": "algorithms.cma:CmaEs",
+    "sobol": "algorithms.sobol:Sobol",
+    "anneal": "algorithms.hyperopt_search:Anneal",
+    "motpe": "algorithms.optuna_search:Motpe",
+    "nsgaii": "algorithms.optuna_search:NsgaII",
+    "gp": "algorithms.optuna_search:Gp",
 }
 
 # Those that need no library and no time: asked in the worker itself.
