@@ -123,7 +123,9 @@ class AdmitActivities:
             if used is not None and key == used.key and isinstance(text, str)
         ]
         context = context.model_copy(update={"templates": kept})
-        known: dict[str, Any] = {LIBRARIES: libraries(spec.algorithm_of(experiment))}
+        known: dict[str, Any] = {
+            LIBRARIES: libraries(spec.algorithm_of(experiment), spec.search_problem(experiment, 0))
+        }
         if begun_with := sources(self.store, experiment):
             known[WARM_START] = begun_with
         record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never, known))

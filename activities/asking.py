@@ -191,8 +191,10 @@ class AskHost:
 def _known(record: ExperimentRecord) -> _Known:
     if changed := changed_libraries(record):
         log.warning("an experiment goes on with other libraries", experiment=record.name, changed=changed)
-    in_process = registry.in_process(record.algorithm) and not registry.steers(record.algorithm, problem_of(record))
-    return _Known(in_process=in_process, heavy=registry.heavy(record.algorithm))
+    problem = problem_of(record)
+    name = registry.resolved(record.algorithm, problem).algorithm
+    in_process = registry.in_process(name) and not registry.steers(name, problem)
+    return _Known(in_process=in_process, heavy=registry.heavy(name))
 
 
 def _answer(reply: dict[str, Any]) -> Answer:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from algorithms import later, steering
+from algorithms import auto, later, steering
 from algorithms.settings import SETTINGS, Rule
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
@@ -29,6 +29,14 @@ BUILT_IN = {
     "enas": "algorithms.enas:Enas",
     "nas-evolution": "algorithms.nas_evolution:NasEvolution",
     "darts": "algorithms.darts:Darts",
+    "bayesianoptimization": "algorithms.bayesian:BayesianOptimization",
+    "cmaes": "algorithms.cma:CmaEs",
+    "sobol": "algorithms.sobol:Sobol",
+    "anneal": "algorithms.hyperopt_search:Anneal",
+    "motpe": "algorithms.optuna_search:Motpe",
+    "nsgaii": "algorithms.optuna_search:NsgaII",
+    "gp": "algorithms.optuna_search:Gp",
+    "auto": "algorithms.auto:Auto",
 }
 
 # Those that need no library and no time: asked in the worker itself.
@@ -39,7 +47,18 @@ _LIBRARIES = {
     "random": ("hyperopt", "numpy"),
     "tpe": ("hyperopt", "numpy", "scipy"),
     "multivariate-tpe": ("optuna", "numpy"),
+    "anneal": ("hyperopt", "numpy"),
+    "bayesianoptimization": ("scikit-optimize", "scikit-learn", "numpy", "scipy"),
+    "cmaes": ("cmaes", "numpy"),
+    "sobol": ("scipy", "numpy"),
+    "nsgaii": ("optuna", "numpy"),
+    "motpe": ("optuna", "numpy"),
+    "gp": ("optuna", "torch", "numpy", "scipy"),
+    "enas": ("numpy",),
 }
+
+# Those that fit a model of all trials for each ask, where their class does not say so by `heavy`.
+_HEAVY = frozenset({"bayesianoptimization", "gp"})
 
 
 @functools.cache
@@ -51,6 +70,16 @@ def names() -> tuple[str, ...]:
     """Every name that a spec may use: those that run, then Katib's others."""
     running = (*BUILT_IN, *sorted(_third_party()))
     return (*running, *(name for name in later.CHECKS if name not in running))
+
+
+def closest(name: str) -> str | None:
+    """The name that somebody may have meant."""
+    close = difflib.get_close_matches(name, names(), 1, 0.6)
+    return close[0] if close else None
+
+
+def built_in(name: str) -> bool:
+    return name in BUILT_IN
 
 
 def runs(name: str) -> bool:
@@ -91,9 +120,14 @@ def settings(name: str) -> Mapping[str, Rule]:
     return found
 
 
+def resolved(name: str, problem: SearchProblem) -> auto.Choice:
+    """The algorithm that does the work, and why when `auto` took it."""
+    return auto.choose(problem) if name == auto.NAME else auto.Choice(name, "")
+
+
 def create(name: str, problem: SearchProblem) -> Algorithm:
     """The algorithm for this problem, with what is done around it where the problem asks for that."""
-    return steering.around(get(name), problem)
+    return steering.around(get(resolved(name, problem).algorithm), problem)
 
 
 def steers(name: str, problem: SearchProblem) -> bool:
@@ -114,7 +148,7 @@ def libraries(name: str) -> tuple[str, ...]:
 
 def heavy(name: str) -> bool:
     """Whether an ask may take long, by what the algorithm says of itself; of a third party's nobody knows."""
-    return name not in BUILT_IN or bool(getattr(get(name), "heavy", False))
+    return name not in BUILT_IN or bool(getattr(get(name), "heavy", name in _HEAVY))
 
 
 def supports(name: str) -> frozenset[Feature]:
@@ -148,8 +182,8 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     if name in later.CHECKS:
         return later.check(name, problem)
     known = f"known: {', '.join(names())}"
-    close = difflib.get_close_matches(name, names(), 1, 0.6)
-    hint = f'did you mean "{close[0]}"? {known}' if close else known
+    close = closest(name)
+    hint = f'did you mean "{close}"? {known}' if close else known
     return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
 
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from evertune.domain.expressions import parse
 from evertune.domain.intervals import may_hold
-from tests.unit.domain.test_expressions import CONDITIONS
+from tests.unit.domain.test_expressions import CONDITIONS, STEADY
 
 SIDES = st.tuples(st.floats(-10, 20), st.floats(-10, 20)).map(lambda ends: (min(ends), max(ends)))
 SHARES = st.lists(st.floats(0, 1), min_size=3, max_size=3)
 
 
-@settings(max_examples=2000, deadline=None, derandomize=True, database=None)
+@settings(STEADY, max_examples=400)
 @given(text=CONDITIONS, sides=st.lists(SIDES, min_size=3, max_size=3), points=st.lists(SHARES, min_size=1, max_size=5))
 def test_what_holds_somewhere_is_never_refuted(
     text: str, sides: list[tuple[float, float]], points: list[list[float]]
