@@ -301,6 +301,17 @@ def test_refusals_are_bounded() -> None:
     assert asked <= steering.REFUSALS + 1
 
 
+@pytest.mark.parametrize("kind", [Random, Tpe, MultivariateTpe])
+def test_what_chance_finds_has_no_inactive_parameter_either(
+    kind: type[Algorithm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "REFUSALS", 0)
+    given = problem(TREE, parameter_constraints=("layers == 2",), initial=({"optimizer": "sgd", "layers": 2},))
+    play = played(kind, given, 10, 2)
+    assert all(set(each) == names_of(TREE, each) and each["layers"] == 2 for each in play.parameters)
+    assert play.parameters[0]["optimizer"] == "sgd"
+
+
 NAS: JsonDict = {
     "graphConfig": {"numLayers": 3, "inputSizes": [8, 8, 1], "outputSizes": [10]},
     "operations": [
