@@ -23,8 +23,9 @@ import evertune.contracts as c
 import evertune.spec as spec
 from activities.database import check_database
 from activities.errors import translated
-from activities.problems import LIBRARIES, WARM_START, libraries, warm_start
+from activities.problems import LIBRARIES, WARM_START, libraries, sources
 from activities.revising import best_of
+from activities.warm_start import warm_start_problems
 from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord
@@ -111,10 +112,8 @@ class AdmitActivities:
         problems = list(spec.unsupported_here(experiment, backend, catalog, templates=templates))
         if no_cluster is not None:
             problems.append(no_cluster)
-        sources, wrong = warm_start(
-            self.store, experiment, spec.search_problem(experiment, 0), spec.to_objective(experiment)
-        )
-        problems += wrong
+        if not self._admitted_before(experiment, request):
+            problems += warm_start_problems(self.store, experiment)
         if problems:
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
@@ -125,11 +124,21 @@ class AdmitActivities:
             if used is not None and key == used.key and isinstance(text, str)
         ]
         context = context.model_copy(update={"templates": kept})
-        known: dict[str, Any] = {LIBRARIES: libraries(spec.algorithm_of(experiment))}
-        if sources:
-            known[WARM_START] = sources
+        known: dict[str, Any] = {
+            LIBRARIES: libraries(spec.algorithm_of(experiment), spec.search_problem(experiment, 0))
+        }
+        if begun_with := sources(self.store, experiment):
+            known[WARM_START] = begun_with
         record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never, known))
         return self._answer(record)
+
+    def _admitted_before(self, experiment: spec.Experiment, request: c.AdmitRequest) -> bool:
+        """By an earlier try of this very admission, whose worker died before it could answer."""
+        try:
+            record = self.store.experiment(experiment.namespace, experiment.name)
+        except NotFoundError:
+            return False
+        return record.first_run_id == request.first_run_id
 
     def _new(
         self,

@@ -23,16 +23,15 @@ from algorithms import registry
 from algorithms.drawing import fits
 from evertune import spec
 from evertune.domain.metrics import Objective
-from evertune.domain.records import ExperimentRecord
+from evertune.domain.records import OTHER_LIBRARIES, ExperimentRecord
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
-from evertune.errors import NotFoundError, Problem
+from evertune.errors import NotFoundError
 from evertune.store import Store
 
 WARM_START = "warm_start"  # in an experiment's context: whose trials, up to which cut
 LIBRARIES = "libraries"  # the same: version by name
-CHANGED = "other libraries"  # the audit's word for an experiment that went on with other versions
 INDEPENDENT = "each trial is drawn by its own seed: the search goes on, but not as the libraries alone would"
 ACTOR = "evertune worker"
 MOST_FIRST = 10  # points of other objectives that become first trials
@@ -140,54 +139,31 @@ def _shared(trial: HistoryTrial, problem: SearchProblem) -> dict[str, Value]:
     return problem.space.active(found)
 
 
-def warm_start(
-    store: Store, experiment: spec.Experiment, problem: SearchProblem, objective: Objective
-) -> tuple[list[dict[str, Any]], list[Problem]]:
-    """What is recorded of the experiments that this one begins with, and what is wrong with them."""
+def sources(store: Store, experiment: spec.Experiment) -> list[dict[str, Any]]:
+    """What is recorded of the experiments that this one begins with: what they have told by now.
+
+    `activities.warm_start` has judged them; one that has told nothing yet has nothing to give.
+    """
     wanted = spec.warm_start_of(experiment)
-    if wanted is None:
-        return [], []
-    recorded: list[dict[str, Any]] = []
-    problems: list[Problem] = []
-    for index, (namespace, name) in enumerate(wanted.experiments):
-        path = f"spec.warmStart.from[{index}]"
+    recorded = []
+    for namespace, name in wanted.experiments if wanted else ():
         try:
             other = store.experiment(namespace, name)
-        except NotFoundError as error:
-            problems.append(Problem(path=path, type="NotFound", message=error.message, hint=error.hint))
-            continue
-        if wanted.mode == "identical" and (difference := _difference(other, problem, objective)):
-            message = f"{name} is not identical: {difference}"
-            problems.append(Problem(path=path, type="Invalid", message=message, hint="mode: transfer"))
+        except NotFoundError:  # deleted since an earlier try of this admission, whose record stands
             continue
         last = store.last_ended(other.uid)
-        if last is None or last.told_seq is None:
-            message = f"{name} has no finished trial to begin with"
-            problems.append(Problem(path=path, type="Invalid", message=message, hint=f"evertune get {name}"))
-            continue
-        recorded.append({"uid": other.uid, "name": name, "cut": last.told_seq, "trials": other.counts.created})
-    return recorded, problems
-
-
-def _difference(other: ExperimentRecord, problem: SearchProblem, objective: Objective) -> str:
-    if other.space != problem.space or problem_of(other).nas != problem.nas:
-        names = [*other.space.names(), *problem.space.names()]
-        mine = {parameter.name: parameter for parameter in problem.space}
-        theirs = {parameter.name: parameter for parameter in other.space}
-        differ = [name for name in dict.fromkeys(names) if mine.get(name) != theirs.get(name)]
-        return f"its space differs in {', '.join(differ)}" if differ else "its space is written in another order"
-    if not _same_objective(other.objective, objective):
-        return f"its objective is to {other.objective.type} {other.objective.metric}, or its constraints are others"
-    return ""
+        if last is not None and last.told_seq is not None:
+            recorded.append({"uid": other.uid, "name": name, "cut": last.told_seq, "trials": other.counts.created})
+    return recorded
 
 
 # -------------------------------------------------------------------------------------------------- libraries
 
 
-def libraries(algorithm: str) -> dict[str, str]:
+def libraries(algorithm: str, problem: SearchProblem) -> dict[str, str]:
     """The versions of what the algorithm's answers depend on, as they are installed here."""
     found = {}
-    for name in registry.libraries(algorithm):
+    for name in registry.libraries(registry.resolved(algorithm, problem).algorithm):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -200,7 +176,7 @@ def changed_libraries(record: ExperimentRecord) -> str:
     recorded: Mapping[str, str] = record.context.get(LIBRARIES) or {}
     if not recorded:
         return ""
-    here = libraries(record.algorithm)
+    here = libraries(record.algorithm, problem_of(record))
     return ", ".join(
         f"{name} {version or 'none'} -> {here[name] or 'none'}"
         for name, version in recorded.items()
@@ -210,7 +186,7 @@ def changed_libraries(record: ExperimentRecord) -> str:
 
 def independent_from(store: Store, uid: str) -> int | None:
     """The first request that was answered with other libraries, or without others' trials; None when none was."""
-    found = [int(entry.detail["request"]) for entry in store.audit(uid) if entry.action == CHANGED]
+    found = [int(entry.detail["request"]) for entry in store.audit(uid) if entry.action == OTHER_LIBRARIES]
     return min(found, default=None)
 
 
@@ -224,5 +200,5 @@ def note_changes(store: Store, uid: str, request_no: int) -> int | None:
     if not any(detail.values()):
         return None
     found = {"request": request_no, **{name: text for name, text in detail.items() if text}, "then": INDEPENDENT}
-    store.note(uid, key="other-libraries", actor=ACTOR, action=CHANGED, detail=found, at=datetime.now(UTC))
+    store.note(uid, key="other-libraries", actor=ACTOR, action=OTHER_LIBRARIES, detail=found, at=datetime.now(UTC))
     return independent_from(store, uid)  # perhaps another worker's word

@@ -1,6 +1,6 @@
 """Encoding of parameters for the libraries: every type, distribution and step, ours; the model is the library's.
 
-Used by the adapters (`hyperopt_search`, `optuna_search`, `grid`). A plain double and a categorical are encoded as the
+Used by the adapters, one for each library. A plain double and a categorical are encoded as the
 library's own user would write them. Everything else is encoded so that no value leaves [min, max] or its grid:
 
     kind     raw value                              parameters
@@ -93,6 +93,34 @@ class Dimension:
         return min(max(value, parameter.low), parameter.high)
 
 
+def fits(dimension: Dimension, value: Value | None) -> bool:
+    """Whether a value that another experiment used, None for one that it did not have, could be of this dimension."""
+    parameter = dimension.parameter
+    if not parameter.numeric:
+        return value in parameter.values
+    return isinstance(value, int | float) and parameter.low <= value <= parameter.high
+
+
+def from_quantile(dimension: Dimension, share: float) -> Raw:
+    """The raw value below which this share, from 0 to 1, of the dimension's distribution lies."""
+    if dimension.kind in (Kind.INDEX, Kind.CHOICE):
+        return min(int(share * dimension.count), dimension.count - 1)
+    low, high = dimension.low, dimension.high
+    if dimension.kind is Kind.LOG:
+        return min(max(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low), high)
+    return low + share * (high - low)
+
+
+def to_quantile(dimension: Dimension, raw: Raw) -> float:
+    """The middle of the shares that give this raw value."""
+    if dimension.kind in (Kind.INDEX, Kind.CHOICE):
+        return (raw + 0.5) / dimension.count
+    low, high = dimension.low, dimension.high
+    if dimension.kind is Kind.LOG:
+        return (math.log(raw) - math.log(low)) / (math.log(high) - math.log(low))
+    return (raw - low) / (high - low)
+
+
 def dimensions(space: SearchSpace) -> tuple[Dimension, ...]:
     """All parameters of the space in its order, constants included."""
     return tuple(_dimension(parameter) for parameter in space)
@@ -165,13 +193,14 @@ class Codec:
         return {dimension.name: dimension.decode(raw.get(dimension.name, 0)) for dimension in self.dimensions}
 
     def encode(self, parameters: Mapping[str, Value], kept: Mapping[str, Raw] | None = None) -> dict[str, Raw]:
-        """Raw values of a trial; `kept` are those stored by `keep`, exact where encoding again would not be."""
+        """Raw values of what a trial has; `kept` are those of `keep`, exact where encoding again would not be."""
         kept = kept or {}
         return {
             dimension.name: kept[dimension.name]
             if dimension.name in kept
             else dimension.encode(parameters[dimension.name])
             for dimension in self.free
+            if dimension.name in parameters
         }
 
     def keep(self, raw: Mapping[str, Raw]) -> dict[str, Raw]:
@@ -179,5 +208,5 @@ class Codec:
         return {
             dimension.name: raw[dimension.name]
             for dimension in self.free
-            if dimension.encode(dimension.decode(raw[dimension.name])) != raw[dimension.name]
+            if dimension.name in raw and dimension.encode(dimension.decode(raw[dimension.name])) != raw[dimension.name]
         }

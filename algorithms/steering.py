@@ -358,10 +358,11 @@ class Shape:
             from algorithms.nas.space import to_assignment
 
             return to_assignment(self._nas, values), values
-        if not self._flat:
+        if not self._problem.space.conditional:
             return values, {}
         active = self._problem.space.active(values)
-        return active, {name: value for name, value in values.items() if name not in active}
+        hidden = {name: value for name, value in values.items() if name not in active} if self._flat else {}
+        return active, hidden
 
     def inner(self, number: int, parameters: Values, hidden: Values | None) -> dict[str, Value]:
         """What the algorithm sees of a trial; what neither says is drawn by chance, always the same."""

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from evertune.domain.expressions import Arithmetic, Call, Comparison, Literal, Logic, Name, Node, Not, Sign
+from evertune.domain.syntax import Arithmetic, Call, Comparison, Literal, Logic, Name, Node, Not, Sign
 
 Interval = tuple[float, float]
 Texts = frozenset[str]

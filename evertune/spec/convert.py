@@ -111,9 +111,12 @@ def seed_of(experiment: Experiment) -> int | None:
 
 
 def search_problem(
-    experiment: Experiment, seed: int, *, space: SearchSpace | None = None, objective: Objective | None = None
+    experiment: Experiment, seed: int, space: SearchSpace | None = None, objective: Objective | None = None
 ) -> SearchProblem:
-    """`space` and `objective`: those that are stored with an experiment; else the document's."""
+    """What an algorithm is told. `space`: of an experiment with which something may still be wrong.
+
+    `space` and `objective` of a stored experiment are those that are stored with it.
+    """
     budget = to_budget(experiment)
     objective = to_objective(experiment) if objective is None else objective
     space = to_space(experiment) if space is None else space

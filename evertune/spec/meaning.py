@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from evertune.domain.expressions import (
+from evertune.domain.expressions import Expression
+from evertune.domain.space import Parameter, ParameterType, SearchSpace
+from evertune.domain.syntax import (
     Arithmetic,
     Call,
     Comparison,
-    Expression,
     Literal,
     Logic,
     Name,
@@ -21,7 +22,6 @@ from evertune.domain.expressions import (
     Not,
     Sign,
 )
-from evertune.domain.space import Parameter, ParameterType, SearchSpace
 from evertune.spec.findings import did_you_mean, quote, suggestion
 
 

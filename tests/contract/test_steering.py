@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -67,7 +68,9 @@ def contract(
     def problem(self: AlgorithmContract, space: SearchSpace, **more: Any) -> SearchProblem:
         return AlgorithmContract.problem(self, space, **{**changes, **more})
 
-    body = {"create": create, "problem": problem, "spaces": spaces, "settings": settings, "trials": 16}
+    body: dict[str, Any] = {"create": create, "problem": problem, "spaces": spaces, "settings": settings, "trials": 16}
+    if steered in (SteeredRandom, SteeredTpe):  # another process has to load their library
+        body["pytestmark"] = [pytest.mark.slow]
     return type("Contract", (AlgorithmContract,), body)
 
 
@@ -296,3 +299,41 @@ def test_refusals_are_bounded() -> None:
     given = problem(STEPS, parameter_constraints=("layers == 6 and width == 0.6 and kind == 'deep'",))
     around(Counting, given).ask((), 1, 0, None)
     assert asked <= steering.REFUSALS + 1
+
+
+@pytest.mark.parametrize("kind", [Random, Tpe, MultivariateTpe])
+def test_what_chance_finds_has_no_inactive_parameter_either(
+    kind: type[Algorithm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "REFUSALS", 0)
+    given = problem(TREE, parameter_constraints=("layers == 2",), initial=({"optimizer": "sgd", "layers": 2},))
+    play = played(kind, given, 10, 2)
+    assert all(set(each) == names_of(TREE, each) and each["layers"] == 2 for each in play.parameters)
+    assert play.parameters[0]["optimizer"] == "sgd"
+
+
+NAS: JsonDict = {
+    "graphConfig": {"numLayers": 3, "inputSizes": [8, 8, 1], "outputSizes": [10]},
+    "operations": [
+        {
+            "operationType": "convolution",
+            "parameters": [
+                {"name": "filter_size", "parameterType": "categorical", "feasibleSpace": {"list": ["3", "5"]}},
+                {"name": "num_filter", "parameterType": "categorical", "feasibleSpace": {"list": ["16", "32"]}},
+            ],
+        },
+        {"operationType": "reduction", "parameters": []},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", [Random, Tpe, MultivariateTpe])
+def test_a_sampler_of_categories_searches_networks(kind: type[Algorithm]) -> None:
+    given = problem(SearchSpace(()), nas=NAS)
+    play = played(kind, given, 24, 3)
+    architectures = [str(each["architecture"]) for each in play.parameters]
+    assert all(set(each) == {"architecture", "nn_config"} for each in play.parameters)
+    assert all([len(row) for row in json.loads(each)] == [1, 2, 3] for each in architectures)
+    assert len(set(architectures)) > 8
+    begun = played(kind, replace(given, initial=(play.parameters[3],)), 12, 3)
+    assert begun.parameters[0] == play.parameters[3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from evertune.domain.expressions import Expression, ExpressionError, parse
 from evertune.domain.space import Parameter, ParameterType, SearchSpace, value_text
@@ -198,6 +199,14 @@ def _check_constraints(
 
 
 def _check_feasible(space: SearchSpace, sound: list[tuple[int, Expression]], findings: Findings) -> None:
+    conditional = {parameter.name for parameter in space if parameter.when}
+    present = SearchSpace(tuple(replace(parameter, when=()) for parameter in space))
+    for index, expression in sound[:MOST_BLAMED]:
+        named = conditional.intersection(expression.names)
+        if named and look(present, [expression]) is Found.EMPTY:
+            names = ", ".join(name for name in expression.names if name in named)
+            message = f"{quote(expression.text)}: no trial has {names}: where that is there, no value satisfies this"
+            findings.warn(f"{CONSTRAINTS}[{index}]", message, "change the constraint or the range")
     verdict = look(space, [expression for _, expression in sound])
     if verdict is Found.POINT:
         return

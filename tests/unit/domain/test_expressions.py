@@ -6,11 +6,15 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evertune.domain.expressions import ExpressionError, parse
 
+STEADY = settings(
+    deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
 VALUES: dict[str, Any] = {"layers": 4, "width": 128, "lr": 0.01, "optimizer": "sgd", "num-layers": 3, "a.b": 2}
 
 NUMBERS = st.one_of(
@@ -49,7 +53,7 @@ CONDITIONS = st.recursive(
 )
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@settings(STEADY, max_examples=400)
 @given(text=CONDITIONS, x=st.integers(-5, 20), y=st.floats(-10, 10), z=st.sampled_from([0, 1, 0.5]))
 def test_the_verdict_is_pythons_own(text: str, x: int, y: float, z: float) -> None:
     values = {"x": x, "y": y, "z": z}
@@ -162,7 +166,7 @@ def test_no_expression_takes_long() -> None:
     assert time.process_time() - began < 5
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(STEADY, max_examples=300)
 @given(text=st.text(alphabet="ab1.'`\"()<>=!*/+-% \tandort,ë\n", max_size=40))
 def test_any_text_is_an_expression_or_a_mistake_with_a_position(text: str) -> None:
     try:

@@ -247,8 +247,8 @@ DOUBLES: dict[str, Any] = {
         (DOUBLES, ["layers > 0.999999"], [], []),
         (DOUBLES, ["layers < 0.5", "layers > 0.5"], [C], []),
         (DOUBLES, ["layers * 7 == 3.14159", "opt == 'sgd'"], [], [C]),
-        ({"spec__parameters__0__when": {"opt": ["sgd"]}}, ["layers > 5"], [], []),
-        ({"spec__parameters__0__when": {"opt": ["sgd"]}}, ["layers > 5", "opt == 'sgd'"], [C], []),
+        ({"spec__parameters__0__when": {"opt": ["sgd"]}}, ["layers > 5"], [], [f"{C}[0]"]),
+        ({"spec__parameters__0__when": {"opt": ["sgd"]}}, ["layers > 5", "opt == 'sgd'"], [C], [f"{C}[0]"]),
     ],
 )
 def test_an_empty_space_is_an_error_only_where_that_is_certain(
