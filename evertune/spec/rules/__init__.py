@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evertune.spec.convert import backend_of
+from evertune.spec.rules.checkpoints import check_checkpoints
 from evertune.spec.rules.collector import check_collector
 from evertune.spec.rules.experiment import check_experiment, check_extensions
 from evertune.spec.rules.parameters import check_parameters
@@ -36,5 +37,6 @@ def apply_rules(
     check_parameters(experiment, findings)
     check_template(experiment, findings, templates=templates, backend=backend or backend_of(experiment))
     check_collector(experiment, findings)
+    check_checkpoints(experiment, findings, backend=backend)
     check_early_stopping(experiment, findings)
     check_algorithm(experiment, findings, catalog)
