@@ -60,7 +60,6 @@ def check_resumed(trials: list[TrialRecord]) -> None:
 async def test_promoted_trials_go_on_from_their_parents_and_the_end_of_the_plan_ends_the_experiment(
     house: House,
 ) -> None:
-    await house.start_worker()
     record = await house.ended(await house.submit(document("halving")))
     assert record.state is ExperimentState.SUCCEEDED
     assert (record.reason, record.message) == ("ExperimentSuggestionEndReached", "all 3 brackets are done")
@@ -74,7 +73,6 @@ async def test_promoted_trials_go_on_from_their_parents_and_the_end_of_the_plan_
 
 async def test_a_worker_that_is_away_between_two_rungs_loses_nothing(house: House) -> None:
     slow = f"{STEP}\n[ $EPOCHS = 1 ] && sleep 1; exit 0"
-    await house.start_worker()
     handle = await house.submit(document("away", slow))
     await until(lambda: house.store.counts(handle.uid).succeeded > 0)
     await house.stop_worker()
@@ -92,7 +90,6 @@ async def test_a_worker_that_is_away_between_two_rungs_loses_nothing(house: Hous
 async def test_only_a_trial_with_the_full_resource_reaches_the_goal(house: House) -> None:
     asked = document("goal")
     asked["spec"]["objective"]["goal"] = 0.0  # every trial has it
-    await house.start_worker()
     record = await house.ended(await house.submit(asked))
     assert record.reason == "ExperimentGoalReached"
     assert record.best is not None
@@ -101,8 +98,7 @@ async def test_only_a_trial_with_the_full_resource_reaches_the_goal(house: House
 
 async def test_a_retried_trial_goes_on_from_its_own_checkpoint_and_not_from_its_parents(house: House) -> None:
     """Killed, by nobody that we know, after it has written."""
-    killed = f"{STEP}\n[ $EPOCHS = 4 ] && [ $EVERTUNE_ATTEMPT = 0 ] && kill -9 $$; exit 0"
-    await house.start_worker()
+    killed = f"{STEP}\n[ $EPOCHS = 4 ] && [ $EVERTUNE_ATTEMPT = 0 ] && sh -c 'kill -9 $PPID'; exit 0"
     record = await house.ended(await house.submit(document("retried", killed, {"r_l": "4", "r_min": "2"})))
     promoted = [trial for trial in house.store.trials(record.uid) if trial.labels[labels.RUNG] == "1"]
     assert promoted
@@ -129,7 +125,6 @@ async def test_pbt_finds_its_parents_checkpoint_where_katibs_container_would_and
         "algorithmSettings": [{"name": key, "value": value} for key, value in settings.items()],
     }
     asked["spec"]["objective"]["additionalMetricNames"] = ["resumed", "whose"]
-    await house.start_worker()
     record = await house.ended(await house.submit(asked))
     assert record.message == "all 3 generations are done"
     trials = house.store.trials(record.uid)
@@ -154,7 +149,6 @@ async def test_the_directories_can_be_written_into_the_template(house: House) ->
     for name, reference in (("OWN", "CheckpointDir"), ("PARENT", "ParentCheckpointDir")):
         template["trialParameters"].append({"name": name, "reference": f"${{trialSpec.{reference}}}"})
         container["env"].append({"name": name, "value": f"${{trialParameters.{name}}}"})
-    await house.start_worker()
     record = await house.ended(await house.submit(asked))
     trials = house.store.trials(record.uid)
     assert {trial.state for trial in trials} == {TrialState.SUCCEEDED}
@@ -182,7 +176,6 @@ async def test_the_example_goes_on_from_the_very_weights_of_the_parent(
     asked["spec"] |= {"maxTrialCount": 10, "parallelTrialCount": 2}
     container = asked["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["command"] = [sys.executable, str(ROOT / container["command"][1]), *container["command"][2:]]
-    await house.start_worker()
     record = await house.ended(await house.submit(asked), 100)
     assert record.state is ExperimentState.SUCCEEDED, record.message
     trials = house.store.trials(record.uid)
