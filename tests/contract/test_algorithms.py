@@ -8,19 +8,23 @@ from typing import Any, ClassVar
 import pytest
 
 from algorithms.asha import Asha
+from algorithms.bayesian import BayesianOptimization
 from algorithms.bohb import Bohb
+from algorithms.cma import CmaEs
 from algorithms.darts import Darts
 from algorithms.enas import Enas
 from algorithms.grid import Grid
 from algorithms.hyperband import Hyperband
-from algorithms.hyperopt_search import Random, Tpe
+from algorithms.hyperopt_search import Anneal, Random, Tpe
 from algorithms.nas_evolution import NasEvolution
-from algorithms.optuna_search import MultivariateTpe
+from algorithms.optuna_search import Gp, Motpe, MultivariateTpe, NsgaII
 from algorithms.pbt import Pbt
+from algorithms.sobol import Sobol
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.protocols import Algorithm
 from evertune.testing.algorithms import (
     ALL_CONSTANT,
+    CONTINUOUS,
     EVERYTHING,
     LISTS,
     ONE_DOUBLE,
@@ -213,3 +217,102 @@ class TestPbtThatDraws(TestPbt):
         "generations": "4",
         "factors": "0.5, 2",
     }
+
+
+class TestMotpe(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {"n_startup_trials": "6", "n_ei_candidates": "12"}
+    trials = 20
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Motpe(problem)
+
+
+class TestNsgaII(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {
+        "population_size": "6",
+        "mutation_prob": "0.2",
+        "crossover_prob": "0.8",
+        "swapping_prob": "0.4",
+    }
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return NsgaII(problem)
+
+
+class TestGp(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {"n_startup_trials": "6"}
+    trials = 12
+
+    @pytest.fixture(autouse=True)
+    def needs_torch(self) -> None:
+        pytest.importorskip("torch", reason="gp needs torch")
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Gp(problem)
+
+
+class TestSobol(AlgorithmContract):
+    ignores_others = True
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Sobol(problem)
+
+
+class TestScrambledSobol(TestSobol):
+    settings: ClassVar[Mapping[str, str]] = {"random_state": "11"}
+
+
+class TestBayesianOptimization(AlgorithmContract):
+    """Its random start; the models are slow."""
+
+    settings: ClassVar[Mapping[str, str]] = {"n_initial_points": "30", "acq_func": "EI"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return BayesianOptimization(problem)
+
+
+@pytest.mark.slow
+class TestExtraTrees(TestBayesianOptimization):
+    settings: ClassVar[Mapping[str, str]] = {
+        "base_estimator": "ET",
+        "n_initial_points": "4",
+        "acq_func": "EI",
+        "max_model_points": "20",
+    }
+    trials = 9
+
+
+@pytest.mark.slow
+class TestGaussianProcess(TestExtraTrees):
+    settings: ClassVar[Mapping[str, str]] = {"n_initial_points": "4", "random_state": "3"}
+
+
+@pytest.mark.slow
+class TestRandomForest(TestExtraTrees):
+    settings: ClassVar[Mapping[str, str]] = {"base_estimator": "RF", "n_initial_points": "4", "acq_func": "LCB"}
+
+
+@pytest.mark.slow
+class TestBoostedTrees(TestExtraTrees):
+    settings: ClassVar[Mapping[str, str]] = {"base_estimator": "GBRT", "n_initial_points": "4", "acq_func": "PI"}
+
+
+class TestCmaEs(AlgorithmContract):
+    spaces: ClassVar[Mapping[str, SearchSpace]] = {
+        "everything": EVERYTHING,
+        "numbers": SearchSpace((*ONE_DOUBLE.parameters, *CONTINUOUS.parameters)),
+        "all-constant": ALL_CONSTANT,
+    }
+    settings: ClassVar[Mapping[str, str]] = {"restart_strategy": "ipop", "sigma": "0.00001"}
+    ignores_others = True
+    trials = 40
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return CmaEs(problem)
+
+
+class TestAnneal(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {"avg_best_idx": "3", "shrink_coef": "0.2"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Anneal(problem)
