@@ -20,7 +20,7 @@ from algorithms.base import loss_of, setting
 from algorithms.halving import problems_of
 from algorithms.hyperband import SETTINGS as HYPERBAND_SETTINGS
 from algorithms.hyperband import Hyperband, HyperbandSession
-from algorithms.optuna_search import optuna_space
+from algorithms.optuna_session import optuna_space
 from algorithms.planning import MAX_TRIES, Planner
 from algorithms.settings import Rule, fraction, whole
 from algorithms.space import Codec, Kind, Raw

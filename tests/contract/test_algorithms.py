@@ -24,6 +24,7 @@ from evertune.domain.space import Parameter, ParameterType, SearchProblem, Searc
 from evertune.protocols import Algorithm
 from evertune.testing.algorithms import (
     ALL_CONSTANT,
+    CONDITIONAL,
     CONTINUOUS,
     EVERYTHING,
     LISTS,
@@ -149,6 +150,7 @@ class HalvingContract(AlgorithmContract):
         "one-double": _with_resource(ONE_DOUBLE, ParameterType.DOUBLE),
         "all-constant": _with_resource(ALL_CONSTANT, ParameterType.INT),
     }
+    conditional: ClassVar[SearchSpace] = _with_resource(CONDITIONAL, ParameterType.INT)
 
 
 class _LetsOthersPass:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from evertune.domain.states import ExperimentState, TrialState
@@ -37,8 +39,12 @@ async def test_no_run_of_a_trial_is_lost_or_run_twice_when_the_worker_goes_away_
     )
     handle = await house.submit(document)
     runs = house.workdir / "runs"
+
+    def began(run: int) -> bool:
+        return runs.exists() and len(runs.read_text().split()) == run + 1
+
     for run in range(3):
-        await until(lambda run=run: runs.exists() and len(runs.read_text().split()) == run + 1, what=f"run {run}")
+        await until(partial(began, run), what=f"run {run}")
         await house.stop_worker()
         house.write(f"go-{run}", "")  # it ends while nobody looks
         await house.start_worker()

@@ -139,14 +139,13 @@ class Follower:
     def _running(self, objective: Objective) -> list[RunningTrial]:
         trials = self.store.trials(self.uid, states=[TrialState.RUNNING])
         reported = self.store.progress(self.uid, objective.metric)
-        others = (
-            {metric: self.store.progress(self.uid, metric) for metric in objective.objectives[1:]} if trials else {}
-        )
+        further = objective.objectives[1:] if trials else ()
+        others = {metric: self.store.progress(self.uid, metric) for metric in further}
         return [
             RunningTrial(
                 trial,
                 *reported.get(trial.number, (0, None)),
-                {metric: known[trial.number][1] for metric, known in others.items() if trial.number in known},
+                further={metric: known[trial.number][1] for metric, known in others.items() if trial.number in known},
             )
             for trial in trials
         ]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from algorithms import later, registry
+from algorithms import registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, When
-from evertune.errors import AlgorithmError, Problem
+from evertune.errors import Problem
 
 PATH = "spec.algorithm.algorithmSettings"
 LR = Parameter(name="lr", type=ParameterType.DOUBLE, low=0.0, high=1.0, step=0.1)
@@ -258,10 +258,9 @@ def test_a_search_for_architectures_needs_a_nas_config(name: str) -> None:
     assert _places(list(registry.check(name, problem))) == [("Required", "spec.nasConfig")]
 
 
-def test_the_registry_knows_what_runs_and_what_is_only_judged() -> None:
+def test_the_registry_knows_what_runs() -> None:
     running = [name for name in registry.names() if registry.runs(name)]
     assert running == list(registry.BUILT_IN)
-    assert set(registry.names()) - set(running) == set(later.TABLES)
     assert not registry.runs("tpee")
 
 
@@ -269,8 +268,3 @@ def test_an_unknown_name_gets_the_closest_of_all_names() -> None:
     (problem,) = _found("cmae")
     assert (problem.type, problem.path) == ("Invalid", "spec.algorithm.algorithmName")
     assert (problem.hint or "").startswith('did you mean "cmaes"?')
-
-
-def test_what_does_not_run_cannot_be_created() -> None:
-    with pytest.raises(AlgorithmError, match="cmaes does not run in this version; it runs: random, tpe"):
-        registry.get("cmaes")
