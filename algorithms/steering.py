@@ -32,7 +32,7 @@ from evertune.domain.space import SearchProblem, SearchSpace, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import AlgorithmError, Problem
-from evertune.protocols import LEARNED, STEERED, Algorithm, Answer, Feature, JsonDict
+from evertune.protocols import BLIND, LEARNED, Algorithm, Answer, Feature, JsonDict
 
 REFUSALS = 50  # of one trial's suggestions, before chance is tried
 SKIPPED = 1_000_000  # combinations of a grid that violate a constraint, one after the other
@@ -80,15 +80,11 @@ def handled(kind: type[Algorithm]) -> frozenset[Feature]:
 
 
 def supported(kind: type[Algorithm]) -> frozenset[Feature]:
-    """All that works with the algorithm; without a word of its own, what is done around any.
-
-    One that is not told how trials ended need not know what they are judged by.
-    """
-    blind = frozenset() if kind.reads_history else frozenset({Feature.OBJECTIVES, Feature.CONSTRAINTS})
+    """All that works with the algorithm; without a word of its own, what is done around any."""
     said: frozenset[Feature] | None = getattr(kind, "supports", None)
     if said is not None:
-        return said | blind
-    return (LEARNED if kind.reads_history else STEERED) | blind
+        return said
+    return LEARNED if kind.reads_history else BLIND
 
 
 def steers(kind: type[Algorithm], problem: SearchProblem) -> frozenset[Feature]:

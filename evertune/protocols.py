@@ -66,6 +66,8 @@ STEERED = frozenset(
     }
 )
 LEARNED = STEERED | {Feature.WARM_START}
+# Of those that never hear how trials ended: whatever these are judged by.
+BLIND = STEERED | {Feature.OBJECTIVES, Feature.CONSTRAINTS}
 
 
 class Algorithm(Protocol):
@@ -75,7 +77,7 @@ class Algorithm(Protocol):
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]]
     reads_history: ClassVar[bool]  # False: the answer depends on trial numbers and seed alone (random, grid)
     # What works with it, by itself or because evertune does it around it; the rest is refused by name. Without such an
-    # attribute that is `STEERED`, or `LEARNED`. What it wants to do itself it names in `handles`, if anything.
+    # attribute that is `BLIND`, or `LEARNED`. What it wants to do itself it names in `handles`, if anything.
     supports: ClassVar[frozenset[Feature]]
 
     @classmethod

@@ -144,10 +144,12 @@ class Follower:
         return [
             RunningTrial(
                 trial,
-                *reported.get(trial.number, (0, None)),
-                further={metric: known[trial.number][1] for metric, known in others.items() if trial.number in known},
+                step,
+                value,
+                {metric: known[trial.number][1] for metric, known in others.items() if trial.number in known},
             )
             for trial in trials
+            for step, value in (reported.get(trial.number, (0, None)),)
         ]
 
     def _eta(self, record: ExperimentRecord, now: datetime) -> float | None:
