@@ -37,7 +37,8 @@ def asked(algorithm: str, place: str | None, **settings: str) -> dict[str, Any]:
 def of_trial(place: str | None, parent: int | None, *, algorithm: str = "hyperband", **settings: str) -> Checkpoints:
     new = new_experiment()
     record = ExperimentRecord(
-        uid="0" * 32, namespace="team", name="exp", workflow_id="w", state=ExperimentState.RUNNING, algorithm=algorithm, seed=1,
+        uid="0" * 32, namespace="team", name="exp", workflow_id="w", state=ExperimentState.RUNNING, seed=1,
+        algorithm=algorithm,
         objective=new.objective, space=new.space, budget=new.budget, backend="kubernetes", manifest={},
         created=new.created,
     )  # fmt: skip

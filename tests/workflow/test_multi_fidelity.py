@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from evertune.contracts import StartContext
 from evertune.domain import labels
 from evertune.domain.records import TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -189,3 +191,45 @@ async def test_the_example_goes_on_from_the_very_weights_of_the_parent(
         first = curves[number][0]
         assert first == (curves[parent][-1] if parent is not None else (0, first[1]))
         assert len(curves[number]) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "most"),
+    [
+        ("tests/data/katib/hp-tuning/hyperband.yaml", None),
+        ("tests/data/katib/hp-tuning/hyperband.yaml", 10),
+        ("examples/katib/corrected/simple-pbt.yaml", None),
+        ("examples/katib/corrected/simple-pbt.yaml", 12),
+    ],
+)
+async def test_katibs_own_files_run_to_their_end(house: House, file: str, most: int | None) -> None:
+    asked = yaml.safe_load((ROOT / file).read_text())
+    if most is not None:
+        asked["spec"]["maxTrialCount"] = most
+        for setting in asked["spec"]["algorithm"]["algorithmSettings"]:
+            setting["value"] = "5" if setting["name"] == "n_population" else setting["value"]
+    images = ROOT / "examples" / "katib"
+    context = StartContext(
+        working_dir=str(house.workdir),
+        backend="local",
+        environment={"PATH": os.environ["PATH"]},
+        image_roots={
+            "ghcr.io/kubeflow/katib/pytorch-mnist-cpu": str(images / "pytorch-mnist"),
+            "ghcr.io/kubeflow/katib/simple-pbt": str(images / "simple-pbt"),
+        },
+    )
+    record = await house.ended(await house.client.submit(asked, context=context), 90)
+    assert record.state is ExperimentState.SUCCEEDED, record.message
+    trials = house.store.trials(record.uid)
+    assert {trial.state for trial in trials} == {TrialState.SUCCEEDED}
+    if most is None:
+        assert (len(trials), record.reason) == (2, "ExperimentMaxTrialsReached")
+    elif asked["spec"]["algorithm"]["algorithmName"] == "hyperband":
+        assert (len(trials), record.reason) == (5, "ExperimentSuggestionEndReached")
+    else:
+        assert [int(trial.labels[labels.GENERATION]) for trial in trials] == [0] * 5 + [1] * 5 + [2] * 2
+        for trial in trials:
+            kept = house.settings.trials_dir / record.uid / str(trial.number) / "checkpoint" / "training.ckpt"
+            step = 20 * (1 + int(trial.labels[labels.GENERATION])) + 1
+            assert int(kept.read_text().split()[0]) == step
