@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,14 +82,16 @@ def _volume(points: Sequence[tuple[float, ...]], reference: tuple[float, ...]) -
         return reference[0] - points[0][0]
     if len(reference) <= 3:
         return _sliced(points, reference)
-    total, below = 0.0, []
+    total = area = 0.0
+    below: list[tuple[float, ...]] = []  # no one of them dominated, in the order of their last objective
     for index, point in enumerate(points):
-        below.append(point[:-1])
+        new = point[:-1]
+        if not any(all(a <= b for a, b in zip(known, new, strict=True)) for known in below):
+            below = [known for known in below if not all(a <= b for a, b in zip(new, known, strict=True))]
+            insort(below, new, key=lambda each: each[-1])
+            area = _volume(below, reference[:-1])
         end = points[index + 1][-1] if index + 1 < len(points) else reference[-1]
-        if end > point[-1]:
-            below = [below[kept] for kept in non_dominated(below)]
-            ordered = sorted(set(below), key=lambda each: each[-1])
-            total += (end - point[-1]) * _volume(ordered, reference[:-1])
+        total += (end - point[-1]) * area
     return total
 
 

@@ -21,12 +21,13 @@ from evertune.cli.views.live import event_words, live_lines
 from evertune.cli.views.progress import ProgressLines
 from evertune.cli.views.summary import summary_lines
 from evertune.cli.views.trials import trials_table
+from evertune.domain.labels import REUSED_FROM
 from evertune.domain.metrics import Constraint, Further, Objective, ObjectiveType, Point
 from evertune.domain.pareto import front
 from evertune.domain.records import AttemptRecord, ExperimentRecord, TrialRecord
 from evertune.domain.space import Parameter, ParameterType, SearchSpace
 from evertune.domain.states import AttemptState, ExperimentState, TrialState
-from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef
+from evertune.domain.trial import REUSED, Assignment, AttemptEnd, AttemptRef
 from evertune.store import Store
 from evertune.testing.store.making import NOW, create, suggest
 from tests.cli.build import at, experiment, snapshot, trial
@@ -169,6 +170,21 @@ def test_a_script_that_takes_an_infeasible_best_is_warned(shell: Shell, store: S
     assert "latency_ms was not reported as a number" in err
 
 
+def test_the_log_of_a_reused_outcome_says_that_nothing_ran(shell: Shell, store: Store) -> None:
+    uid = create(store, namespace="default", name="same", space=SPACE, home_id=None).uid
+    suggest(store, uid, 0, [Assignment({"layers": 3}), Assignment({"layers": 3}, labels={REUSED_FROM: "0"})])
+    for number, (reason, message) in enumerate(
+        [("Succeeded", ""), (REUSED, "the outcome of trial 0, which has the same parameters")]
+    ):
+        store.open_attempt(uid, number, 0, home_id=None, at=NOW)
+        end = AttemptEnd(AttemptState.SUCCEEDED, reason, message)
+        ref = AttemptRef(uid, number, 0, "same")
+        record_end(store, ref, Objective(ObjectiveType.MAXIMIZE, "accuracy"), end, points=[Point("accuracy", "1", 1)])
+    code, out, err = shell("logs", "same", "--trial", "1")
+    assert (code, out) == (0, "")
+    assert "nothing ran: it has the outcome of trial 0" in err
+
+
 def test_the_spread_of_replicates_stands_beside_their_mean() -> None:
     one = measured(3, spread={"accuracy": 0.0123}, accuracy=0.91)
     record = experiment(best=one, manifest={"spec": {"replicates": {"count": 3, "aggregate": "median"}}})
@@ -217,6 +233,20 @@ def test_get_and_explain_tell_the_rules_of_the_search() -> None:
     assert "accuracy 0.5, the outcome of trial 2, which has the same parameters." in joined(
         explain_trial(record, reused, [], now=at(60), marks=MARKS)
     )
+
+
+def test_a_further_objective_that_is_missing_is_looked_for_in_the_log_and_never_taken_for_the_first() -> None:
+    message = (
+        "the trial ended without latency_ms; seen: accuracy, latency; did you mean latency?; last lines:\nlatency=3"
+    )
+    lost = trial(2, TrialState.METRICS_UNAVAILABLE, reason="MetricsUnavailable", message=message)
+    record = experiment(objective=BOTH, manifest={})
+    told = joined(explain_trial(record, lost, [], now=at(60), marks=MARKS))
+    assert "evertune logs digits --trial 2 | evertune metrics test - --metric latency_ms" in told
+    assert "reparse" not in told
+    first = dataclasses.replace(lost, message=message.replace("latency_ms", "accuracy", 1))
+    told = joined(explain_trial(record, first, [], now=at(60), marks=MARKS))
+    assert "evertune metrics reparse digits --metric latency" in told
 
 
 def test_running_trials_show_the_last_values_of_all_objectives() -> None:
