@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+import evertune.contracts as c
 from evertune.domain.states import ExperimentState, TrialState
 from tests.workflow.harness import House, manifest, until
 
@@ -127,3 +128,38 @@ async def test_a_trial_with_the_parameters_of_another_has_its_outcome_where_that
     assert len(runs) == (2 if on_duplicate == "reuse" else 3)
     assert trials[2].reason == ("Reused" if on_duplicate == "reuse" else "Succeeded")
     assert record.counts.succeeded == 3
+
+
+async def test_logs_read_by_other_rules_may_make_a_trial_feasible_and_the_best(house: House) -> None:
+    # The default filter finds no latency in "latency_ms: 10". A run prints 90 or 91, 80 or 81, 70 or 71.
+    command = (
+        "n=$EVERTUNE_TRIAL_NUMBER; echo objective=$((9 - n))$EVERTUNE_REPLICATE; echo latency_ms: $((10 + 20 * n));"
+        " [ $n -lt 2 ] || until [ -e go ]; do sleep 0.05; done"
+    )
+    limits = [{"metric": "latency_ms", "le": 20}]
+    document = manifest("reread", command, parallelTrialCount=1, maxTrialCount=3, constraints=limits, replicates=2)
+    handle = await house.submit(document)
+    uid = handle.uid
+
+    async def two_have_ended() -> bool:
+        return (await handle.status()).counts == {TrialState.SUCCEEDED: 2}
+
+    await until(two_have_ended)
+    status = await handle.status()
+    assert status.best is not None
+    assert status.best.violation > 0
+    both = c.Rereading(filters=[r"(objective|latency_ms)[:=] ?([\d.]+)"])
+    workflow = house.temporal.get_workflow_handle(handle.workflow_id)
+    for changed in ([0, 1], []):
+        update = c.ReparseUpdate(rereading=both)
+        revised = await workflow.execute_update(c.UPDATE_REPARSE, update, result_type=c.Revised)
+        assert sorted(revised.changed) == changed
+        assert revised.best is not None
+        assert (revised.best.number, revised.best.value, revised.best.violation) == (0, 90.5, 0.0)
+    first, second = house.store.trials(uid, limit=2)
+    assert (first.objective_value, first.feasible, first.message) == (90.5, True, "")
+    assert (second.objective_value, second.violation, second.message) == (80.5, 10.0, "latency_ms is 30, not <= 20")
+    house.write("go", "")
+    record = await house.ended(handle)
+    assert record.best is not None
+    assert record.best.number == 0

@@ -133,8 +133,8 @@ def test_the_best_is_the_same_in_any_order_of_news_and_infeasible_only_where_all
     launch(state, len(ends))
     for number in data.draw(st.permutations(range(len(ends)))):
         value, violation, shortfall = ends[number]
-        news = {"objective": str(value), "value": float(value), "violation": violation, "shortfall": shortfall}
-        rules.record_outcome(state, an_end(number, **news))
+        end = an_end(number, objective=str(value), value=float(value), violation=violation, shortfall=shortfall)
+        rules.record_outcome(state, end)
     sign = -1 if maximize else 1
     order = [(violation, short, sign * value, number) for number, (value, violation, short) in enumerate(ends)]
     assert state.best is not None
