@@ -109,7 +109,8 @@ async def test_all_problems_of_a_manifest_reach_the_failure(house: House, binary
 
 async def test_an_algorithm_that_does_not_run_is_refused_at_the_start(house: House, binary: str) -> None:
     document = manifest("not-yet")
-    document["spec"]["algorithm"] = {"algorithmName": "sobol"}
+    settings = [{"name": "r_l", "value": "3"}, {"name": "resource_name", "value": "lr"}]
+    document["spec"]["algorithm"] = {"algorithmName": "hyperband", "algorithmSettings": settings}
     await _start(house, binary, "--input-file", house.write("not-yet.json", document), workflow_id="not-yet")
     answer = await _result(house, binary, "not-yet")
     assert answer["status"] == "FAILED"
