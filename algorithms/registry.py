@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from algorithms import later
+from algorithms import auto, later
 from algorithms.settings import SETTINGS, Rule
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
@@ -36,6 +36,7 @@ BUILT_IN = {
     "motpe": "algorithms.optuna_search:Motpe",
     "nsgaii": "algorithms.optuna_search:NsgaII",
     "gp": "algorithms.optuna_search:Gp",
+    "auto": "algorithms.auto:Auto",
 }
 
 # Those that need no library and no time: asked in the worker itself.
@@ -51,6 +52,16 @@ def names() -> tuple[str, ...]:
     """Every name that a spec may use: those that run, then Katib's others."""
     running = (*BUILT_IN, *sorted(_third_party()))
     return (*running, *(name for name in later.CHECKS if name not in running))
+
+
+def closest(name: str) -> str | None:
+    """The name that somebody may have meant."""
+    close = difflib.get_close_matches(name, names(), 1, 0.6)
+    return close[0] if close else None
+
+
+def built_in(name: str) -> bool:
+    return name in BUILT_IN
 
 
 def runs(name: str) -> bool:
@@ -91,8 +102,13 @@ def settings(name: str) -> Mapping[str, Rule]:
     return found
 
 
+def resolved(name: str, problem: SearchProblem) -> auto.Choice:
+    """The algorithm that does the work, and why when `auto` took it."""
+    return auto.choose(problem) if name == auto.NAME else auto.Choice(name, "")
+
+
 def create(name: str, problem: SearchProblem) -> Algorithm:
-    return get(name)(problem)
+    return get(resolved(name, problem).algorithm)(problem)
 
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
@@ -109,8 +125,8 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     if name in later.CHECKS:
         return later.check(name, problem)
     known = f"known: {', '.join(names())}"
-    close = difflib.get_close_matches(name, names(), 1, 0.6)
-    hint = f'did you mean "{close[0]}"? {known}' if close else known
+    close = closest(name)
+    hint = f'did you mean "{close}"? {known}' if close else known
     return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
 
 
