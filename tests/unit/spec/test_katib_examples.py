@@ -36,7 +36,7 @@ VERDICTS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     "nas/darts-gpu": ([], []),
     "nas/enas-cpu": ([], []),
     "resume-experiment/long-running-resume": ([], []),
-    "trial-template/trial-configmap-source": ([], [ALGORITHM, "spec.trialTemplate.configMap"]),
+    "trial-template/trial-configmap-source": ([], ["spec.trialTemplate.configMap"]),
 }
 
 # The ConfigMap that Katib ships: its placeholders are not those of the example, so Katib refuses the example.
