@@ -1,6 +1,6 @@
-"""Every algorithm with every type, distribution and step: in range and on the grid, drawn as declared, whatever the size.
+"""Every algorithm with every type, distribution and step: in range, on the grid, drawn as declared, whatever the size.
 
-The declared prior is that of the random phase: before any trial has ended nothing else is known. Fixed seeds throughout.
+The declared prior is that of the random phase: before any trial has ended nothing else is known. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
@@ -140,7 +141,7 @@ def shares(parameter: Parameter) -> list[float]:
         return [math.log((value + half) / max(value - half, low)) / whole for value in values]
     below = distribution(parameter)
     ends = [0.0, *(below(value + half) for value in values[:-1]), 1.0]
-    return [b - a for a, b in zip(ends, ends[1:], strict=False)]
+    return [b - a for a, b in pairwise(ends)]
 
 
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
