@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import hyperopt
@@ -266,7 +267,7 @@ def assert_equal_in_parallel(ours: Play, ask: Any, tell: Any, trials: int) -> No
     ],
 )
 def test_a_new_process_per_ask_gives_the_same_sequence(algorithm: type[Algorithm], settings: dict[str, str]) -> None:
-    given = problem(**settings)
+    given = replace(problem(), settings=settings)
     program = (
         "import pickle, sys; kind, problem, *question = pickle.load(sys.stdin.buffer);"
         "sys.stdout.buffer.write(pickle.dumps(kind(problem).ask(*question)))"
