@@ -196,6 +196,14 @@ def test_a_gaussian_process_of_thousands_is_refused_unless_it_may_forget() -> No
         assert not BayesianOptimization.check(replace(given, settings=settings))
 
 
+def test_trees_refuse_numbers_that_they_cannot_hold() -> None:
+    space = SearchSpace((*MIXED.parameters, Parameter(name="far", type=ParameterType.DOUBLE, low=0.0, high=1e39)))
+    (found,) = BayesianOptimization.check(problem(space, base_estimator="ET"))
+    assert found.path == "spec.parameters[5].feasibleSpace"
+    assert "no numbers beyond 1e+38" in found.message
+    assert not BayesianOptimization.check(problem(space))
+
+
 # --------------------------------------------------------------------------------------------------- cmaes
 
 
