@@ -29,7 +29,7 @@ _ABOVE = {  # comment lines above a key of spec
 _OBJECTIVE_OPTIONS = {"goal": "    # goal: 0.99", "additionalMetricNames": "    # additionalMetricNames: [loss]"}
 _OPTIONS = {  # key of spec -> lines that offer it where it is not set
     "objectives": [
-        "# Further objectives, beside the one above:",
+        "# Objectives beside the one above:",
         "# objectives: [{type: minimize, metric: latency_ms}]",
     ],
     "constraints": [
