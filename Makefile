@@ -14,6 +14,12 @@ RUN := $(VENV)/bin/python
 export KUBE ?= $(wildcard $(CURDIR)/../shared/kube)
 FILE ?= examples/kubernetes/job.yaml
 
+# Tests wait more than they compute, so three processes keep two cores busy. Each takes over what the slowest has not
+# begun. `make test PARALLEL=` runs them in one process.
+PARALLEL ?= -n 3 --dist worksteal
+# Bytecode is kept, whatever the environment says: else each process of the tests compiles the house anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest $(PARALLEL)
+
 .PHONY: help demo cluster-demo setup test test-slow test-cluster test-all lint type docs bench lock clean
 
 help:  ## list these targets
@@ -29,10 +35,10 @@ cluster-demo: setup  ## the same with real pods, on a cluster: FILE=examples/kub
 setup: $(VENV)/.ready  ## install into .venv (all other targets do it when needed)
 
 test: setup  ## the default test suite
-	$(RUN) -m pytest
+	$(PYTEST)
 
 test-slow: setup  ## what the default suite leaves out: slow tests and chaos
-	$(RUN) -m pytest -m "(slow or chaos) and not bench and not cluster" --timeout 900
+	$(PYTEST) -m "(slow or chaos) and not bench and not cluster" --timeout 900
 
 test-cluster: setup  ## tests on a real Kubernetes cluster: KUBECONFIG's, or one that is brought up
 	deploy/cluster/test.sh
