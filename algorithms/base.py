@@ -15,7 +15,7 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
-from evertune.protocols import Answer, JsonDict
+from evertune.protocols import Answer, Feature, JsonDict
 
 
 class Session(Protocol):
@@ -26,6 +26,15 @@ class Session(Protocol):
     def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
         """As `Algorithm.ask`. From then on the session takes its answer as given: when that was not committed, the
         session must be thrown away."""
+        ...
+
+
+class RefusingSession(Session, Protocol):
+    """Of algorithms that support parameterConstraints: what they give may be refused."""
+
+    def refuse(self, number: int) -> None:
+        """What was just given for trial `number`, the last of the answer, cannot be run: the next ask is for the same
+        number and is to give something else."""
         ...
 
 
@@ -46,6 +55,7 @@ class SessionAlgorithm:
     """Base of algorithms that work through sessions. Subclasses define `search`."""
 
     reads_history: ClassVar[bool]
+    supports: ClassVar[frozenset[Feature]] = frozenset()
 
     def __init__(self, problem: SearchProblem) -> None:
         self.problem = problem

@@ -18,7 +18,7 @@ from algorithms.space import Codec, Dimension, Kind, grid_count, grid_value
 from evertune.domain.space import ParameterType, SearchProblem, Value
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import Answer, JsonDict
+from evertune.protocols import Answer, Feature, JsonDict
 
 _ROUNDS = 4
 
@@ -27,6 +27,7 @@ class Grid:
     name: ClassVar[str] = "grid"
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "refuse"
     reads_history: ClassVar[bool] = False
+    supports: ClassVar[frozenset[Feature]] = frozenset()
 
     def __init__(self, problem: SearchProblem) -> None:
         self._codec = Codec.of(problem.space)

@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from algorithms.settings import RANDOM_STATE, Rule, is_float, is_int, settings_problems, step_problems
+from algorithms.settings import (
+    RANDOM_STATE,
+    Rule,
+    choice,
+    fraction,
+    is_float,
+    is_signed,
+    not_negative,
+    or_none,
+    positive,
+    settings_problems,
+    share,
+    step_problems,
+    whole,
+)
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem, ProblemType
 
@@ -21,60 +34,24 @@ OPERATIONS = "spec.nasConfig.operations"
 PARAMETERLESS = "skip_connection"  # the one operation of darts that has nothing to choose
 
 
-def _one_of(*words: str) -> Callable[[str], bool]:
-    return lambda text: text in words
-
-
-def _choice(meaning: str, default: str, *words: str) -> Rule:
-    return Rule(f"one of {', '.join(words)}", _one_of(*words), meaning, default)
-
-
-def _whole(low: int, meaning: str, default: str | None) -> Rule:
-    return Rule(f"a whole number from {low}", is_int(low), meaning, default)
-
-
-def _positive(meaning: str, default: str | None) -> Rule:
-    return Rule("a number above 0", is_float(lambda value: value > 0), meaning, default)
-
-
-def _not_negative(meaning: str, default: str | None) -> Rule:
-    return Rule("a number from 0", is_float(lambda value: value >= 0), meaning, default)
-
-
-def _fraction(meaning: str, default: str | None) -> Rule:
-    return Rule("a number from 0 to 1", is_float(lambda value: 0 <= value <= 1), meaning, default)
-
-
-def _share(meaning: str, default: str) -> Rule:
-    return Rule("a number above 0, at most 1", is_float(lambda value: 0 < value <= 1), meaning, default)
-
-
-def _or_none(rule: Rule) -> Rule:
-    return replace(rule, must_be=f"{rule.must_be}, or None", allows=lambda text: text == "None" or rule.allows(text))
-
-
-def _signed(text: str) -> bool:
-    return is_int(0, 2**63 - 1)(text.removeprefix("-"))
-
-
 _CMAES = {
-    "random_state": Rule("a whole number", _signed, "seed of the search", "0"),
+    "random_state": Rule("a whole number", is_signed, "seed of the search", "0"),
     "sigma": Rule("a number", is_float(lambda value: True), "first step size; used when above 0", "from the ranges"),
-    "restart_strategy": _choice("what follows when the search has converged", "none", "none", "ipop", "bipop"),
+    "restart_strategy": choice("what follows when the search has converged", "none", "none", "ipop", "bipop"),
 }
 
 _BAYESIAN_OPTIMIZATION = {
-    "base_estimator": _choice("the surrogate model", "GP", "GP", "RF", "ET", "GBRT"),
-    "n_initial_points": _whole(0, "random trials before the model", "10"),
-    "acq_func": _choice(
+    "base_estimator": choice("the surrogate model", "GP", "GP", "RF", "ET", "GBRT"),
+    "n_initial_points": whole(0, "random trials before the model", "10"),
+    "acq_func": choice(
         "what the model's answer is scored by", "gp_hedge", "gp_hedge", "LCB", "EI", "PI", "EIps", "PIps"
     ),
-    "acq_optimizer": _choice("how the best score is searched", "auto", "auto", "sampling", "lbfgs"),
+    "acq_optimizer": choice("how the best score is searched", "auto", "auto", "sampling", "lbfgs"),
     "random_state": RANDOM_STATE,
 }
 
 _HYPERBAND = {
-    "r_l": _positive("the most of the resource that one trial may use", None),
+    "r_l": positive("the most of the resource that one trial may use", None),
     "resource_name": Rule("the name of a parameter", bool, "the parameter that holds a trial's resource", None),
     # The service rounds towards zero, takes 3 for what is then not positive, and divides by the logarithm.
     "eta": Rule(
@@ -84,39 +61,39 @@ _HYPERBAND = {
 
 _PBT = {
     "suggestion_trial_dir": Rule("a directory", bool, "where a trial's container finds its checkpoint", None),
-    "n_population": _whole(5, "trials of one generation", None),
-    "truncation_threshold": _fraction("the share of a generation that is replaced", None),
-    "resample_probability": _fraction("how often a parameter is drawn anew", "none: parameters are perturbed"),
+    "n_population": whole(5, "trials of one generation", None),
+    "truncation_threshold": fraction("the share of a generation that is replaced", None),
+    "resample_probability": fraction("how often a parameter is drawn anew", "none: parameters are perturbed"),
 }
 
 _ENAS = {
-    "controller_hidden_size": _whole(1, "units of the controller's LSTM", "64"),
-    "controller_temperature": _or_none(_positive("divides the logits", "5.0")),
-    "controller_tanh_const": _or_none(_positive("bounds the logits", "2.25")),
-    "controller_entropy_weight": _or_none(_positive("weight of the entropy in the reward", "1e-5")),
-    "controller_baseline_decay": _share("decay of the reward's baseline", "0.999"),
-    "controller_learning_rate": _share("learning rate of the controller", "5e-5"),
-    "controller_skip_target": _share("the wanted probability of a skip connection", "0.4"),
-    "controller_skip_weight": _or_none(_positive("weight of the skip penalty", "0.8")),
-    "controller_train_steps": _whole(1, "training steps after each batch of trials", "50"),
-    "controller_log_every_steps": _whole(1, "steps between two lines of the log", "10"),
+    "controller_hidden_size": whole(1, "units of the controller's LSTM", "64"),
+    "controller_temperature": or_none(positive("divides the logits", "5.0")),
+    "controller_tanh_const": or_none(positive("bounds the logits", "2.25")),
+    "controller_entropy_weight": or_none(positive("weight of the entropy in the reward", "1e-5")),
+    "controller_baseline_decay": share("decay of the reward's baseline", "0.999"),
+    "controller_learning_rate": share("learning rate of the controller", "5e-5"),
+    "controller_skip_target": share("the wanted probability of a skip connection", "0.4"),
+    "controller_skip_weight": or_none(positive("weight of the skip penalty", "0.8")),
+    "controller_train_steps": whole(1, "training steps after each batch of trials", "50"),
+    "controller_log_every_steps": whole(1, "steps between two lines of the log", "10"),
 }
 
 _DARTS = {
-    "num_epochs": _whole(1, "epochs of the search", "50"),
-    "w_lr": _not_negative("learning rate of the weights", "0.025"),
-    "w_lr_min": _not_negative("smallest learning rate of the weights", "0.001"),
-    "w_momentum": _not_negative("momentum of the weights", "0.9"),
-    "w_weight_decay": _not_negative("weight decay of the weights", "3e-4"),
-    "w_grad_clip": _not_negative("clipping of the weights' gradient", "5.0"),
-    "alpha_lr": _not_negative("learning rate of the architecture", "3e-4"),
-    "alpha_weight_decay": _not_negative("weight decay of the architecture", "1e-3"),
-    "batch_size": _or_none(_whole(1, "examples of one step", "128")),
-    "num_workers": _whole(0, "processes that load data", "4"),
-    "init_channels": _whole(1, "channels of the first cell", "16"),
-    "print_step": _whole(1, "steps between two lines of output", "50"),
-    "num_nodes": _whole(1, "nodes of a cell", "4"),
-    "stem_multiplier": _whole(1, "channels of the stem over those of the first cell", "3"),
+    "num_epochs": whole(1, "epochs of the search", "50"),
+    "w_lr": not_negative("learning rate of the weights", "0.025"),
+    "w_lr_min": not_negative("smallest learning rate of the weights", "0.001"),
+    "w_momentum": not_negative("momentum of the weights", "0.9"),
+    "w_weight_decay": not_negative("weight decay of the weights", "3e-4"),
+    "w_grad_clip": not_negative("clipping of the weights' gradient", "5.0"),
+    "alpha_lr": not_negative("learning rate of the architecture", "3e-4"),
+    "alpha_weight_decay": not_negative("weight decay of the architecture", "1e-3"),
+    "batch_size": or_none(whole(1, "examples of one step", "128")),
+    "num_workers": whole(0, "processes that load data", "4"),
+    "init_channels": whole(1, "channels of the first cell", "16"),
+    "print_step": whole(1, "steps between two lines of output", "50"),
+    "num_nodes": whole(1, "nodes of a cell", "4"),
+    "stem_multiplier": whole(1, "channels of the stem over those of the first cell", "3"),
 }
 
 # Settings by algorithm, and whether the algorithm's service lets settings pass that it does not know.

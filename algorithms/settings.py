@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from algorithms import limits
 from evertune.domain.space import ParameterType, SearchProblem
@@ -51,6 +51,43 @@ def is_float(allowed: Callable[[float], bool]) -> Callable[[str], bool]:
 RANDOM_STATE = Rule(
     f"a whole number from 0 to {MAX_SEED}", is_int(0, MAX_SEED), "seed of the search", "drawn and stored"
 )
+
+
+def one_of(*words: str) -> Callable[[str], bool]:
+    return lambda text: text in words
+
+
+def choice(meaning: str, default: str, *words: str) -> Rule:
+    return Rule(f"one of {', '.join(words)}", one_of(*words), meaning, default)
+
+
+def whole(low: int, meaning: str, default: str | None) -> Rule:
+    return Rule(f"a whole number from {low}", is_int(low), meaning, default)
+
+
+def positive(meaning: str, default: str | None) -> Rule:
+    return Rule("a number above 0", is_float(lambda value: value > 0), meaning, default)
+
+
+def not_negative(meaning: str, default: str | None) -> Rule:
+    return Rule("a number from 0", is_float(lambda value: value >= 0), meaning, default)
+
+
+def fraction(meaning: str, default: str | None) -> Rule:
+    return Rule("a number from 0 to 1", is_float(lambda value: 0 <= value <= 1), meaning, default)
+
+
+def share(meaning: str, default: str) -> Rule:
+    return Rule("a number above 0, at most 1", is_float(lambda value: 0 < value <= 1), meaning, default)
+
+
+def or_none(rule: Rule) -> Rule:
+    return replace(rule, must_be=f"{rule.must_be}, or None", allows=lambda text: text == "None" or rule.allows(text))
+
+
+def is_signed(text: str) -> bool:
+    return is_int(0, 2**63 - 1)(text.removeprefix("-"))
+
 
 SETTINGS: Mapping[str, Mapping[str, Rule]] = {
     "random": {"random_state": RANDOM_STATE},

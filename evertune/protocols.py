@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -38,12 +39,28 @@ class Answer:
     reason: str = ""
 
 
+class Feature(StrEnum):
+    """What a spec may ask of an algorithm beyond parameters and one objective, by the name of its field."""
+
+    OBJECTIVES = "objectives"  # several: `HistoryTrial.values`
+    CONSTRAINTS = "constraints"  # on metrics: `HistoryTrial.violations`
+    PARAMETER_CONSTRAINTS = "parameterConstraints"  # its assignments satisfy them, or may be refused one by one
+    WHEN = "when"  # conditional parameters, searched as such and not as a flat space
+    INITIAL_TRIALS = "initialTrials"
+    WARM_START = "warmStart"  # learns from trials below number 0
+    ON_DUPLICATE = "onDuplicate"
+    ON_FAILURE = "onFailure"
+    EARLY_STOPPING = "earlyStopping"  # learns from what stopped trials had reached
+    NAS_CONFIG = "nasConfig"
+
+
 class Algorithm(Protocol):
     """A search algorithm as a pure function of (problem, history, state): no global state, rebuildable anywhere."""
 
     name: ClassVar[str]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]]
     reads_history: ClassVar[bool]  # False: the answer depends on trial numbers and seed alone (random, grid)
+    supports: ClassVar[frozenset[Feature]]  # what it does itself; the rest of a spec is refused by name, or done for it
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:

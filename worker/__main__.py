@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 
 import structlog
@@ -19,6 +18,7 @@ from temporalio.client import Client
 
 import evertune.log as logs
 from evertune.connection import connect_temporal
+from evertune.ending import leave, told
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
 from evertune.stack.files import open_lock, try_lock
@@ -114,13 +114,9 @@ def main() -> int:
     try:
         asyncio.run(serve(settings))
     except EvertuneError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return told(error)
     return 0
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # temporalio's threads may touch a finalising interpreter and abort
+    leave(main())

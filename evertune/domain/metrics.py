@@ -112,20 +112,69 @@ class MetricSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """An objective beside the first one."""
+
+    metric: str
+    type: ObjectiveType
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A condition on a metric: at most `le`, at least `ge`; one of the two is None."""
+
+    metric: str
+    le: float | None = None
+    ge: float | None = None
+
+    def violation(self, value: float | None) -> float:
+        """By how much it is missed, at most 0 where it holds; infinite without a value."""
+        if value is None:
+            return math.inf
+        return value - self.le if self.le is not None else (self.ge or 0.0) - value
+
+    def __str__(self) -> str:
+        return f"{self.metric} <= {self.le:g}" if self.le is not None else f"{self.metric} >= {self.ge:g}"
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
+    """What is optimized. `further` objectives and `constraints` name metrics that are collected with the others."""
+
     type: ObjectiveType
     metric: str
     goal: float | None = None
     additional: tuple[str, ...] = ()
     strategies: Mapping[str, Strategy] = field(default_factory=dict)
+    further: tuple[Further, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return (self.metric, *self.additional)
+        """All that are collected, the objective first, each once."""
+        further = (each.metric for each in self.further)
+        constrained = (constraint.metric for constraint in self.constraints)
+        return tuple(dict.fromkeys((self.metric, *self.additional, *further, *constrained)))
+
+    @property
+    def directions(self) -> tuple[ObjectiveType, ...]:
+        return (self.type, *(each.type for each in self.further))
 
     def strategy(self, metric: str) -> Strategy:
-        default = Strategy.MIN if self.type is ObjectiveType.MINIMIZE else Strategy.MAX
-        return self.strategies.get(metric, default)
+        """The user's; else the best value of an objective, the last one of what is only constrained."""
+        if metric in self.strategies:
+            return self.strategies[metric]
+        directions = {each.metric: each.type for each in self.further} | {self.metric: self.type}
+        if metric not in directions and any(constraint.metric == metric for constraint in self.constraints):
+            return Strategy.LATEST
+        return Strategy.MIN if directions.get(metric, self.type) is ObjectiveType.MINIMIZE else Strategy.MAX
+
+    def values(self, metrics: Mapping[str, str]) -> tuple[float | None, ...]:
+        """Of all objectives, from what a trial has by metric (see `chosen`)."""
+        return tuple(finite(metrics.get(metric)) for metric in (self.metric, *(each.metric for each in self.further)))
+
+    def violations(self, metrics: Mapping[str, str]) -> tuple[float, ...]:
+        return tuple(constraint.violation(finite(metrics.get(constraint.metric))) for constraint in self.constraints)
 
     def better(self, challenger: float, champion: float) -> bool:
         """Strictly better: the first of equals stays best, as in Katib."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from evertune.domain.metrics import ObjectiveType
 
@@ -31,11 +31,20 @@ class Distribution(StrEnum):
     LOG_NORMAL = "logNormal"
 
 
+@dataclass(frozen=True, slots=True)
+class When:
+    """A condition: the parameter exists only where another one has one of these values, as `value_text` writes them."""
+
+    parameter: str
+    values: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """One dimension. `low <= high`; `step` is None for a continuous double, and >= 1 or None (= 1) for an int.
 
-    `values` are the list entries of `discrete` and `categorical`, as the user wrote them (text).
+    `values` are the list entries of `discrete` and `categorical`, as the user wrote them (text). `when`: all of these
+    must hold, and the parameters that they name must be there themselves.
     """
 
     name: str
@@ -45,6 +54,7 @@ class Parameter:
     step: float | None = None
     values: tuple[str, ...] = ()
     distribution: Distribution = Distribution.UNIFORM
+    when: tuple[When, ...] = ()
 
     @property
     def numeric(self) -> bool:
@@ -64,6 +74,25 @@ class SearchSpace:
     def names(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
 
+    @property
+    def conditional(self) -> bool:
+        return any(parameter.when for parameter in self.parameters)
+
+    def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Of these values those whose conditions hold, in the order of the space. Conditions have no cycles."""
+        by_name = {parameter.name: parameter for parameter in self.parameters}
+        known: dict[str, bool] = {}
+
+        def holds(name: str) -> bool:
+            if name not in known:
+                known[name] = name in values and all(
+                    holds(condition.parameter) and value_text(values[condition.parameter]) in condition.values
+                    for condition in by_name[name].when
+                )
+            return known[name]
+
+        return {name: values[name] for name in by_name if holds(name)}
+
     def typed(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """The values as a program or a person expects them (`typed_value`), in the order of the space."""
         known = {
@@ -81,6 +110,12 @@ class SearchProblem:
     `seed` is a non-negative 31-bit integer: the user's `random_state`/`seed`, or drawn at admission and stored.
     `settings` are Katib's algorithmSettings, verbatim text. `nas` is the manifest's nasConfig as plain data, for
     algorithms that search architectures; the space is empty then.
+
+    `directions` are those of all objectives, the first of which is `direction`. `constraints` counts the conditions on
+    metrics, whose violations the history holds; `parameter_constraints` are expressions over parameters that every
+    assignment must satisfy. `initial` are assignments to begin with, perhaps of some of the parameters only.
+    `independent`: the libraries are not those that the experiment began with, so that their states mean nothing: each
+    ask is seeded by (seed, trial number) alone.
     """
 
     space: SearchSpace
@@ -90,6 +125,19 @@ class SearchProblem:
     max_trials: int | None = None
     parallel: int = 1
     nas: Mapping[str, Any] | None = None
+    directions: tuple[ObjectiveType, ...] = ()
+    constraints: int = 0
+    parameter_constraints: tuple[str, ...] = ()
+    initial: tuple[Mapping[str, Value], ...] = ()
+    on_duplicate: Literal["run", "reuse", "resample"] = "run"
+    on_failure: Literal["ignore", "worst"] = "ignore"
+    warm_start: Literal["", "identical", "transfer"] = ""  # trials of others are in the history, below number 0
+    early_stopping: bool = False
+    independent: bool = False
+
+    @property
+    def all_directions(self) -> tuple[ObjectiveType, ...]:
+        return self.directions or (self.direction,)
 
 
 def value_text(value: Value) -> str:

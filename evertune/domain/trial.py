@@ -18,7 +18,10 @@ WARNING = "warning: "
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What an algorithm hands out for one trial. `meta` belongs to the algorithm and is stored with the trial."""
+    """What an algorithm hands out for one trial. `meta` belongs to the algorithm and is stored with the trial.
+
+    `labels` are for everybody to see; those with a meaning beyond the algorithm are named in `domain.labels`.
+    """
 
     parameters: Mapping[str, Value]
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -30,7 +33,11 @@ class HistoryTrial:
     """A trial as an algorithm sees it. `value` is the raw objective (never negated), None unless numeric.
 
     `state` is RUNNING for every trial that had not been told at the history's cut, whatever happened since:
-    that is what makes an answer reproducible.
+    that is what makes an answer reproducible. A negative number: a trial of another experiment, for a warm start.
+
+    `values` are those of all objectives, the first of which is `value`; empty where there is one. `violations`: by how
+    much each outcome constraint is missed, at most 0 where it holds, infinite where its metric was not reported.
+    `steps`: how many values of the objective a trial had reported when it was stopped early.
     """
 
     number: int
@@ -40,6 +47,13 @@ class HistoryTrial:
     told_seq: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    values: tuple[float | None, ...] = ()
+    violations: tuple[float, ...] = ()
+    steps: int = 0
+
+    @property
+    def feasible(self) -> bool:
+        return all(violation <= 0 for violation in self.violations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from evertune.domain.metrics import Objective, ObjectiveType, Strategy
+from evertune.domain.metrics import Constraint, Further, Objective, ObjectiveType, Strategy
 from evertune.domain.records import AttemptRecord, Budget, Counts, ExperimentRecord, RequestRecord, TrialRecord
-from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace
+from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace, When
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
 from evertune.store.models import (
     AttemptRow,
@@ -175,6 +175,8 @@ def dump_objective(objective: Objective) -> dict[str, Any]:
         "goal": objective.goal,
         "additional": list(objective.additional),
         "strategies": dict(objective.strategies),
+        "further": [asdict(each) for each in objective.further],
+        "constraints": [asdict(constraint) for constraint in objective.constraints],
     }
 
 
@@ -185,6 +187,8 @@ def load_objective(data: Mapping[str, Any]) -> Objective:
         goal=data["goal"],
         additional=tuple(data["additional"]),
         strategies={metric: Strategy(name) for metric, name in data["strategies"].items()},
+        further=tuple(Further(each["metric"], ObjectiveType(each["type"])) for each in data.get("further", ())),
+        constraints=tuple(Constraint(**each) for each in data.get("constraints", ())),
     )
 
 
@@ -201,6 +205,7 @@ def load_space(data: list[dict[str, Any]]) -> SearchSpace:
                     "type": ParameterType(entry["type"]),
                     "values": tuple(entry["values"]),
                     "distribution": Distribution(entry["distribution"]),
+                    "when": tuple(When(each["parameter"], tuple(each["values"])) for each in entry.get("when", ())),
                 }
             )
             for entry in data

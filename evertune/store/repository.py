@@ -290,6 +290,10 @@ class Store:
         """Which of the attempt's pods that is, from 0; one that nobody has named yet gets the next ordinal."""
         return self._write(lambda tx: points.ordinal(tx, uid, number, attempt, origin))
 
+    def likely_origin(self, uid: str, number: int, attempt: int, origin: str) -> int:
+        """What `origin` would say now. Names nothing, so that somebody else may get that ordinal."""
+        return self._read(lambda tx: points.likely_ordinal(tx, uid, number, attempt, origin))
+
     def add_points(self, uid: str, number: int, attempt: int, new: Sequence[Point]) -> int:
         """One report, for callers that know its attempt: how many of its points were new. Else NotFoundError."""
         (taken,) = self.add_reports([Report(uid, number, attempt, new)])

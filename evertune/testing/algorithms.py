@@ -29,7 +29,7 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
-from evertune.protocols import Algorithm, Answer, JsonDict
+from evertune.protocols import Algorithm, Answer, Feature, JsonDict
 
 Ending = tuple[TrialState, float | None]
 Ask = Callable[[Sequence[HistoryTrial], int, int, JsonDict | None], Answer]
@@ -216,6 +216,7 @@ class AlgorithmContract:
         assert algorithm.name
         assert algorithm.on_edit in ("continue", "restart", "refuse")
         assert isinstance(algorithm.reads_history, bool)
+        assert all(isinstance(feature, Feature) for feature in algorithm.supports)
 
     def test_the_same_question_has_the_same_answer(self, space: SearchSpace) -> None:
         play = self.played(space)

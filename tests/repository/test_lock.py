@@ -37,8 +37,10 @@ def pins(lock: str) -> dict[str, set[Version]]:
 
 
 def required() -> list[str]:
+    """All that is installed with every image. PyTorch has gigabytes, and no image runs the examples."""
     project = PROJECT["project"]
-    return [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name not in ("gp", "examples")}
+    return [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
 
 
 def unmet(requirements: list[str], lock: str) -> list[str]:

@@ -12,13 +12,14 @@ from typing import ClassVar, Literal
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import Answer, JsonDict
+from evertune.protocols import Answer, Feature, JsonDict
 
 
 class Plugin:
     name: ClassVar[str] = "plugin"
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "continue"
     reads_history: ClassVar[bool] = True
+    supports: ClassVar[frozenset[Feature]] = frozenset()
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
