@@ -27,7 +27,11 @@ help:  ## list these targets
 		printf '  make %-13s %s\n' "$$target" "$$text"; done
 
 demo: setup  ## tune a real model on real data, with a live display
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" evertune run examples/digits.yaml
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; VIRTUAL_ENV="$(CURDIR)/$(VENV)"; export PATH VIRTUAL_ENV; \
+	set -- evertune run examples/digits.yaml; taken=$$(evertune list -o name); name= number=1; \
+	while printf '%s\n' "$$taken" | grep -qx "$${name:-digits}"; do \
+		number=$$((number + 1)); name=digits-$$number; done; \
+	set -- "$$@" $${name:+--name "$$name"}; echo "$$@" >&2; exec "$$@"
 
 cluster-demo: setup  ## the same with real pods, on a cluster: FILE=examples/kubernetes/job.yaml, tfjob.yaml, …
 	deploy/cluster/demo.sh $(FILE)
