@@ -9,6 +9,7 @@ come from its callers.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -68,6 +69,11 @@ class Store:
         self._read = database.read
         self._write = database.write
         self.database_id = database_id
+
+    def ping(self) -> None:
+        """Returns when the database answers; raises UnavailableError when it does not."""
+        with suppress(NotFoundError):
+            self.experiment_by_uid("")
 
     def close(self) -> None:
         self._database.close()
