@@ -15,10 +15,11 @@ export KUBE ?= $(wildcard $(CURDIR)/../shared/kube)
 FILE ?= examples/kubernetes/job.yaml
 
 # Tests wait more than they compute, so three processes keep two cores busy. Each takes over what the slowest has not
-# begun. `make test PARALLEL=` runs them in one process.
+# begun. `make test PARALLEL=` runs them in one process. Those of `make test-slow` have the machine to themselves: they
+# kill at random moments and look at how long things take.
 PARALLEL ?= -n 3 --dist worksteal
 # Bytecode is kept, whatever the environment says: else each process of the tests compiles the house anew.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest $(PARALLEL)
+PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest
 
 .PHONY: help demo cluster-demo setup test test-slow test-cluster test-all lint type docs bench lock clean
 
@@ -39,7 +40,7 @@ cluster-demo: setup  ## the same with real pods, on a cluster: FILE=examples/kub
 setup: $(VENV)/.ready  ## install into .venv (all other targets do it when needed)
 
 test: setup  ## the default test suite
-	$(PYTEST)
+	$(PYTEST) $(PARALLEL)
 
 test-slow: setup  ## what the default suite leaves out: slow tests and chaos
 	$(PYTEST) -m "(slow or chaos) and not bench and not cluster" --timeout 900
