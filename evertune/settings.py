@@ -24,6 +24,7 @@ Durability = Literal["normal", "full"]
 Backend = Literal["local", "kubernetes"]
 LogFormat = Literal["auto", "human", "json"]
 CollectorMode = Literal["auto", "native", "classic", "logs"]
+PodIdentity = Literal["token", "account"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -75,6 +76,9 @@ class Settings:
     collector_image: str = "evertune/collector:0.1.0"
     # EVERTUNE_COLLECTOR_MODE: auto chooses for each trial; native, classic or logs insist. See docs/kubernetes.md.
     collector_mode: CollectorMode = "auto"
+    # EVERTUNE_POD_IDENTITY: how collectors in a cluster show whose reports they bring: token, a key that is made for
+    # each attempt, or account, a token of the pod that the cluster itself vouches for. See docs/kubernetes.md.
+    pod_identity: PodIdentity = "token"
     # EVERTUNE_LOG_CAP: how much of the log of a trial that has ended is kept, as 16M: a quarter from its head, the rest
     # from its end. Default 16M.
     log_cap: int = 16 << 20
@@ -124,7 +128,8 @@ class Settings:
 
     def told_of_clusters(self) -> dict[str, str]:
         """The variables that a worker goes by in clusters, with their values."""
-        names = ("KUBECONFIG", "KUBE_CONTEXT", "COLLECTOR_IMAGE", "COLLECTOR_MODE", "INGEST_URL", "SERVER_HOST")
+        collecting = ("COLLECTOR_IMAGE", "COLLECTOR_MODE", "POD_IDENTITY", "INGEST_URL", "SERVER_HOST")
+        names = ("KUBECONFIG", "KUBE_CONTEXT", *collecting)
         known = self.environment()
         return {name: known[name] for name in (f"EVERTUNE_{part}" for part in names) if name in known}
 
@@ -153,6 +158,7 @@ class Settings:
             "EVERTUNE_BACKEND": self.backend,
             "EVERTUNE_COLLECTOR_IMAGE": self.collector_image,
             "EVERTUNE_COLLECTOR_MODE": self.collector_mode,
+            "EVERTUNE_POD_IDENTITY": self.pod_identity,
             "EVERTUNE_LOG_CAP": str(self.log_cap),
             "EVERTUNE_LOG": f"{self.log_level},{self.log_format}",
             **{name: str(value) for name, value in optional.items() if value is not None},
@@ -279,6 +285,7 @@ _SOURCES: dict[str, tuple[tuple[str, ...], _Parser]] = {
     "kube_context": (("EVERTUNE_KUBE_CONTEXT",), str),
     "collector_image": (("EVERTUNE_COLLECTOR_IMAGE",), values.image),
     "collector_mode": (("EVERTUNE_COLLECTOR_MODE",), values.one_of("auto", "native", "classic", "logs")),
+    "pod_identity": (("EVERTUNE_POD_IDENTITY",), values.one_of("token", "account")),
     "log_cap": (("EVERTUNE_LOG_CAP",), values.size),
     "log_retention_days": (("EVERTUNE_LOG_RETENTION",), values.days),
     "log_level": ((), values.one_of(*LOG_LEVELS)),

@@ -63,7 +63,9 @@ def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
         clusters,
         StoreLedger(store),
         database_id=store.database_id,
-        injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
+        injection=Injection(
+            image=settings.collector_image, mode=settings.collector_mode, identity=settings.pod_identity
+        ),
     )
     return ClusterParts(clusters, runner, ClusterTemplates(clusters))
 

@@ -106,6 +106,28 @@ def test_points_arrive_while_the_trial_runs_and_final_when_it_has_ended(tmp_path
     assert (pushed["step"], pushed["timestamp"]) == (4, 1732620000.5)
 
 
+def test_a_token_in_a_file_is_read_again_for_each_report_and_waited_for(tmp_path: Path) -> None:
+    gateway = Gateway()
+    token = tmp_path / "token"
+    with gateway.open() as port:
+        trial = Trial(tmp_path, port)
+        with trial.sidecar(EVERTUNE_TOKEN_FILE=str(token)) as process:
+            trial.say("loss=3")
+            time.sleep(1)
+            assert gateway.reports == []
+            token.write_text("first\n")
+            until(lambda: gateway.values() == ["3"])
+            (tmp_path / "new").write_text("second")
+            (tmp_path / "new").replace(token)
+            trial.say("loss=2")
+            until(lambda: gateway.values() == ["3", "2"])
+            trial.exit.write_text("0\n")
+            said = ended(process)
+    assert {authorization for _, authorization in gateway.paths} == {"Bearer first", "Bearer second"}
+    assert "the token cannot be read" in said
+    assert len(gateway.connections) == 1
+
+
 def test_killed_and_started_again_it_sends_nothing_twice_and_loses_nothing(tmp_path: Path) -> None:
     gateway = Gateway()
     with gateway.open() as port:
