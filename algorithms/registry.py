@@ -98,7 +98,8 @@ def settings(name: str) -> Mapping[str, Rule]:
         return later.TABLES[name][0]
     if name in SETTINGS:
         return SETTINGS[name]
-    found: Mapping[str, Rule] = getattr(sys.modules[get(name).__module__], "SETTINGS", {})
+    kind = get(name)
+    found: Mapping[str, Rule] = getattr(kind, "settings", getattr(sys.modules[kind.__module__], "SETTINGS", {}))
     return found
 
 
