@@ -66,6 +66,8 @@ sys.stdout.buffer.write(pickle.dumps(answers))
 
 
 def problem_for(name: str, **features: Any) -> SearchProblem:
+    if "torch" in registry.libraries(name):
+        pytest.importorskip("torch", reason="evertune[gp] is not installed")
     searches_networks = Feature.NAS_CONFIG in getattr(registry.get(name), "handles", ())
     directions = (ObjectiveType.MINIMIZE,)
     found = SearchProblem(
