@@ -23,6 +23,7 @@ import evertune.contracts as c
 import evertune.spec as spec
 from activities.database import check_database
 from activities.errors import translated
+from activities.problems import LIBRARIES, WARM_START, libraries, sources
 from activities.warm_start import warm_start_problems
 from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
@@ -122,7 +123,12 @@ class AdmitActivities:
             if used is not None and key == used.key and isinstance(text, str)
         ]
         context = context.model_copy(update={"templates": kept})
-        record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never))
+        known: dict[str, Any] = {
+            LIBRARIES: libraries(spec.algorithm_of(experiment), spec.search_problem(experiment, 0))
+        }
+        if begun_with := sources(self.store, experiment):
+            known[WARM_START] = begun_with
+        record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never, known))
         return self._answer(record)
 
     def _admitted_before(self, experiment: spec.Experiment, request: c.AdmitRequest) -> bool:
@@ -140,6 +146,7 @@ class AdmitActivities:
         context: c.StartContext,
         request: c.AdmitRequest,
         explicit_never: bool,
+        known: Mapping[str, Any],
     ) -> NewExperiment:
         seed = spec.seed_of(experiment)
         return NewExperiment(
@@ -150,7 +157,12 @@ class AdmitActivities:
             first_run_id=request.first_run_id,
             manifest=experiment.model_dump(mode="json", by_alias=True, exclude_none=True),
             # Katib's default is Never as well, but only a Never that somebody wrote down means it.
-            context={**context.model_dump(mode="json"), "resume_never": explicit_never, "temporal": self.temporal_id},
+            context={
+                **context.model_dump(mode="json"),
+                "resume_never": explicit_never,
+                "temporal": self.temporal_id,
+                **known,
+            },
             algorithm=spec.algorithm_of(experiment),
             settings=spec.settings_of(experiment),
             seed=secrets.randbelow(2**31) if seed is None else seed,

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from algorithms import auto, later
+from algorithms import auto, later, steering
 from algorithms.settings import SETTINGS, Rule
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
-from evertune.protocols import Algorithm
+from evertune.protocols import Algorithm, Feature
 
 ENTRY_POINT_GROUP = "evertune.algorithms"
 
@@ -41,6 +41,24 @@ BUILT_IN = {
 
 # Those that need no library and no time: asked in the worker itself.
 _IN_PROCESS = frozenset({"grid", "darts"})
+
+# What the answers of an algorithm depend on, where its class does not say so by `libraries`.
+_LIBRARIES = {
+    "random": ("hyperopt", "numpy"),
+    "tpe": ("hyperopt", "numpy", "scipy"),
+    "multivariate-tpe": ("optuna", "numpy"),
+    "anneal": ("hyperopt", "numpy"),
+    "bayesianoptimization": ("scikit-optimize", "scikit-learn", "numpy", "scipy"),
+    "cmaes": ("cmaes", "numpy"),
+    "sobol": ("scipy", "numpy"),
+    "nsgaii": ("optuna", "numpy"),
+    "motpe": ("optuna", "numpy"),
+    "gp": ("optuna", "torch", "numpy", "scipy"),
+    "enas": ("numpy",),
+}
+
+# Those that fit a model of all trials for each ask, where their class does not say so by `heavy`.
+_HEAVY = frozenset({"bayesianoptimization", "gp"})
 
 
 @functools.cache
@@ -109,7 +127,46 @@ def resolved(name: str, problem: SearchProblem) -> auto.Choice:
 
 
 def create(name: str, problem: SearchProblem) -> Algorithm:
-    return get(resolved(name, problem).algorithm)(problem)
+    """The algorithm for this problem, with what is done around it where the problem asks for that."""
+    return steering.around(get(resolved(name, problem).algorithm), problem)
+
+
+def steers(name: str, problem: SearchProblem) -> bool:
+    """Whether anything is done around the algorithm for this problem."""
+    return bool(steering.steers(get(name), problem))
+
+
+def libraries(name: str) -> tuple[str, ...]:
+    """Distributions whose versions its answers depend on; of a third party's algorithm at least its own."""
+    said: tuple[str, ...] | None = getattr(get(name), "libraries", None)
+    if said is not None:
+        return said
+    if name in BUILT_IN:
+        return _LIBRARIES.get(name, ())
+    distribution = _third_party()[name].dist
+    return () if distribution is None else (distribution.name,)
+
+
+def heavy(name: str) -> bool:
+    """Whether an ask may take long, by what the algorithm says of itself; of a third party's nobody knows."""
+    return name not in BUILT_IN or bool(getattr(get(name), "heavy", name in _HEAVY))
+
+
+def supports(name: str) -> frozenset[Feature]:
+    """All that works with the algorithm of this name. Raises AlgorithmError as `get`."""
+    return steering.supported(get(name))
+
+
+def supporting(feature: Feature) -> list[str]:
+    """The names of all algorithms that this works with, sorted."""
+    found = []
+    for name in filter(runs, names()):
+        try:
+            if feature in supports(name):
+                found.append(name)
+        except AlgorithmError:  # a plugin that cannot be imported supports nothing
+            continue
+    return sorted(found)
 
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
@@ -117,7 +174,7 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     path = "spec.algorithm.algorithmName"
     if runs(name):
         try:
-            return get(name).check(problem)
+            return [*get(name).check(problem), *_unsupported(name, problem)]
         except AlgorithmError as error:
             return [Problem(path=path, type="Invalid", message=error.message)]
         except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
@@ -129,6 +186,39 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     close = closest(name)
     hint = f'did you mean "{close}"? {known}' if close else known
     return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
+
+
+# Where a spec asks for a feature. The first parameter with a condition is found by `_place`.
+_PLACES = {
+    Feature.OBJECTIVES: "spec.objectives",
+    Feature.CONSTRAINTS: "spec.constraints",
+    Feature.PARAMETER_CONSTRAINTS: "spec.parameterConstraints",
+    Feature.INITIAL_TRIALS: "spec.initialTrials",
+    Feature.WARM_START: "spec.warmStart",
+    Feature.ON_DUPLICATE: "spec.onDuplicate",
+    Feature.ON_FAILURE: "spec.onFailure",
+    Feature.EARLY_STOPPING: "spec.earlyStopping",
+    Feature.NAS_CONFIG: "spec.nasConfig",
+}
+
+
+def _unsupported(name: str, problem: SearchProblem) -> list[Problem]:
+    """What the problem asks of the algorithm in vain."""
+    found = []
+    missing = steering.features(problem) - supports(name)
+    for feature in (feature for feature in Feature if feature in missing):
+        others = supporting(feature)
+        hint = f"algorithms that can: {', '.join(others)}" if others else "no algorithm of this version can"
+        message = f"{name} cannot do {feature}"
+        found.append(Problem(path=_place(feature, problem), type="Forbidden", message=message, hint=hint))
+    return found
+
+
+def _place(feature: Feature, problem: SearchProblem) -> str:
+    if feature is Feature.WHEN:
+        index = next(index for index, parameter in enumerate(problem.space) if parameter.when)
+        return f"spec.parameters[{index}].when"
+    return _PLACES[feature]
 
 
 class Registry:

@@ -54,13 +54,29 @@ class Feature(StrEnum):
     NAS_CONFIG = "nasConfig"
 
 
+# What evertune does around any algorithm, and what needs nothing of it; the second of those that read the history.
+STEERED = frozenset(
+    {
+        Feature.PARAMETER_CONSTRAINTS,
+        Feature.WHEN,
+        Feature.INITIAL_TRIALS,
+        Feature.ON_DUPLICATE,
+        Feature.ON_FAILURE,
+        Feature.EARLY_STOPPING,
+    }
+)
+LEARNED = STEERED | {Feature.WARM_START}
+
+
 class Algorithm(Protocol):
     """A search algorithm as a pure function of (problem, history, state): no global state, rebuildable anywhere."""
 
     name: ClassVar[str]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]]
     reads_history: ClassVar[bool]  # False: the answer depends on trial numbers and seed alone (random, grid)
-    supports: ClassVar[frozenset[Feature]]  # what it does itself; the rest of a spec is refused by name, or done for it
+    # What works with it, by itself or because evertune does it around it; the rest is refused by name. Without such an
+    # attribute that is `STEERED`, or `LEARNED`. What it wants to do itself it names in `handles`, if anything.
+    supports: ClassVar[frozenset[Feature]]
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:

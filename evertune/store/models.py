@@ -162,6 +162,7 @@ class TrialRow(Base):
     ended: Mapped[datetime | None]
     objective: Mapped[str | None]
     metrics: Mapped[Any] = mapped_column(Json, nullable=True)
+    steps: Mapped[int | None]  # values of the objective when it was stopped early
     reason: Mapped[str]
     message: Mapped[str]
 
@@ -282,3 +283,5 @@ class RevisionRow(Base):
     superseded: Mapped[int]  # the told_seq of what replaced it
     state: Mapped[str] = _word(32)
     objective_value: Mapped[float | None]
+    metrics: Mapped[Any] = mapped_column(Json, nullable=True)
+    steps: Mapped[int | None]

@@ -20,7 +20,7 @@ from evertune.domain.trial import AttemptEnd, Conclude, Ending
 from evertune.errors import ConflictError, NotFoundError
 from evertune.store import points, records
 from evertune.store.experiments import identify, locked
-from evertune.store.records import ATTEMPTS, COUNTER, EXPERIMENTS, REVISIONS, TRIALS
+from evertune.store.records import ATTEMPTS, COUNTER, EXPERIMENTS, REVISIONS, SERIES, TRIALS
 
 _E = EXPERIMENTS.c
 _T = TRIALS.c
@@ -233,6 +233,8 @@ def revise(
             superseded=experiment.told_seq + 1,
             state=trial.state,
             objective_value=trial.objective_value,
+            metrics=trial.metrics,
+            steps=trial.steps,
         )
     )
     end = ending.end
@@ -273,6 +275,7 @@ def _tell(tx: Connection, experiment: Row[Any], trial: Row[Any], ending: Ending,
             objective_value=value,
             score=score,
             metrics=dict(ending.metrics) or None,
+            steps=_steps(tx, experiment, trial) if state is TrialState.EARLY_STOPPED else None,
             ended=at,
         )
     )
@@ -284,6 +287,14 @@ def _tell(tx: Connection, experiment: Row[Any], trial: Row[Any], ending: Ending,
         values["best_number"] = trial.number  # texts have no order: the last one told, until there is a number
     tx.execute(update(EXPERIMENTS).where(_E.id == experiment.id).values(values))
     return told_seq
+
+
+def _steps(tx: Connection, experiment: Row[Any], trial: Row[Any]) -> int:
+    """How many values of the objective the trial's last attempt has reported."""
+    metric = tx.execute(select(_E.objective).where(_E.id == experiment.id)).scalar_one()["metric"]
+    last = max(int(trial.attempts) - 1, 0)
+    which = (SERIES.c.trial_id == trial.id, SERIES.c.attempt == last, SERIES.c.metric == metric)
+    return int(tx.execute(select(SERIES.c.points).where(*which)).scalar() or 0)
 
 
 def _moved(experiment: Row[Any], trial: Row[Any], to: TrialState) -> dict[str, Any]:
