@@ -14,6 +14,8 @@ from evertune.store import Store, open_store
 from tests.unit.spec.samples import base
 from tests.unit.test_admission import admission, problems_of, request
 
+ENAS = ("architecture", "nn_config")
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
@@ -65,6 +67,24 @@ async def test_identical_means_the_same_objective_and_space(
     assert "mode: transfer" in str(error.details)
     transfer = {"from": "fake", "mode": "transfer"}
     await admit(store, "third", metadata__name="third", spec__warmStart=transfer, **changes)
+
+
+def architectures(layers: int, **changes: Any) -> dict[str, Any]:
+    """The base as a search of architectures."""
+    size = {"name": "size", "parameterType": "categorical", "feasibleSpace": {"list": ["3"]}}
+    graph = {"numLayers": layers, "inputSizes": [8, 8, 1], "outputSizes": [10]}
+    uses = {f"spec__trialTemplate__trialParameters__{i}__reference": key for i, key in enumerate(ENAS)}
+    nas = {"graphConfig": graph, "operations": [{"operationType": "convolution", "parameters": [size]}]}
+    return {
+        "spec__parameters": None, "spec__nasConfig": nas, "spec__algorithm__algorithmName": "enas", **uses, **changes,
+    }  # fmt: skip
+
+
+async def test_identical_means_the_same_architectures(store: Store) -> None:
+    await admit(store, "first", **architectures(2))
+    await admit(store, "same", **architectures(2, metadata__name="same", spec__warmStart="fake"))
+    error = await refused(store, **architectures(3, spec__warmStart="fake"))
+    assert "searches other architectures" in str(error.details)
 
 
 async def test_what_was_admitted_stays_admitted_when_the_other_is_gone(store: Store) -> None:

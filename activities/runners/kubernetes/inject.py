@@ -177,14 +177,14 @@ def inject(
         beside["volumeMounts"].append({"name": ACCOUNT, "mountPath": ACCOUNT_DIR, "readOnly": True})
     bring = ["cp", "-f", f"{IN_IMAGE}/busybox", f"{IN_IMAGE}/wrapper.sh", f"{SHARED}/"]
     first = {"name": INIT, **common, "command": [f"{IN_IMAGE}/busybox", *bring], "volumeMounts": [shared]}
-    added = [beside] if own is None else [beside, own]
+    sidecars, ordinary = ([beside], []) if native else ([], [beside])
+    if own is not None:  # a sidecar that ends would be started again; only the wrapper keeps it from that
+        (sidecars if native and own.get("command") else ordinary).append(own)
     if native:
         beside["command"] = [f"{IN_IMAGE}/busybox", "sh", "-c", FIRST_PROCESS, f"{IN_IMAGE}/busybox"]
-        sidecars = [{**each, "restartPolicy": "Always"} for each in added]
-        spec["initContainers"] = [first, *sidecars, *(spec.get("initContainers") or [])]
-    else:
-        spec["initContainers"] = [first, *(spec.get("initContainers") or [])]
-        spec["containers"] = [*spec["containers"], *added]
+    before = [first, *({**each, "restartPolicy": "Always"} for each in sidecars)]
+    spec["initContainers"] = [*before, *(spec.get("initContainers") or [])]
+    spec["containers"] = [*spec["containers"], *ordinary]
     spec["volumes"] = [*(spec.get("volumes") or []), *volumes]
     container.setdefault("volumeMounts", []).append(dict(shared))
     if not _keeps_checkpoints(container):
@@ -247,6 +247,15 @@ def _role(one_of: OneOf) -> list[JsonDict]:
 
 
 # ------------------------------------------------------------------------------------------- the user's collector
+
+
+def unwrapped(launch: Launch, mode: str) -> str:
+    """The container of the user's collector that ends when it likes, or never; "" where there is none."""
+    own = launch.custom_collector
+    kind = None if launch.collector is None else launch.collector.kind
+    if own is None or kind != "Custom" or own.get("command") or mode not in ("native", "classic"):
+        return ""
+    return str(own.get("name") or CUSTOM)
 
 
 def _own_collector(
