@@ -24,6 +24,7 @@ import evertune.spec as spec
 from activities.database import check_database
 from activities.errors import translated
 from activities.problems import LIBRARIES, WARM_START, libraries, sources
+from activities.revising import best_of
 from activities.warm_start import warm_start_problems
 from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
@@ -239,11 +240,7 @@ class AdmitActivities:
             request_no=max((request.request_no for request in requests if request.committed), default=0),
             created=record.counts.created,
             counts=_counts(record),
-            best=None
-            if best is None
-            else c.Best(
-                number=best.number, value=best.objective_value, text=best.objective or "", told_seq=best.told_seq or 0
-            ),
+            best=None if best is None else best_of(best),
             in_flight=[c.InFlight(number=trial.number, attempt=max(trial.attempts - 1, 0)) for trial in open_trials],
         )
 
@@ -332,7 +329,8 @@ def _reopened_limits(answer: c.Admitted, record: ExperimentRecord, command: c.Re
     """Without the limits that would end the new run at once: who goes on after the goal wants better than the goal."""
     limits, best = answer.limits, answer.best
     over: dict[str, None] = {}
-    if command.goal is None and best and best.value is not None and record.objective.reached(best.value):
+    reached = best is not None and best.value is not None and record.objective.reached(best.value)
+    if command.goal is None and reached and best is not None and not best.shortfall:
         over["goal"] = None
     if limits.deadline is not None and datetime.now(UTC).timestamp() >= limits.deadline:
         over["deadline"] = None

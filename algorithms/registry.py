@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from algorithms import auto, later, steering
+from algorithms import auto, steering
 from algorithms.settings import SETTINGS, Rule
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
@@ -36,11 +36,15 @@ BUILT_IN = {
     "motpe": "algorithms.optuna_search:Motpe",
     "nsgaii": "algorithms.optuna_search:NsgaII",
     "gp": "algorithms.optuna_search:Gp",
+    "hyperband": "algorithms.hyperband:Hyperband",
+    "asha": "algorithms.asha:Asha",
+    "bohb": "algorithms.bohb:Bohb",
+    "pbt": "algorithms.pbt:Pbt",
     "auto": "algorithms.auto:Auto",
 }
 
 # Those that need no library and no time: asked in the worker itself.
-_IN_PROCESS = frozenset({"grid", "darts"})
+_IN_PROCESS = frozenset({"grid", "darts", "hyperband", "asha", "pbt"})
 
 # What the answers of an algorithm depend on, where its class does not say so by `libraries`.
 _LIBRARIES = {
@@ -67,9 +71,8 @@ def _third_party() -> dict[str, EntryPoint]:
 
 
 def names() -> tuple[str, ...]:
-    """Every name that a spec may use: those that run, then Katib's others."""
-    running = (*BUILT_IN, *sorted(_third_party()))
-    return (*running, *(name for name in later.CHECKS if name not in running))
+    """Every name that a spec may use: the built-in ones, then third parties'."""
+    return (*BUILT_IN, *sorted(_third_party()))
 
 
 def closest(name: str) -> str | None:
@@ -83,7 +86,7 @@ def built_in(name: str) -> bool:
 
 
 def runs(name: str) -> bool:
-    """False for names that are unknown, and for those of Katib's algorithms that are only checked."""
+    """False for names that are unknown."""
     return name in BUILT_IN or name in _third_party()
 
 
@@ -106,14 +109,11 @@ def get(name: str) -> type[Algorithm]:
         except Exception as error:  # whatever a plugin does at import
             raise AlgorithmError(f"the algorithm {name} cannot be imported from {point.value}: {error}") from error
         return loaded
-    fault = "does not run in this version" if name in later.CHECKS else "is not an algorithm"
-    raise AlgorithmError(f"{name} {fault}; it runs: {', '.join(filter(runs, names()))}")
+    raise AlgorithmError(f"{name} is not an algorithm; it runs: {', '.join(names())}")
 
 
 def settings(name: str) -> Mapping[str, Rule]:
     """The settings of an algorithm, for whoever lists them; empty where a third party's says nothing of them."""
-    if name in later.TABLES:
-        return later.TABLES[name][0]
     if name in SETTINGS:
         return SETTINGS[name]
     kind = get(name)
@@ -180,8 +180,6 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
         except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
             message = f"{name} cannot check this experiment: {type(error).__name__}: {error}"
             return [Problem(path=path, type="Invalid", message=message)]
-    if name in later.CHECKS:
-        return later.check(name, problem)
     known = f"known: {', '.join(names())}"
     close = closest(name)
     hint = f'did you mean "{close}"? {known}' if close else known

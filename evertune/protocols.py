@@ -29,7 +29,7 @@ JsonDict = dict[str, Any]
 class Answer:
     """The reply to an ask. Fewer than k assignments, none with `wait`, and `exhausted` are all legal.
 
-    `wait`: nothing until another trial ends. `exhausted`: nothing ever again. `state`: JSON for the next ask.
+    `wait`: nothing more until another trial ends. `exhausted`: nothing ever again. `state`: JSON for the next ask.
     """
 
     assignments: tuple[Assignment, ...] = ()
@@ -111,6 +111,22 @@ class AlgorithmCatalog(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoints:
+    """Where a trial keeps its checkpoint and where it goes on from, as its program sees both.
+
+    A trial writes into its own directory only, and all its attempts have the same one. `parent` is for reading: it is
+    another trial's own. With `inherit` the own one begins as a copy of it, and is also found at `path`.
+    """
+
+    own: str | None = None  # None: a place of the runner's own choice
+    parent: str | None = None
+    inherit: bool = False
+    path: str | None = None  # in the container
+    claim: str | None = None  # cluster only: the PersistentVolumeClaim that holds all of them ...
+    below: tuple[str, str | None] = ("", None)  # ... and the directories in it that become `own` and `parent`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """An attempt ready to start: the rendered trial manifest and the context it runs in."""
 
@@ -126,6 +142,7 @@ class Launch:
     ingest_url: str | None = None  # the gateway's base URL, as seen from the trial
     custom_collector: JsonDict | None = None  # the user's own collector, a container, for kind Custom
     token: str | None = None  # this attempt's key to the gateway; goes into the environment and nowhere else
+    checkpoints: Checkpoints = Checkpoints()
 
     # What only a cluster asks for.
     collector: CollectorSpec | None = None  # what the collector beside the trial looks for; None injects nothing

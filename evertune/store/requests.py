@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, null, select, type_coerce, update
 from sqlalchemy import Text as PlainText
 
+from evertune.domain.labels import shortfall
 from evertune.domain.metrics import Objective
 from evertune.domain.records import RequestRecord, TrialRecord
 from evertune.domain.states import TrialState
@@ -141,6 +142,7 @@ def commit_answer(tx: Connection, uid: str, request_no: int, answer: Answer, at:
                     "request_no": request_no,
                     "parameters": dict(assignment.parameters),
                     "labels": dict(assignment.labels) or None,
+                    "shortfall": shortfall(assignment.labels),
                     "meta": dict(assignment.meta) or None,
                     "created": at,
                     "reason": "",

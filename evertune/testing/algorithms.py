@@ -240,6 +240,7 @@ class AlgorithmContract:
         "one-double": ONE_DOUBLE,
         "all-constant": ALL_CONSTANT,
     }
+    conditional: ClassVar[SearchSpace] = CONDITIONAL
     trials: ClassVar[int] = 26  # of the longest run: beyond the random start of what it tests
 
     ignores_others: ClassVar[bool] = False  # lets settings pass that it does not know, as some of Katib's do
@@ -453,12 +454,12 @@ class AlgorithmContract:
 
     def test_parameters_whose_conditions_do_not_hold_are_left_out(self) -> None:
         self.needs(Feature.WHEN, of="handles")
-        play = self.same_kept_and_rebuilt(self.problem(CONDITIONAL))
-        by_name = {parameter.name: parameter for parameter in CONDITIONAL}
+        play = self.same_kept_and_rebuilt(self.problem(self.conditional))
+        by_name = {parameter.name: parameter for parameter in self.conditional}
         for parameters in play.parameters:
-            assert parameters == CONDITIONAL.active(parameters)
-            everywhere = {parameter.name for parameter in CONDITIONAL if not parameter.when}
-            chosen = CONDITIONAL.active({**dict.fromkeys(by_name, 3), **parameters})
+            assert parameters == self.conditional.active(parameters)
+            everywhere = {parameter.name for parameter in self.conditional if not parameter.when}
+            chosen = self.conditional.active({**dict.fromkeys(by_name, 3), **parameters})
             assert set(parameters) >= everywhere
             assert set(parameters) == set(chosen)
             assert all(allows(by_name[name], value) for name, value in parameters.items())

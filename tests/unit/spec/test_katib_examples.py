@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from algorithms import registry
 from algorithms.registry import Registry
 from evertune.domain.space import Value
 from evertune.spec import check, check_all, parse_documents, render_trial, to_space, unsupported_here
@@ -20,7 +19,7 @@ VERDICTS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     "hp-tuning/bayesian-optimization": ([], []),
     "hp-tuning/cma-es": ([], []),
     "hp-tuning/grid": ([], []),
-    "hp-tuning/hyperband": ([], [ALGORITHM]),
+    "hp-tuning/hyperband": ([], []),
     "hp-tuning/multivariate-tpe": ([], []),
     "hp-tuning/optuna-distribution": ([], []),
     "hp-tuning/random": ([], []),
@@ -97,17 +96,6 @@ def test_a_trial_of_an_example_renders(name: str) -> None:
     manifest = render_trial(experiment, trial_name="trial-x", parameters=values)
     assert manifest["metadata"] == {"name": "trial-x", "namespace": "kubeflow"}
     assert "trialParameters" not in str(manifest)
-
-
-def test_an_algorithm_that_does_not_run_is_valid_with_a_warning_that_names_those_that_do() -> None:
-    (document,) = parse_documents(_read("hp-tuning/hyperband"), "hyperband.yaml")
-    verdict = check(document, Registry())
-    assert verdict.valid
-    (warning,) = verdict.warnings
-    assert warning.path == ALGORITHM
-    assert warning.message == (
-        '"hyperband" is checked, but does not run in this version; it runs: ' + ", ".join(registry.BUILT_IN)
-    )
 
 
 def test_a_template_in_a_configmap_that_is_not_at_hand_is_not_checked_and_that_is_said() -> None:
