@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from algorithms import later
+from algorithms.stoppers import registry as stoppers
+from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm
@@ -103,3 +105,9 @@ class Registry:
 
     def runs(self, name: str) -> bool:
         return runs(name)
+
+    def stoppers(self) -> Sequence[str]:
+        return stoppers.names()
+
+    def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
+        return stoppers.check(name, settings, objective)
