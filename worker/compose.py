@@ -196,8 +196,11 @@ async def run_until(
     parts: Parts, stopping: asyncio.Event, ready: Callable[[], None], *, trial: TrialActivities | None = None
 ) -> None:
     """Poll until `stopping` is set. `ready` is called once every queue is polled. `trial`: see `workers`."""
+    trial = trial or trial_activities(parts)
     async with AsyncExitStack() as stack:
         for worker in workers(parts, trial):
             await stack.enter_async_context(worker)
+        watching = asyncio.create_task(trial.observer.stopping.watch())
+        stack.callback(watching.cancel)
         ready()
         await stopping.wait()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from evertune.domain.metrics import Objective, ObjectiveType
 
-MAX_REASON = 300  # characters: it travels through Temporal and stands in tables
+MAX_REASON = 200  # characters: it travels through Temporal and stands in tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

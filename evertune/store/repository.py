@@ -391,6 +391,10 @@ class Store:
         """
         return self._write(lambda tx: stopping.silent(tx, uid, rule, seconds, since=since, at=at))
 
+    def running_experiments(self) -> list[str]:
+        """The uids of experiments of which an attempt runs."""
+        return self._read(stopping.running)
+
     def undelivered_stops(self) -> list[tuple[str, Decision]]:
         """(experiment uid, decision) about attempts that run and that nobody was asked to stop yet."""
         return self._read(stopping.undelivered)

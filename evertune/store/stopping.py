@@ -172,12 +172,11 @@ def weigh(
     series = _series(tx, [row.trial_id for row in rows.values()], wanted)
     decisions, again = [], []
     for (_, number, attempt), row in rows.items():
-        if row.state != AttemptState.RUNNING:
+        if row.state != AttemptState.RUNNING or row.stop is not None:
             continue
         before = known.get((number, attempt))
-        if before is not None and before.reason:
-            if row.stop is None:  # nobody has heard of it yet
-                decisions.append(_decision(before))
+        if before is not None and before.reason:  # nobody has heard of it yet
+            decisions.append(_decision(before))
             continue
         reader = _Reader.of(number, attempt, before)
         if reader.id is None and attempt:  # what an earlier attempt had reached is not this one's
@@ -359,6 +358,13 @@ def silent(
         _save(tx, experiment, rule, reader, decided=at)
         decisions.append(reader.decision)
     return decisions
+
+
+def running(tx: Connection) -> list[str]:
+    query = select(_E.uid).where(
+        _E.id.in_(select(_A.experiment_id).where(_A.state == AttemptState.RUNNING.value).distinct())
+    )
+    return list(tx.execute(query).scalars())
 
 
 def undelivered(tx: Connection) -> list[tuple[str, Decision]]:
