@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from algorithms.settings import Rule, is_int, whole
-from algorithms.stoppers.base import Stopper, shown
+from algorithms.stoppers.base import Stopper, said, shown
 from evertune.domain.metrics import Objective
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.protocols import JsonDict
@@ -56,6 +56,6 @@ class Asha(Stopper):
         if not self.worse(prefix.value, than=limit):
             return Ruling()
         return Ruling(
-            f"{self.objective.metric} {shown(prefix.value)} at rung {rung} (step {prefix.step}) is worse than "
+            f"{said(self.objective.metric, prefix.value)} at rung {rung} (step {prefix.step}) is worse than "
             f"{shown(limit)}: not among the best {place + 1} of {count} trials there"
         )

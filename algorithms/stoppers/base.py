@@ -95,8 +95,14 @@ def quantile(peers: Peers, fraction: float) -> float:
     return low + (high - low) * (place - below)
 
 
-def shown(value: float | None) -> str:
-    return "no number" if value is None else f"{value:.6g}"
+def shown(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def said(metric: str, value: float | None, *, best: bool = False) -> str:
+    if value is None:
+        return f"{metric} without a number"
+    return f"{'best ' * best}{metric} {shown(value)}"
 
 
 def reports(count: int) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from algorithms.settings import Rule, choice, whole
-from algorithms.stoppers.base import Stopper, quantile, shown
+from algorithms.stoppers.base import Stopper, quantile, said, shown
 from evertune.domain.metrics import Objective
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.protocols import JsonDict
@@ -61,6 +61,6 @@ class MedianStop(Stopper):
         if not self.worse(best, than=limit):
             return Ruling()
         return Ruling(
-            f"best {self.objective.metric} {shown(best)} at step {prefix.step} is worse than {shown(limit)}, "
+            f"{said(self.objective.metric, best, best=True)} at step {prefix.step} is worse than {shown(limit)}, "
             f"the {self._statistic} of {peers.count} earlier {'trial' if peers.count == 1 else 'trials'}"
         )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from algorithms.settings import Rule, is_float, whole
-from algorithms.stoppers.base import Stopper, quantile, shown
+from algorithms.stoppers.base import Stopper, quantile, said, shown
 from evertune.domain.metrics import Objective
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.protocols import JsonDict
@@ -55,6 +55,6 @@ class Percentile(Stopper):
         if not self.worse(best, than=limit):
             return Ruling()
         return Ruling(
-            f"best {self.objective.metric} {shown(best)} at step {prefix.step} is worse than {shown(limit)}: not in "
-            f"the best {self.number('percentile'):g} % of {peers.count} earlier trials"
+            f"{said(self.objective.metric, best, best=True)} at step {prefix.step} is worse than {shown(limit)}: not "
+            f"in the best {self.number('percentile'):g} % of {peers.count} earlier trials"
         )

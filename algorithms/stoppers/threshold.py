@@ -86,7 +86,7 @@ class Threshold(Stopper):
         named += [(settings["metric"].strip(), "metric")] if settings.get("metric") else []
         for metric, key in named:
             if objective.metric and metric not in objective.metrics:
-                message = f'"{metric}" is not a metric that this experiment collects'
+                message = f'{key}: "{metric}" is not a metric that this experiment collects'
                 hint = f"collected: {', '.join(objective.metrics)}; others go into additionalMetricNames"
                 found.append(Problem(path=f"{paths[key]}.value", type="Invalid", message=message, hint=hint))
         return found
