@@ -19,7 +19,7 @@ from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
 from tests.server.conftest import closed_port, in_thread
 from tests.workflow.harness import House, manifest, until
-from tests.workflow.test_gateway import WAITS, attempt_of, seen_from_the_gateway, send, waiting
+from tests.workflow.test_gateway import WAITS, Way, attempt_of, seen_from_the_gateway, send, waiting
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = ROOT / "examples/katib"
@@ -143,6 +143,29 @@ async def test_what_comes_through_the_gateway_is_judged_there_and_its_sender_is_
             assert (await send(settings, good, 0.9, 2))[1]["stop"] is False
         assert house.store.trial(handle.uid, 1).objective_value == 0.6, "its best so far, by the strategy"
     assert house.store.trial(handle.uid, 0).state is TrialState.SUCCEEDED
+
+
+async def test_a_decision_that_falls_while_temporal_is_away_is_told_when_it_is_back(house: House) -> None:
+    way = Way(house.address)
+    settings = seen_from_the_gateway(house, way.address)
+    rule = stopping("threshold", value="0.5", comparison="less")
+    async with waiting(house, "away-early", earlyStopping=rule) as handle:
+        await house.stop_worker()  # it would tell as well
+        with in_thread(settings):
+            assert (await send(settings, attempt_of(house, handle.uid, 0), 0.1, 1))[0] == 200
+            await until(lambda: len(house.store.stop_decisions(handle.uid)) == 1)
+            await way.up()
+            workflow = house.temporal.get_workflow_handle(handle.workflow_id)
+
+            async def told() -> bool:
+                events = (await workflow.fetch_history()).events
+                signals = [event.workflow_execution_signaled_event_attributes for event in events]
+                return any(b"is less than" in load.data for signal in signals for load in signal.input.payloads)
+
+            await until(told)
+        await way.down()
+        await house.start_worker()
+        await until(lambda: house.store.trial(handle.uid, 0).state is TrialState.EARLY_STOPPED)
 
 
 async def test_a_decision_whose_process_died_before_it_told_anybody_is_carried_out_by_the_next_worker(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import optuna
 import pytest
@@ -18,9 +19,13 @@ DOWN = Objective(ObjectiveType.MINIMIZE, "loss", additional=("accuracy",))
 UP = Objective(ObjectiveType.MAXIMIZE, "loss", additional=("accuracy",))
 
 
-def rule(name: str, objective: Objective = DOWN, **settings: str) -> EarlyStopper:
+def made(name: str, settings: Mapping[str, str], objective: Objective = DOWN) -> EarlyStopper:
     assert list(registry.check(name, settings, objective)) == []
     return registry.create(name, settings, objective)
+
+
+def rule(name: str, **settings: str) -> EarlyStopper:
+    return made(name, settings)
 
 
 class Experiment:
@@ -71,7 +76,8 @@ def test_katibs_median_is_the_mean_of_the_averages_of_the_first_values() -> None
 @pytest.mark.parametrize(("value", "stopped"), [(3.9, False), (4.0, False), (4.1, True)])
 def test_with_averages_1_2_and_9_the_limit_is_4_where_a_median_would_be_2(value: float, stopped: bool) -> None:
     def after_three(**settings: str) -> Experiment:
-        experiment = Experiment(rule("medianstop", min_trials_required="3", start_step="1", **settings))
+        rule = made("medianstop", {"min_trials_required": "3", "start_step": "1", **settings})
+        experiment = Experiment(rule)
         assert [experiment.run([average]) for average in (1.0, 2.0, 9.0)] == [None] * 3
         return experiment
 
@@ -97,7 +103,7 @@ def test_a_stopped_trial_is_no_part_of_katibs_average() -> None:
 
 
 def test_katibs_defaults_are_three_trials_and_step_four() -> None:
-    experiment = Experiment(rule("medianstop", UP))
+    experiment = Experiment(made("medianstop", {}, UP))
     for _ in range(3):
         assert experiment.run([0.5, 0.5, 0.5, 0.5]) is None
     assert experiment.run([0.1, 0.1, 0.1, 0.1]) == (
@@ -129,7 +135,12 @@ def test_as_in_the_paper_each_step_is_compared_with_running_averages_at_that_ste
 
 
 def same_as_optuna(
-    stopper: EarlyStopper, pruner: optuna.pruners.BasePruner, direction: str, *, seed: int, steps: int
+    stopper: EarlyStopper,
+    pruner: optuna.pruners.BasePruner,
+    direction: Literal["minimize", "maximize"],
+    *,
+    seed: int,
+    steps: int,
 ) -> int:
     """Run both over the same random series; where they stop must be the same. How many were stopped."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -158,7 +169,7 @@ def same_as_optuna(
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize(("percentile", "start", "interval"), [(25.0, 1, 1), (60.0, 3, 2)])
 def test_percentile_stops_where_optunas_pruner_does(
-    direction: str, percentile: float, start: int, interval: int
+    direction: Literal["minimize", "maximize"], percentile: float, start: int, interval: int
 ) -> None:
     objective = Objective(ObjectiveType(direction), "loss")
     settings = {
@@ -168,18 +179,20 @@ def test_percentile_stops_where_optunas_pruner_does(
     pruner = optuna.pruners.PercentilePruner(
         percentile, n_startup_trials=5, n_warmup_steps=start, interval_steps=interval
     )
-    assert same_as_optuna(rule("percentile", objective, **settings), pruner, direction, seed=3, steps=9) > 10
+    assert same_as_optuna(made("percentile", settings, objective), pruner, direction, seed=3, steps=9) > 10
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize(("resource", "eta", "rate"), [(1, 4, 0), (2, 3, 0), (1, 2, 1)])
-def test_asha_stops_where_optunas_pruner_does(direction: str, resource: int, eta: int, rate: int) -> None:
+def test_asha_stops_where_optunas_pruner_does(
+    direction: Literal["minimize", "maximize"], resource: int, eta: int, rate: int
+) -> None:
     objective = Objective(ObjectiveType(direction), "loss")
     settings = {"min_resource": str(resource), "eta": str(eta), "min_early_stopping_rate": str(rate)}
     pruner = optuna.pruners.SuccessiveHalvingPruner(
         min_resource=resource, reduction_factor=eta, min_early_stopping_rate=rate
     )
-    assert same_as_optuna(rule("asha", objective, **settings), pruner, direction, seed=5, steps=40) > 20
+    assert same_as_optuna(made("asha", settings, objective), pruner, direction, seed=5, steps=40) > 20
 
 
 def test_asha_lets_the_first_at_a_rung_pass_and_then_one_of_eta() -> None:
@@ -214,12 +227,15 @@ def test_asha_lets_the_first_at_a_rung_pass_and_then_one_of_eta() -> None:
 def test_threshold_compares_with_a_fixed_value(
     settings: Mapping[str, str], values: Sequence[float | None], stopped: int | None
 ) -> None:
-    found = Experiment(rule("threshold", **settings)).run(values)
+    found = Experiment(made("threshold", settings)).run(values)
     assert (found and found[0]) == stopped
 
 
 def test_thresholds_default_is_to_stop_what_is_worse() -> None:
-    assert Experiment(rule("threshold", UP, value="0.5")).run([0.6, 0.4]) == (2, "loss 0.4 at step 2 is less than 0.5")
+    assert Experiment(made("threshold", {"value": "0.5"}, UP)).run([0.6, 0.4]) == (
+        2,
+        "loss 0.4 at step 2 is less than 0.5",
+    )
 
 
 def test_katibs_rules_on_two_metrics_need_not_hold_at_the_same_moment() -> None:
@@ -261,7 +277,7 @@ def test_thresholds_settings_that_do_not_go_together_are_refused(settings: Mappi
 def test_patience_ends_after_so_many_reports_without_an_improvement(
     settings: Mapping[str, str], values: Sequence[float | None], stopped: int | None
 ) -> None:
-    found = Experiment(rule("patience", **settings)).run(values)
+    found = Experiment(made("patience", settings)).run(values)
     assert (found and found[0]) == stopped
 
 
