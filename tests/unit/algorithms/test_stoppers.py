@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import optuna
 import pytest
 
+from algorithms.settings import Rule
 from algorithms.stoppers import registry
 from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.stopping import ListedPeers, Prefix
@@ -312,3 +317,29 @@ def test_a_plugins_defect_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(registry, "get", get)
     (problem,) = registry.check("broken", {}, DOWN)
     assert problem.message == "broken cannot check this experiment: RuntimeError: out of order"
+
+
+def test_the_page_about_early_stopping_names_every_rule_and_setting_with_its_default() -> None:
+    page = (Path(__file__).parents[3] / "docs/early-stopping.md").read_text()
+    for name in registry.BUILT_IN:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        settings: Mapping[str, Rule] = getattr(registry.get(name), "settings")  # noqa: B009
+        for setting, wanted in settings.items():
+            default = wanted.default if (wanted.default or "").replace(".", "").isdigit() else None
+            assert f"`{setting}`{f' {default}' if default else ''}" in row, (name, setting)
+
+
+def test_a_rule_of_a_third_party_is_found_by_its_entry_point(tmp_path: Path) -> None:
+    info = tmp_path / "someone-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: someone\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[evertune.stoppers]\nmine = algorithms.stoppers.patience:Patience\n")
+    script = (
+        "from algorithms.stoppers import registry; from algorithms.registry import Registry; "
+        "print(registry.get('mine').__name__, *Registry().stoppers())"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"}
+    said = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout.split() == ["Patience", *registry.BUILT_IN, "mine"]
