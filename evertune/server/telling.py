@@ -43,7 +43,7 @@ class Teller:
         """Returns at once, but for a late report: then when the verdict is on its way, or UnavailableError."""
         if taken.late:
             await self._revise(report, taken)
-        elif report.points:
+        elif report.points or (taken.objective is not None and taken.new):
             if self._observer is not None:
                 await self._observer.take(report, taken)
                 return
