@@ -28,6 +28,7 @@ WATCH_EVERY_S = 2.0
 AGAIN_S = 1.0  # after a database that was away
 TOLD_AGAIN_S = 3.0  # a decision that is on its way is not sent with every report that comes meanwhile
 CACHED_RULES = 1024  # experiments
+AT_ONCE = 200  # attempts of one transaction: others must get to write, too
 
 Key = tuple[int, int]  # trial number, attempt
 
@@ -66,21 +67,25 @@ class Stopping:
         """Until nobody waits: all that reported meanwhile are one transaction of their experiment."""
         while self._waiting:
             uid = next(iter(self._waiting))
-            attempts = self._waiting.pop(uid)
+            attempts = self._waiting[uid]
+            batch = list(attempts)[:AT_ONCE]
+            for key in batch:
+                del attempts[key]
             try:
-                decisions, again = await asyncio.to_thread(self._weighed, uid, list(attempts))
+                decisions, again = await asyncio.to_thread(self._weighed, uid, batch)
             except EvertuneError as error:
                 log.debug("reports wait to be weighed", experiment_uid=uid, error=str(error))
-                if error.retryable:
-                    self._waiting[uid] = {**attempts, **self._waiting.get(uid, {})}
-                    await asyncio.sleep(AGAIN_S)
-                continue
-            except Exception:  # a plugin's rule, or a defect of ours: trials run to their end
-                log.exception("an early stopping rule failed", experiment_uid=uid)
-                continue
-            self._waiting.setdefault(uid, {}).update(dict.fromkeys(again))
-            if not self._waiting[uid]:
-                del self._waiting[uid]
+                decisions, again = [], batch if error.retryable else []
+                await asyncio.sleep(AGAIN_S if again else 0)
+            except Exception:  # a plugin's rule, or a defect of ours: one traceback, not one with every report
+                log.exception("an early stopping rule failed: its trials run to their end", experiment_uid=uid)
+                self._rules[uid] = None
+                decisions, again = [], []
+                attempts.clear()
+            attempts.update(dict.fromkeys(again))
+            del self._waiting[uid]
+            if attempts:
+                self._waiting[uid] = attempts  # behind the other experiments
             await self._tell(uid, decisions)
 
     def _weighed(self, uid: str, attempts: list[Key]) -> tuple[list[Decision], list[Key]]:
@@ -102,13 +107,14 @@ class Stopping:
             record = self.store.experiment_by_uid(uid)
         except NotFoundError:
             return None
-        experiment = spec.load_stored(record.manifest)
-        name = spec.stopper_of(experiment)
-        if not name:
-            return None
+        name = ""
         try:
+            experiment = spec.load_stored(record.manifest)
+            name = spec.stopper_of(experiment)
+            if not name:
+                return None
             made = registry.create(name, spec.stopper_settings_of(experiment), record.objective)
-        except Exception as error:  # a plugin that is missing here
+        except Exception as error:  # a plugin that is missing here, or a manifest of another version
             log.warning(
                 "trials are not stopped early: the rule cannot be made here", experiment_uid=uid, rule=name,
                 error=str(error),

@@ -201,6 +201,7 @@ async def run_until(
         for worker in workers(parts, trial):
             await stack.enter_async_context(worker)
         watching = asyncio.create_task(trial.observer.stopping.watch())
+        stack.push_async_callback(trial.observer.stopping.close)
         stack.callback(watching.cancel)
         ready()
         await stopping.wait()
