@@ -66,6 +66,11 @@ _FIRST = (
 _OF_STEP = (_M.experiment_id == bindparam("experiment"), _M.step == bindparam("step"), _M.counts.is_(True))
 _SUMMED = select(func.count(), func.avg(_M.value)).where(*_OF_STEP)
 _RANKED = select(_M.value).where(*_OF_STEP).order_by(_M.value).limit(1).offset(bindparam("rank"))
+_READ_ON = (
+    update(STOPPING)
+    .where(_R.id == bindparam("row"))
+    .values(series=bindparam("now"), memory=bindparam("kept"), reported=bindparam("heard"))
+)
 _END = 2**63 - 1
 
 
@@ -123,6 +128,9 @@ class _Reader:
         self.marks.setdefault(*made)
         return True
 
+    def dump(self) -> JsonDict:
+        return {metric: reading.dump() for metric, reading in self.readings.items()}
+
     @property
     def decided(self) -> bool:
         return bool(self.reason)
@@ -170,7 +178,7 @@ def weigh(
     known = _known(tx, experiment.id, [number for number, _ in attempts])
     wanted = dict.fromkeys((*rule.metrics, *((metric,) if rule.peers != "none" else ())))
     series = _series(tx, [row.trial_id for row in rows.values()], wanted)
-    decisions, again = [], []
+    decisions, again, read_on = [], [], list[JsonDict]()
     for (_, number, attempt), row in rows.items():
         if row.state != AttemptState.RUNNING or row.stop is not None:
             continue
@@ -186,7 +194,14 @@ def weigh(
         if reader.decided:
             decisions.append(reader.decision)
             _note(tx, experiment.id, rule, reader, at)
-        _save(tx, experiment.id, rule, reader, reported=at, decided=at if reader.decided else None)
+            _save(tx, experiment.id, rule, reader, reported=at, decided=at)
+        elif reader.id is None:
+            _save(tx, experiment.id, rule, reader, reported=at)
+        else:
+            read_on.append({"row": reader.id, "now": reader.dump(), "kept": reader.memory or None, "heard": at})
+            _keep(tx, experiment.id, rule, reader)
+    if read_on:
+        tx.execute(_READ_ON, read_on)
     return decisions, again
 
 
@@ -285,7 +300,7 @@ def _unread(tx: Connection, series: Any, reading: _Reading) -> Iterator[Point]:
 
 def _save(tx: Connection, experiment: int, rule: EarlyStopper, reader: _Reader, **values: Any) -> None:
     values = {name: value for name, value in values.items() if value is not None}
-    values["series"] = {metric: reading.dump() for metric, reading in reader.readings.items()}
+    values["series"] = reader.dump()
     values["memory"] = reader.memory or None
     if reader.reason:
         values |= {"reason": reader.reason, "step": reader.step}
