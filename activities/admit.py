@@ -23,6 +23,7 @@ import evertune.contracts as c
 import evertune.spec as spec
 from activities.database import check_database
 from activities.errors import translated
+from activities.warm_start import warm_start_problems
 from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget, ExperimentRecord
@@ -109,6 +110,8 @@ class AdmitActivities:
         problems = list(spec.unsupported_here(experiment, backend, catalog, templates=templates))
         if no_cluster is not None:
             problems.append(no_cluster)
+        if not self._admitted_before(experiment, request):
+            problems += warm_start_problems(self.store, experiment)
         if problems:
             raise SpecError.of(problems)
         explicit_never = (document.get("spec") or {}).get("resumePolicy") == "Never"
@@ -121,6 +124,14 @@ class AdmitActivities:
         context = context.model_copy(update={"templates": kept})
         record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never))
         return self._answer(record)
+
+    def _admitted_before(self, experiment: spec.Experiment, request: c.AdmitRequest) -> bool:
+        """By an earlier try of this very admission, whose worker died before it could answer."""
+        try:
+            record = self.store.experiment(experiment.namespace, experiment.name)
+        except NotFoundError:
+            return False
+        return record.first_run_id == request.first_run_id
 
     def _new(
         self,

@@ -77,11 +77,14 @@ class LaunchPlans:
         self._reporting = reporting
         self._prepared = functools.lru_cache(maxsize=CACHED_EXPERIMENTS)(self._prepare)
 
-    def of(self, uid: str, number: int, attempt: int) -> Plan:
-        """Everything needed to start attempt `attempt` of trial `number`. Raises NotFoundError, SpecError."""
+    def of(self, uid: str, number: int, attempt: int, *, trial: TrialRecord | None = None) -> Plan:
+        """Everything needed to start attempt `attempt` of trial `number`. Raises NotFoundError, SpecError.
+
+        `trial`: its row, where the caller has just read it.
+        """
         prepared = self._prepared(uid)
         record = prepared.record
-        trial = self._store.trial(uid, number)
+        trial = trial or self._store.trial(uid, number)
         context: Mapping[str, Any] = record.context
         manifest = spec.render_trial(
             prepared.experiment,

@@ -17,18 +17,20 @@ import structlog
 from temporalio import activity
 
 import evertune.contracts as c
+from activities import tidying
 from activities.attach import stop_or_detach
 from activities.database import check_database
 from activities.ending import asks_for_another, record_end, stored_outcome
 from activities.errors import translated
 from activities.launch import LaunchPlans, Plan
 from activities.observing import Observer
+from activities.tidying import Tidier
 from evertune import archive
-from evertune.domain.metrics import Point, Report, placed
+from evertune.domain.metrics import Point, Report, objective_text, placed
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
-from evertune.errors import EvertuneError, LaunchError
+from evertune.errors import LaunchError
 from evertune.protocols import Collector, Launch, Sources, TrialRunner
 from evertune.store import Store
 
@@ -38,8 +40,24 @@ READ_EVERY_S = 0.5  # of a running trial's log; short enough for a live view, lo
 SILENT_READS = 64  # without any point, of megabytes each; the end of it is read in one go
 BEAT_EVERY_S = 20.0  # while nothing changes: more often would cost a thousand trials a core
 FINAL_WAIT_S = 30.0  # after the end of a trial for the last word of the collector beside it
-RELEASE_S = 10.0  # for giving back what an attempt holds, once its end is recorded
 FOLLOWED_AT_FULL_RATE = 100  # trials; beyond, each is read less often so that the worker's CPU stays flat
+
+
+@dataclass
+class _Reading:
+    """Who reads what an attempt reports, from where, and as whose words it counts."""
+
+    sources: Sources
+    collector: Collector  # of this worker
+    beside: bool = False  # another one stands beside the attempt and reports by itself
+    collected: bool = True  # all of it was read; that one's last word, where there is one
+    fetched: bool = True  # what the attempt printed is here
+    ordinal: int = 0  # which of the attempt's pods left what this worker reads
+
+    @property
+    def told(self) -> bool:
+        """Nothing is left to read here: a log that was fetched may be less, or begin elsewhere."""
+        return self.beside and self.collected
 
 
 @dataclass
@@ -54,31 +72,29 @@ class TrialActivities:
     _following: int = 0
     _shown: dict[str, str] = field(default_factory=dict)  # by the attempt's key, what it waits for
     _beats: dict[str, tuple[str, float]] = field(default_factory=dict)  # what Temporal was told, and until when it does
+    tidier: Tidier = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tidier = Tidier(self.runner, self.log_cap, after_s=tidying.AFTER_S)
 
     @activity.defn(name=c.ACTIVITY_RUN_TRIAL)
     @translated
     async def run_trial(self, request: c.RunTrialRequest) -> c.TrialOutcome:
         check_database(self.store, request.database_id)
-        if (known := await asyncio.to_thread(self._stored_outcome, request)) is not None:
-            ref = await asyncio.to_thread(self.plans.ref, request.uid, request.number, request.attempt)
-            await self._release(ref)  # whoever recorded it may have died before that
-            return known
-        plan = await asyncio.to_thread(self.plans.of, request.uid, request.number, request.attempt)
-        ref = plan.launch.ref
+        ref, plan = await asyncio.to_thread(self._begin, request)
+        if isinstance(plan, c.TrialOutcome):
+            self.tidier.later(ref, fetch=True)  # whoever recorded it may have died before that
+            return plan
         structlog.contextvars.bind_contextvars(experiment=plan.experiment, trial=ref.number, attempt=ref.attempt)
-        opened = await asyncio.to_thread(
-            self.store.open_attempt, ref.experiment_uid, ref.number, ref.attempt, home_id=self.home_id, at=_now()
-        )
-        self._shown[ref.key] = opened.phase  # an earlier worker may have left one
         try:
-            plan.collector(self.runner.sources(plan.launch, plan.wanted.path))  # refuses before anything is started
+            reading = self._reading(plan)  # refuses before anything is started
             await self._create(plan.launch)
-            sources = self.runner.sources(plan.launch, plan.wanted.path)  # a collector of the user's may run now
-            collector = plan.collector(sources)
-            beside = self.runner.sidecar(plan.launch)
-            end = await self._follow(ref, None if beside else collector)
-            beside = self.runner.sidecar(plan.launch)  # what never ran has nobody beside it who could say a word
-            ordinal, collected = await self._until_collected(plan) if beside else (0, True)
+            reading = self._reading(plan)  # a collector of the user's may run now
+            end = await self._follow(ref, None if reading.beside else reading.collector)
+            if self.runner.sidecar(plan.launch):  # what never ran has nobody beside it who could say a word
+                await self._until_collected(plan, end, reading)
+            else:
+                reading.beside = False
         except LaunchError as error:
             end = AttemptEnd(
                 state=AttemptState.FAILED,
@@ -95,48 +111,47 @@ class TrialActivities:
         finally:
             self._shown.pop(ref.key, None)
             self._beats.pop(ref.key, None)
-        told = beside and collected  # all of it; a log that was fetched may be less, or begin elsewhere
-        points = () if told else await self._drain(ref, collector, ordinal)
-        outcome = await asyncio.to_thread(self._record, request, plan, end, collector, points, collected, ordinal, told)
+        points = () if reading.told else await self._drain(ref, reading)
+        outcome = await asyncio.to_thread(self._record, request, plan, end, reading, points)
         # Only after the record: whoever dies before it leaves the whole log, not head and tail, to the next reader.
-        await asyncio.to_thread(self._keep, sources)
-        await self._release(ref)
+        if not reading.beside:
+            await asyncio.to_thread(self.tidier.keep, ref, reading.sources.path)
+        self.tidier.later(ref, fetch=not reading.fetched, file=reading.sources.path)
         return outcome
 
-    async def _release(self, ref: AttemptRef) -> None:
-        """Nobody waits for this: what cannot be given back now, the sweep of a worker finds."""
-        try:
-            await asyncio.wait_for(self.runner.release(ref), RELEASE_S)
-        except (EvertuneError, TimeoutError) as error:
-            log.info("an attempt's object is left to the sweep", reason=str(error) or "no answer in time")
+    def _begin(self, request: c.RunTrialRequest) -> tuple[AttemptRef, Plan | c.TrialOutcome]:
+        """What to run, its attempt open from now on; or the outcome recorded earlier, of it or of the whole trial."""
+        trial = self.store.trial(request.uid, request.number)
+        ref = AttemptRef(request.uid, request.number, request.attempt, trial.name)
+        if trial.state.terminal:
+            return ref, stored_outcome(self.store, ref, trial)
+        plan = self.plans.of(request.uid, request.number, request.attempt, trial=trial)
+        opened = self.store.open_attempt(request.uid, ref.number, ref.attempt, home_id=self.home_id, at=_now())
+        if opened.state.terminal:
+            return ref, stored_outcome(self.store, ref, trial)
+        self._shown[ref.key] = opened.phase  # an earlier worker may have left one
+        return ref, plan
 
-    def _keep(self, sources: Sources) -> None:
-        for problem in archive.keep(sources.notes, sources.path, cap=self.log_cap):
-            log.warning("the log stays as it is, the next sweep tries again", reason=problem)
+    def _reading(self, plan: Plan) -> _Reading:
+        sources = self.runner.sources(plan.launch, plan.wanted.path)
+        return _Reading(sources, plan.collector(sources), beside=self.runner.sidecar(plan.launch))
 
     def _record(
-        self,
-        request: c.RunTrialRequest,
-        plan: Plan,
-        end: AttemptEnd,
-        collector: Collector,
-        points: Sequence[Point],
-        collected: bool,
-        ordinal: int,
-        told: bool,
+        self, request: c.RunTrialRequest, plan: Plan, end: AttemptEnd, reading: _Reading, points: Sequence[Point]
     ) -> c.TrialOutcome:
+        collector = reading.collector
         return record_end(
             self.store,
             plan.launch.ref,
             plan.objective,
             end,
-            points=points if told else [*points, *placed(collector.finish(), ordinal)],
+            points=points if reading.told else [*points, *placed(collector.finish(), reading.ordinal)],
             findings=collector.findings,
             warnings=collector.warnings,
             retry=lambda judged: asks_for_another(
                 judged, request, memory_retries=plan.memory_retries, on_oom=plan.on_oom
             ),
-            collected=collected,
+            collected=reading.collected,
         )
 
     async def _create(self, launch: Launch) -> None:
@@ -183,51 +198,54 @@ class TrialActivities:
             self._following -= 1
             waiting.cancel()
 
-    async def _drain(self, ref: AttemptRef, collector: Collector, ordinal: int) -> Sequence[Point]:
+    async def _drain(self, ref: AttemptRef, reading: _Reading) -> Sequence[Point]:
         """What the attempt left to read: the last points, for its record. All before them are stored on the way.
 
         A log of gigabytes that nobody has read yet must not fill the memory; and to read on says that what was read
         before is stored.
         """
         points: Sequence[Point] = ()
-        silent = 0
+        silent, collector = 0, reading.collector
         while silent < SILENT_READS and collector.has_more():
             if points:
                 report = Report(ref.experiment_uid, ref.number, ref.attempt, points)
                 await asyncio.to_thread(self.store.add_reports, [report])
-            points = placed(await asyncio.to_thread(collector.read), ordinal)
+            points = placed(await asyncio.to_thread(collector.read), reading.ordinal)
             activity.heartbeat()
             silent = 0 if points else silent + 1
         return points
 
-    async def _until_collected(self, plan: Plan) -> tuple[int, bool]:
+    async def _until_collected(self, plan: Plan, end: AttemptEnd, reading: _Reading) -> None:
         """The collector beside the trial may still have something to send: whether it said that this was all.
 
         If not, its verdict stays open, also when a log is left: that may be less than what the collector reads. First:
-        which of the attempt's pods left that log; if nobody has heard of it, the last word was another pod's.
+        which of the attempt's pods left that log; if nobody has heard of it, the last word was another pod's. A trial
+        of which all is known does not wait for its log: only to say what was there instead of the objective it is read.
         """
-        ref, ordinal = plan.launch.ref, 0
+        ref = plan.launch.ref
+        reading.collected, reported = await asyncio.to_thread(self._heard, plan)
+        if reading.collected and (reported or end.state is not AttemptState.SUCCEEDED):
+            reading.fetched = False
+            return
         await self.runner.fetch(ref)
         if origin := self.runner.sources(plan.launch, plan.wanted.path).origin:
-            ordinal = await asyncio.to_thread(self.store.origin, ref.experiment_uid, ref.number, ref.attempt, origin)
+            reading.ordinal = await asyncio.to_thread(
+                self.store.origin, ref.experiment_uid, ref.number, ref.attempt, origin
+            )
         give_up = time.monotonic() + self.final_wait_s
-        collected = False
-        while not collected and time.monotonic() < give_up:
+        while not reading.collected and time.monotonic() < give_up:
             activity.heartbeat()
-            attempt = await asyncio.to_thread(self._attempt, ref.experiment_uid, ref.number, ref.attempt)
-            collected = attempt is not None and attempt.collected
-            if not collected:
-                await asyncio.sleep(READ_EVERY_S)
-        return ordinal, collected
+            await asyncio.sleep(READ_EVERY_S)
+            reading.collected, _ = await asyncio.to_thread(self._heard, plan)
 
-    def _stored_outcome(self, request: c.RunTrialRequest) -> c.TrialOutcome | None:
-        """The outcome recorded earlier, when this attempt or the whole trial has ended."""
-        trial = self.store.trial(request.uid, request.number)
-        attempt = self._attempt(request.uid, request.number, request.attempt)
-        if not trial.state.terminal and (attempt is None or not attempt.state.terminal):
-            return None
-        ref = AttemptRef(request.uid, request.number, request.attempt, trial.name)
-        return stored_outcome(self.store, ref, trial)
+    def _heard(self, plan: Plan) -> tuple[bool, bool]:
+        """Of an attempt with a collector beside it: whether that has said its last word, and whether the objective."""
+        ref = plan.launch.ref
+        attempt = self._attempt(ref.experiment_uid, ref.number, ref.attempt)
+        if attempt is None or not attempt.collected:
+            return False, False
+        summaries = self.store.summaries(ref.experiment_uid, ref.number, ref.attempt)
+        return True, objective_text(plan.objective, summaries) is not None
 
     def _attempt(self, uid: str, number: int, attempt: int) -> AttemptRecord | None:
         return next((record for record in self.store.attempts(uid, number) if record.attempt == attempt), None)

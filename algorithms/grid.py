@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from algorithms import limits
-from algorithms.settings import grid_problems, problems_of
+from algorithms.settings import SETTINGS, Rule, grid_problems, problems_of
 from algorithms.space import Codec, Dimension, Kind, grid_count, grid_value
 from evertune.domain.space import ParameterType, SearchProblem, Value
 from evertune.domain.trial import Assignment, HistoryTrial
@@ -25,6 +25,9 @@ _ROUNDS = 4
 
 class Grid:
     name: ClassVar[str] = "grid"
+    about: ClassVar[str] = "Every combination once: for a few parameters of a few values."
+    advice: ClassVar[str] = "maxTrialCount of the number of combinations; any parallelTrialCount."
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS["grid"]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "refuse"
     reads_history: ClassVar[bool] = False
     supports: ClassVar[frozenset[Feature]] = frozenset()

@@ -1,11 +1,12 @@
-"""random and tpe: hyperopt's own search, asked trial by trial and rebuilt anywhere.
+"""random, tpe and anneal: hyperopt's own search, asked trial by trial and rebuilt anywhere.
 
 Stateless: the seed of trial i is the i-th draw of `default_rng(seed).integers(2**31 - 1)`, which is what
 `fmin(rstate=default_rng(seed))` draws, so a sequential experiment gives fmin's very sequence. Running trials are told
 as running: hyperopt gives them infinite loss, its built-in constant liar, so that parallel asks spread out (Katib
 ignores them and gets identical points).
 
-TPE: Bergstra, Bardenet, Bengio & Kégl 2011, "Algorithms for Hyper-Parameter Optimization", section 4. Departures from
+TPE: Bergstra, Bardenet, Bengio & Kégl 2011, "Algorithms for Hyper-Parameter Optimization", section 4. Annealing:
+hyperopt's own, draws around one of the best points in a neighbourhood that shrinks with the trials. Departures from
 Katib: parameters are encoded by `algorithms.space`, `n_startup_jobs` is hyperopt's 20 and not the size of the request.
 Pinned here and nowhere else: `Trials._insert_trial_docs`, `_dynamic_trials` and `_trials`.
 """
@@ -17,13 +18,22 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+from algorithms import limits
 from algorithms.base import SessionAlgorithm, loss_of, setting
-from algorithms.settings import problems_of
-from algorithms.space import Codec, Dimension, Kind, Raw
+from algorithms.settings import (
+    RANDOM_STATE,
+    SETTINGS,
+    Rule,
+    is_float,
+    not_negative,
+    problems_of,
+    settings_problems,
+)
+from algorithms.space import Codec, Dimension, Kind, Raw, fits
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import Answer, JsonDict
+from evertune.protocols import Answer, Feature, JsonDict
 
 _KEPT = "raw"  # in a trial's meta: raw values that its parameters cannot give back exactly
 
@@ -39,6 +49,9 @@ class _Hyperopt(SessionAlgorithm):
 
 class Random(_Hyperopt):
     name: ClassVar[str] = "random"
+    about: ClassVar[str] = "Draws each parameter by its distribution: the baseline, and for very many parallel trials."
+    advice: ClassVar[str] = "Any budget, any parallelTrialCount."
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS["random"]
     reads_history: ClassVar[bool] = False
 
     def search(self) -> RandomSession:
@@ -47,10 +60,39 @@ class Random(_Hyperopt):
 
 class Tpe(_Hyperopt):
     name: ClassVar[str] = "tpe"
+    about: ClassVar[str] = "Densities of good and bad trials, one parameter at a time: for any space, cheap to ask."
+    advice: ClassVar[str] = "From some 50 trials on; parallelTrialCount up to about 10 costs little."
     reads_history: ClassVar[bool] = True
+    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {Feature.WARM_START}
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS["tpe"]
 
     def search(self) -> TpeSession:
         return TpeSession(self.problem)
+
+
+ANNEAL_SETTINGS: Mapping[str, Rule] = {
+    "random_state": RANDOM_STATE,
+    "avg_best_idx": Rule(
+        "a number from 1", is_float(lambda value: value >= 1), "rank, on average, of the trial it draws around", "2.0"
+    ),
+    "shrink_coef": not_negative("how fast the neighbourhood shrinks", "0.1"),
+}
+
+
+class Anneal(_Hyperopt):
+    name: ClassVar[str] = "anneal"
+    about: ClassVar[str] = "Draws around one of the best points, ever closer: simple and strong on smooth objectives."
+    advice: ClassVar[str] = "For 30 to 200 trials; best with a small parallelTrialCount."
+    reads_history: ClassVar[bool] = True
+    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {Feature.WARM_START}
+    settings: ClassVar[Mapping[str, Rule]] = ANNEAL_SETTINGS
+
+    @classmethod
+    def check(cls, problem: SearchProblem) -> Sequence[Problem]:
+        return [*settings_problems(cls.name, problem, cls.settings), *limits.problems_of(problem.space)]
+
+    def search(self) -> AnnealSession:
+        return AnnealSession(self.problem)
 
 
 class RandomSession:
@@ -86,7 +128,7 @@ class TpeSession:
         self._hyperopt = hyperopt
         self._direction = problem.direction
         self._codec = Codec.of(problem.space)
-        self._options = tpe_options(problem)
+        self._suggest, self._options = self._method(problem)
         self._domain = hyperopt.Domain(_no_objective, hyperopt_space(self._codec))
         self._trials = hyperopt.Trials()
         # `refresh` would copy and filter all documents at each ask. Every one of ours is in a valid state: the list
@@ -95,21 +137,29 @@ class TpeSession:
         self._documents: dict[int, dict[str, Any]] = {}
         self._seeds = _Seeds(problem.seed)
 
+    def _method(self, problem: SearchProblem) -> tuple[Any, dict[str, Any]]:
+        """hyperopt's `suggest` and its arguments."""
+        from hyperopt import tpe
+
+        return tpe.suggest, tpe_options(problem)
+
     def update(self, trials: Iterable[HistoryTrial]) -> None:
         for trial in trials:
+            own = trial.number >= 0  # else of a warm start: hyperopt takes trials in the order of their numbers
+            if not own and not all(fits(each, trial.parameters.get(each.name)) for each in self._codec.free):
+                continue
             if trial.number not in self._documents:
-                self._insert(trial.number, self._codec.encode(trial.parameters, trial.meta.get(_KEPT)))
+                raw = self._codec.encode(trial.parameters, trial.meta.get(_KEPT) if own else None)
+                self._insert(trial.number, raw)
             document = self._documents[trial.number]
             document["result"], document["state"] = self._result(trial)
 
     def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
-        from hyperopt import tpe
-
         assignments = []
         for number in range(first_number, first_number + k):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = tpe.suggest([number], self._domain, self._trials, self._seeds[number], **self._options)
+                found = self._suggest([number], self._domain, self._trials, self._seeds[number], **self._options)
             raw = _raw_of(found)
             kept = self._codec.keep(raw)
             assignments.append(Assignment(self._codec.decode(raw), meta={_KEPT: kept} if kept else {}))
@@ -146,6 +196,22 @@ class TpeSession:
         if loss is None:
             return {"status": "fail"}, self._hyperopt.JOB_STATE_DONE
         return {"status": "ok", "loss": loss}, self._hyperopt.JOB_STATE_DONE
+
+
+class AnnealSession(TpeSession):
+    def _method(self, problem: SearchProblem) -> tuple[Any, dict[str, Any]]:
+        from hyperopt import anneal
+
+        return anneal.suggest, anneal_options(problem)
+
+
+def anneal_options(problem: SearchProblem) -> dict[str, Any]:
+    """The arguments of `anneal.suggest`."""
+    settings = problem.settings
+    return {
+        "avg_best_idx": setting(settings, "avg_best_idx", 2.0),
+        "shrink_coef": setting(settings, "shrink_coef", 0.1),
+    }
 
 
 def tpe_options(problem: SearchProblem) -> dict[str, Any]:

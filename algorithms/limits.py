@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace
+from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.errors import Problem
 
 MAX_BOUND = 1e300  # sums and widened ranges stay finite
@@ -51,3 +51,13 @@ def _spread(parameter: Parameter) -> float:
     if parameter.distribution in _LOGS:
         return (math.log(parameter.high) - math.log(parameter.low)) / 6
     return (parameter.high - parameter.low) / 6
+
+
+def budget_problems(name: str, problem: SearchProblem, most: int, others: str) -> list[Problem]:
+    """For models whose asks become too slow: more trials than `most` need one of the `others`."""
+    if problem.max_trials is None or problem.max_trials <= most:
+        return []
+    message = (
+        f"maxTrialCount must be at most {most:,} with {name}, whose model grows too slow; got {problem.max_trials}"
+    )
+    return [Problem(path="spec.maxTrialCount", type="Invalid", message=message, hint=f"or take {others}")]

@@ -1,202 +1,153 @@
-"""multivariate-tpe: Optuna's TPESampler with joint densities, asked trial by trial and rebuilt anywhere.
+"""multivariate-tpe, motpe, nsgaii and gp: Optuna's samplers, asked trial by trial and rebuilt anywhere.
 
-What a fresh process needs to continue bit for bit is the state of the sampler's random generators and the study's
-system attributes (`Answer.state`), and each trial's system attributes (its `meta`). Running trials are told as RUNNING;
-`constant_liar` puts them among the worse ones.
+The study that they work in is `optuna_session`'s; here is which sampler, with which arguments.
 
-Multivariate TPE: Falkner, Klein & Hutter 2018 (BOHB), section 3.2; Watanabe 2023, "Tree-Structured Parzen Estimator".
-Departure from Katib: running and failed trials are told (its service keeps them "running" for ever).
-Pinned here and nowhere else: `study._storage` and the samplers' generators.
+- Multivariate TPE: Falkner, Klein & Hutter 2018 (BOHB), section 3.2; Watanabe 2023, "Tree-Structured Parzen Estimator".
+  `constant_liar` puts running trials among the worse ones. Conditional parameters are searched as such (`group`).
+- MOTPE: Ozaki et al. 2022, "Multiobjective Tree-Structured Parzen Estimator": the same densities, of which the better
+  trials are chosen by hypervolume.
+- NSGA-II: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm".
+- GP: Optuna's own Gaussian process with a Matern 2.5 kernel and log expected improvement, of several objectives the
+  hypervolume's (Ament et al. 2023). Needs torch.
+
+Departures from Katib: running, failed and stopped trials are told (its service keeps them "running" for ever).
 """
 
 from __future__ import annotations
 
-import base64
-import warnings
-import zlib
-from collections.abc import Iterable, Sequence
+import importlib.util
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from algorithms.base import SessionAlgorithm, loss_of, setting
-from algorithms.settings import problems_of
-from algorithms.space import Codec, Dimension, Kind, Raw
-from evertune.domain.metrics import ObjectiveType
+from algorithms import limits
+from algorithms.base import Session, SessionAlgorithm, setting
+from algorithms.native import quiet
+from algorithms.optuna_session import OptunaSession
+from algorithms.settings import RANDOM_STATE, SETTINGS, Rule, fraction, settings_problems, whole
 from evertune.domain.space import SearchProblem
-from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import AlgorithmError, Problem
-from evertune.protocols import Answer, JsonDict
+from evertune.protocols import Feature
 
-_GENERATORS = ("_rng", "_random_sampler._rng")  # attribute paths of a TPESampler
-_STUDY = "evertune"  # some samplers hash the study's name
+MOST_OF_GP = 1000  # trials: an ask takes some ten seconds then, and grows with the square
+NO_TORCH = 'gp needs torch, which is not installed: pip install "evertune[gp]"'
+
+NSGAII_SETTINGS: Mapping[str, Rule] = {
+    "random_state": RANDOM_STATE,
+    "population_size": whole(2, "trials of one generation", "50"),
+    "mutation_prob": fraction("chance of each parameter to be drawn anew", "1 / parameters"),
+    "crossover_prob": fraction("chance of a trial to have two parents", "0.9"),
+    "swapping_prob": fraction("chance of each parameter to come from the second parent", "0.5"),
+}
+GP_SETTINGS: Mapping[str, Rule] = {
+    "random_state": RANDOM_STATE,
+    "n_startup_trials": whole(0, "random trials before the model", "10"),
+}
 
 
-class MultivariateTpe(SessionAlgorithm):
-    name: ClassVar[str] = "multivariate-tpe"
+class _Optuna(SessionAlgorithm):
+    name: ClassVar[str]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "restart"
     reads_history: ClassVar[bool] = True
+    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {
+        Feature.OBJECTIVES,
+        Feature.CONSTRAINTS,
+        Feature.WARM_START,
+    }
+    settings: ClassVar[Mapping[str, Rule]]
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return problems_of(cls.name, problem)
+        return [*settings_problems(cls.name, problem, cls.settings), *limits.problems_of(problem.space)]
 
-    def search(self) -> OptunaSession:
-        return OptunaSession(self.problem)
+
+class MultivariateTpe(_Optuna):
+    name: ClassVar[str] = "multivariate-tpe"
+    about: ClassVar[str] = "TPE with joint densities: the best default for mixed spaces, also conditional ones."
+    advice: ClassVar[str] = "From some 30 trials on; parallelTrialCount up to about 10 costs little."
+    supports: ClassVar[frozenset[Feature]] = _Optuna.supports | {Feature.WHEN}
+    handles: ClassVar[frozenset[Feature]] = frozenset({Feature.WHEN})
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS["multivariate-tpe"]
+
+    def search(self) -> Session:
+        return OptunaSession(self.problem, tpe_sampler(self.problem), walk=self.problem.space.conditional)
+
+
+class Motpe(MultivariateTpe):
+    name: ClassVar[str] = "motpe"
+    about: ClassVar[str] = "TPE for several objectives: finds a wide Pareto front with few trials."
+    advice: ClassVar[str] = "From some 50 trials on; parallelTrialCount up to about 10 costs little."
+
+
+class NsgaII(_Optuna):
+    name: ClassVar[str] = "nsgaii"
+    about: ClassVar[str] = "A genetic algorithm for several objectives: cheap to ask, for many and short trials."
+    advice: ClassVar[str] = "From ten generations on (500 trials); parallelTrialCount up to population_size."
+    settings: ClassVar[Mapping[str, Rule]] = NSGAII_SETTINGS
+
+    def search(self) -> Session:
+        return OptunaSession(self.problem, nsgaii_sampler(self.problem))
+
+
+class Gp(_Optuna):
+    name: ClassVar[str] = "gp"
+    about: ClassVar[str] = "Optuna's Gaussian process: the fewest trials for expensive ones. Needs evertune[gp]."
+    advice: ClassVar[str] = "For 30 to 300 trials; an ask takes about a second, and from 300 trials on more."
+    settings: ClassVar[Mapping[str, Rule]] = GP_SETTINGS
+
+    @classmethod
+    def check(cls, problem: SearchProblem) -> Sequence[Problem]:
+        found = [*super().check(problem)]
+        if importlib.util.find_spec("torch") is None:
+            hint = "or another algorithm, such as bayesianoptimization"
+            path = "spec.algorithm.algorithmName"
+            found.append(Problem(path=path, type="Invalid", message=NO_TORCH, hint=hint))
+        return [*found, *limits.budget_problems(cls.name, problem, MOST_OF_GP, "multivariate-tpe, cmaes")]
+
+    def search(self) -> Session:
+        return OptunaSession(self.problem, gp_sampler(self.problem))
 
 
 def tpe_sampler(problem: SearchProblem) -> Any:
     import optuna
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # experimental and deprecated options are pinned by our version bounds
+    with quiet():  # experimental and deprecated options are pinned by our version bounds
         return optuna.samplers.TPESampler(
             seed=problem.seed,
             multivariate=True,
-            group=False,
+            group=problem.space.conditional,
             constant_liar=True,
             n_startup_trials=int(setting(problem.settings, "n_startup_trials", 10)),
             n_ei_candidates=int(setting(problem.settings, "n_ei_candidates", 24)),
         )
 
 
-class OptunaSession:
-    """A study in memory that holds every trial of the experiment under its own number."""
+def nsgaii_sampler(problem: SearchProblem) -> Any:
+    import optuna
 
-    def __init__(self, problem: SearchProblem) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._optuna = optuna
-        self._problem = problem
-        self._codec = Codec.of(problem.space)
-        self._distributions = optuna_space(self._codec)
-        self._sampler = tpe_sampler(problem)
-        maximize = problem.direction is ObjectiveType.MAXIMIZE
-        self._study = optuna.create_study(
-            study_name=_STUDY, direction="maximize" if maximize else "minimize", sampler=self._sampler
+    settings = problem.settings
+    with quiet():
+        return optuna.samplers.NSGAIISampler(
+            seed=problem.seed,
+            population_size=int(setting(settings, "population_size", 50)),
+            mutation_prob=float(settings["mutation_prob"]) if "mutation_prob" in settings else None,
+            crossover_prob=setting(settings, "crossover_prob", 0.9),
+            swapping_prob=setting(settings, "swapping_prob", 0.5),
         )
-        self._count = 0
-        self._running: set[int] = set()
 
-    def update(self, trials: Iterable[HistoryTrial]) -> None:
-        for trial in trials:
-            if trial.number in self._running:
-                self._tell(trial)
-            elif trial.number == self._count:
-                self._add(trial)
-            elif trial.number > self._count:
-                raise AlgorithmError(f"the history has a gap: trial {self._count} is missing")
 
-    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
-        self._restore(state)
-        assignments = []
-        for _ in range(k):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                trial = self._study.ask(fixed_distributions=self._distributions)
-            self._running.add(trial.number)
-            self._count += 1
-            raw = {name: self._raw(name, value) for name, value in trial.params.items()}
-            attributes = self._study._storage.get_trial(trial._trial_id).system_attrs
-            meta: dict[str, Any] = {"system": dict(attributes)} if attributes else {}
-            if kept := self._codec.keep(raw):
-                meta["raw"] = kept
-            assignments.append(Assignment(self._codec.decode(raw), meta=meta))
-        return Answer(assignments=tuple(assignments), state=self._state())
+def gp_sampler(problem: SearchProblem) -> Any:
+    """Raises AlgorithmError without torch."""
+    import optuna
 
-    def _raw(self, name: str, value: Any) -> Raw:
-        choices = getattr(self._distributions[name], "choices", None)
-        raw: Raw = choices.index(value) if choices is not None else value
-        return raw
-
-    def _params(self, trial: HistoryTrial) -> dict[str, Any]:
-        raw = self._codec.encode(trial.parameters, trial.meta.get("raw"))
-        return {
-            dimension.name: dimension.parameter.values[int(raw[dimension.name])]
-            if dimension.kind is Kind.CHOICE
-            else raw[dimension.name]
-            for dimension in self._codec.free
-        }
-
-    def _outcome(self, trial: HistoryTrial) -> tuple[Any, float | None]:
-        states = self._optuna.trial.TrialState
-        if not trial.state.terminal:
-            return states.RUNNING, None
-        if loss_of(trial, self._problem.direction) is None:
-            return states.FAIL, None
-        return states.COMPLETE, trial.value
-
-    def _add(self, trial: HistoryTrial) -> None:
-        state, value = self._outcome(trial)
-        frozen = self._optuna.trial.create_trial(
-            state=state,
-            value=value,
-            params=self._params(trial),
-            distributions=self._distributions,
-            system_attrs=dict(trial.meta.get("system", {})),
+    try:
+        import torch
+    except ImportError as error:
+        raise AlgorithmError(NO_TORCH) from error
+    torch.set_num_threads(1)  # with more of them the last bits differ, and soon the points
+    with quiet():
+        return optuna.samplers.GPSampler(
+            seed=problem.seed,
+            n_startup_trials=int(setting(problem.settings, "n_startup_trials", 10)),
+            deterministic_objective=False,
+            warn_independent_sampling=False,
         )
-        self._study.add_trial(frozen)
-        self._count += 1
-        if not state.is_finished():
-            self._running.add(trial.number)
-
-    def _tell(self, trial: HistoryTrial) -> None:
-        state, value = self._outcome(trial)
-        if state.is_finished():
-            self._running.discard(trial.number)
-            self._study.tell(trial.number, value, state=state)
-
-    # ------------------------------------------------------------------------------------------------ state
-
-    def _generators(self) -> dict[str, Any]:
-        found = {}
-        for path in _GENERATORS:
-            target: Any = self._sampler
-            for attribute in path.split("."):
-                target = getattr(target, attribute)
-            found[path] = target.rng
-        return found
-
-    def _state(self) -> JsonDict:
-        storage = self._study._storage
-        return {
-            "generators": {path: _packed(generator) for path, generator in self._generators().items()},
-            "study": dict(storage.get_study_system_attrs(self._study._study_id)),
-        }
-
-    def _restore(self, state: JsonDict | None) -> None:
-        if state is None:
-            return
-        for key, value in state["study"].items():
-            self._study._storage.set_study_system_attr(self._study._study_id, key, value)
-        for path, generator in self._generators().items():
-            _unpack(generator, state["generators"][path])
-
-
-def _packed(generator: Any) -> list[Any]:
-    """A Mersenne Twister's state as JSON: 624 words compressed, position, and the cached normal draw."""
-    _, keys, position, has_gauss, gauss = generator.get_state()
-    words = base64.b64encode(zlib.compress(keys.astype("<u4").tobytes())).decode("ascii")
-    return [words, int(position), int(has_gauss), float(gauss)]
-
-
-def _unpack(generator: Any, packed: list[Any]) -> None:
-    import numpy as np
-
-    words, position, has_gauss, gauss = packed
-    keys = np.frombuffer(zlib.decompress(base64.b64decode(words)), "<u4")
-    generator.set_state(("MT19937", keys, position, has_gauss, gauss))
-
-
-def optuna_space(codec: Codec) -> dict[str, Any]:
-    """The encoded space as Optuna's user writes it."""
-    return {dimension.name: _distribution(dimension) for dimension in codec.free}
-
-
-def _distribution(dimension: Dimension) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if dimension.kind is Kind.CHOICE:
-        return CategoricalDistribution(list(dimension.parameter.values))
-    if dimension.kind is Kind.INDEX:
-        return IntDistribution(0, dimension.count - 1)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.kind is Kind.LOG)

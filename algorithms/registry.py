@@ -9,10 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from algorithms import later
+from algorithms import auto, later
+from algorithms.settings import SETTINGS, Rule
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
@@ -26,10 +28,21 @@ BUILT_IN = {
     "tpe": "algorithms.hyperopt_search:Tpe",
     "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
     "grid": "algorithms.grid:Grid",
+    "enas": "algorithms.enas:Enas",
+    "nas-evolution": "algorithms.nas_evolution:NasEvolution",
+    "darts": "algorithms.darts:Darts",
+    "bayesianoptimization": "algorithms.bayesian:BayesianOptimization",
+    "cmaes": "algorithms.cma:CmaEs",
+    "sobol": "algorithms.sobol:Sobol",
+    "anneal": "algorithms.hyperopt_search:Anneal",
+    "motpe": "algorithms.optuna_search:Motpe",
+    "nsgaii": "algorithms.optuna_search:NsgaII",
+    "gp": "algorithms.optuna_search:Gp",
+    "auto": "algorithms.auto:Auto",
 }
 
 # Those that need no library and no time: asked in the worker itself.
-_IN_PROCESS = frozenset({"grid"})
+_IN_PROCESS = frozenset({"grid", "darts"})
 
 
 @functools.cache
@@ -41,6 +54,16 @@ def names() -> tuple[str, ...]:
     """Every name that a spec may use: those that run, then Katib's others."""
     running = (*BUILT_IN, *sorted(_third_party()))
     return (*running, *(name for name in later.CHECKS if name not in running))
+
+
+def closest(name: str) -> str | None:
+    """The name that somebody may have meant."""
+    close = difflib.get_close_matches(name, names(), 1, 0.6)
+    return close[0] if close else None
+
+
+def built_in(name: str) -> bool:
+    return name in BUILT_IN
 
 
 def runs(name: str) -> bool:
@@ -71,8 +94,23 @@ def get(name: str) -> type[Algorithm]:
     raise AlgorithmError(f"{name} {fault}; it runs: {', '.join(filter(runs, names()))}")
 
 
+def settings(name: str) -> Mapping[str, Rule]:
+    """The settings of an algorithm, for whoever lists them; empty where a third party's says nothing of them."""
+    if name in later.TABLES:
+        return later.TABLES[name][0]
+    if name in SETTINGS:
+        return SETTINGS[name]
+    found: Mapping[str, Rule] = getattr(sys.modules[get(name).__module__], "SETTINGS", {})
+    return found
+
+
+def resolved(name: str, problem: SearchProblem) -> auto.Choice:
+    """The algorithm that does the work, and why when `auto` took it."""
+    return auto.choose(problem) if name == auto.NAME else auto.Choice(name, "")
+
+
 def create(name: str, problem: SearchProblem) -> Algorithm:
-    return get(name)(problem)
+    return get(resolved(name, problem).algorithm)(problem)
 
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
@@ -89,8 +127,8 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     if name in later.CHECKS:
         return later.check(name, problem)
     known = f"known: {', '.join(names())}"
-    close = difflib.get_close_matches(name, names(), 1, 0.6)
-    hint = f'did you mean "{close[0]}"? {known}' if close else known
+    close = closest(name)
+    hint = f'did you mean "{close}"? {known}' if close else known
     return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
 
 

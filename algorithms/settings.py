@@ -106,7 +106,7 @@ SETTINGS: Mapping[str, Mapping[str, Rule]] = {
         "n_EI_candidates": Rule("a whole number above 0", is_int(1), "candidates drawn per suggestion", "24"),
         "n_startup_jobs": Rule("a whole number from 0", is_int(0), "random trials before the model", "20"),
     },
-    "multivariate-tpe": {
+    "multivariate-tpe": {  # and motpe
         "random_state": RANDOM_STATE,
         "n_startup_trials": Rule("a whole number from 0", is_int(0), "random trials before the model", "10"),
         "n_ei_candidates": Rule("a whole number above 0", is_int(1), "candidates drawn per suggestion", "24"),

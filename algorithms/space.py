@@ -1,6 +1,6 @@
 """Encoding of parameters for the libraries: every type, distribution and step, ours; the model is the library's.
 
-Used by the adapters (`hyperopt_search`, `optuna_search`, `grid`). A plain double and a categorical are encoded as the
+Used by the adapters, one for each library. A plain double and a categorical are encoded as the
 library's own user would write them. Everything else is encoded so that no value leaves [min, max] or its grid:
 
     kind     raw value                              parameters
@@ -19,10 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from statistics import NormalDist
 
+from evertune.domain.grid import grid_count as grid_count
+from evertune.domain.grid import grid_index as grid_index
+from evertune.domain.grid import grid_step
+from evertune.domain.grid import grid_value as grid_value
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace, Value
 
 Raw = float | int
@@ -90,6 +93,34 @@ class Dimension:
         return min(max(value, parameter.low), parameter.high)
 
 
+def fits(dimension: Dimension, value: Value | None) -> bool:
+    """Whether a value that another experiment used, None for one that it did not have, could be of this dimension."""
+    parameter = dimension.parameter
+    if not parameter.numeric:
+        return value in parameter.values
+    return isinstance(value, int | float) and parameter.low <= value <= parameter.high
+
+
+def from_quantile(dimension: Dimension, share: float) -> Raw:
+    """The raw value below which this share, from 0 to 1, of the dimension's distribution lies."""
+    if dimension.kind in (Kind.INDEX, Kind.CHOICE):
+        return min(int(share * dimension.count), dimension.count - 1)
+    low, high = dimension.low, dimension.high
+    if dimension.kind is Kind.LOG:
+        return min(max(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low), high)
+    return low + share * (high - low)
+
+
+def to_quantile(dimension: Dimension, raw: Raw) -> float:
+    """The middle of the shares that give this raw value."""
+    if dimension.kind in (Kind.INDEX, Kind.CHOICE):
+        return (raw + 0.5) / dimension.count
+    low, high = dimension.low, dimension.high
+    if dimension.kind is Kind.LOG:
+        return (math.log(raw) - math.log(low)) / (math.log(high) - math.log(low))
+    return (raw - low) / (high - low)
+
+
 def dimensions(space: SearchSpace) -> tuple[Dimension, ...]:
     """All parameters of the space in its order, constants included."""
     return tuple(_dimension(parameter) for parameter in space)
@@ -109,32 +140,12 @@ def _dimension(parameter: Parameter) -> Dimension:
         if not snaps:
             return Dimension(parameter, Kind.LOG, parameter.low, parameter.high)
         # Half a step on either side, else the end points would get half the mass of their neighbours.
-        half, last = float(_step(parameter)) / 2, float(grid_value(parameter, count - 1))
+        half, last = float(grid_step(parameter)) / 2, float(grid_value(parameter, count - 1))
         low = max(parameter.low - half, parameter.low / 2) or parameter.low  # half of the least double is 0
         return Dimension(parameter, Kind.LOG, low, last + half)
     if snaps:
         return Dimension(parameter, Kind.INDEX, 0.0, float(count - 1), count)
     return Dimension(parameter, Kind.REAL, parameter.low, parameter.high)
-
-
-def _step(parameter: Parameter) -> Decimal:
-    return Decimal(repr(parameter.step)) if parameter.step else Decimal(1)
-
-
-def grid_count(parameter: Parameter) -> int:
-    """How many values an int or stepped double has: min, min + step, … ≤ max, in decimal arithmetic."""
-    low, high, step = Decimal(repr(parameter.low)), Decimal(repr(parameter.high)), _step(parameter)
-    steps = int((high - low) // step)
-    return steps + (low + steps * step <= high)  # a range of more than 28 digits is rounded, perhaps beyond max
-
-
-def grid_value(parameter: Parameter, index: int) -> Value:
-    """The index-th value, clean: 0.1 + 2 steps of 0.1 is 0.3, not 0.30000000000000004."""
-    return _number(parameter, float(Decimal(repr(parameter.low)) + index * _step(parameter)))
-
-
-def grid_index(parameter: Parameter, value: float, count: int) -> int:
-    return _clip_index((value - parameter.low) / float(_step(parameter)), count)
 
 
 def _number(parameter: Parameter, value: float) -> Value:
@@ -182,13 +193,14 @@ class Codec:
         return {dimension.name: dimension.decode(raw.get(dimension.name, 0)) for dimension in self.dimensions}
 
     def encode(self, parameters: Mapping[str, Value], kept: Mapping[str, Raw] | None = None) -> dict[str, Raw]:
-        """Raw values of a trial; `kept` are those stored by `keep`, exact where encoding again would not be."""
+        """Raw values of what a trial has; `kept` are those of `keep`, exact where encoding again would not be."""
         kept = kept or {}
         return {
             dimension.name: kept[dimension.name]
             if dimension.name in kept
             else dimension.encode(parameters[dimension.name])
             for dimension in self.free
+            if dimension.name in parameters
         }
 
     def keep(self, raw: Mapping[str, Raw]) -> dict[str, Raw]:
@@ -196,5 +208,5 @@ class Codec:
         return {
             dimension.name: raw[dimension.name]
             for dimension in self.free
-            if dimension.encode(dimension.decode(raw[dimension.name])) != raw[dimension.name]
+            if dimension.name in raw and dimension.encode(dimension.decode(raw[dimension.name])) != raw[dimension.name]
         }

@@ -21,7 +21,8 @@ from uuid import uuid4
 from activities.asking import AskHost, AskJob
 from activities.asks import problem_of
 from algorithms.hyperopt_search import Random, hyperopt_space, tpe_options
-from algorithms.optuna_search import optuna_space, tpe_sampler
+from algorithms.optuna_search import tpe_sampler
+from algorithms.optuna_session import optuna_space
 from algorithms.space import Codec, Kind
 from bench.figures import Figure
 from evertune.domain.metrics import Objective, ObjectiveType

@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--spec", default=env("EVERTUNE_COLLECTOR", "{}"), metavar="JSON", help="what to collect")
     made.add_argument("--url", default=env("EVERTUNE_INGEST_URL", ""), help="the gateway")
     made.add_argument("--token", default=env("EVERTUNE_TOKEN", ""), help="of this attempt (better as a variable)")
+    made.add_argument("--token-file", **path("EVERTUNE_TOKEN_FILE"), help="of the pod, kept fresh by its kubelet")
     made.add_argument("--trial", default=env("EVERTUNE_TRIAL", ""), metavar="NAME")
     made.add_argument("--origin", default=env("EVERTUNE_ORIGIN", ""), metavar="UID", help="of this pod")
     made.add_argument("--log", **path("EVERTUNE_LOG_FILE"), help="standard output and error of the trial")
@@ -159,7 +160,8 @@ def compose(options: argparse.Namespace, terminated: threading.Event) -> tuple[S
         grace_s=options.grace_s,
         linger_s=options.linger_s,
     )
-    sender = Sender(options.url, options.token, options.trial, origin=options.origin, wait=sidecar.wait, say=say)
+    token = options.token_file or options.token
+    sender = Sender(options.url, token, options.trial, origin=options.origin, wait=sidecar.wait, say=say)
     return sidecar, sender
 
 

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -26,6 +27,7 @@ FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 15.0
 LONGEST_RETRY_AFTER_S = 60.0  # whatever the gateway says
 UNKNOWN_FOR_S = 30.0  # an attempt may report before its row, or a new key, is at the gateway
+STALE_FOR_S = 150.0  # a kubelet that could not renew a token tries again within a minute or two
 
 
 class Refused(Exception):
@@ -58,14 +60,16 @@ class Sender:
     def __init__(
         self,
         url: str,
-        token: str,
+        token: str | Path,
         trial: str,
         *,
         origin: str = "",
         wait: Callable[[float], bool],
         say: Callable[[str], None],
     ) -> None:
-        """`wait(seconds)` sleeps and returns True when sending should be given up; `say` writes a line for people.
+        """`token`: or the file that holds it, which is read again for each report, since it is replaced in time.
+
+        `wait(seconds)` sleeps and returns True when sending should be given up; `say` writes a line for people.
 
         `origin`: which of the attempt's pods this is, see `domain.metrics.Report`.
         """
@@ -74,7 +78,7 @@ class Sender:
         if self._target.scheme not in ("http", "https") or not self._target.hostname:
             raise ValueError(f"EVERTUNE_INGEST_URL is {url!r}, which is not the address of a gateway: http://host:port")
         self._path = f"{self._target.path.rstrip('/')}/ingest/v1/trials/{quote(trial, safe='')}/reports"
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._token = token
         self._wait = wait
         self._say = say
         self._connection: HTTPConnection | None = None
@@ -121,7 +125,8 @@ class Sender:
             if status == 410:
                 return Answer(stop=True)
             lasting = status in (401, 403, 404)
-            if lasting and time.monotonic() - begun >= UNKNOWN_FOR_S:
+            patience_s = STALE_FOR_S if status == 401 and isinstance(self._token, Path) else UNKNOWN_FOR_S
+            if lasting and time.monotonic() - begun >= patience_s:
                 raise Refused(why, lasting=True)
             if 400 <= status < 500 and not lasting and status not in (408, 425, 429):
                 raise Refused(why, lasting=False)
@@ -137,9 +142,14 @@ class Sender:
         from http.client import HTTPException
 
         try:
+            token = self._token.read_text(encoding="ascii").strip() if isinstance(self._token, Path) else self._token
+        except (OSError, ValueError) as error:
+            return 0, None, {"error": f"the token cannot be read: {error}"}
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        try:
             if self._connection is None:
                 self._connection = self._connect()
-            self._connection.request("POST", self._path, body=body, headers=self._headers)
+            self._connection.request("POST", self._path, body=body, headers=headers)
             answer = self._connection.getresponse()
             text = answer.read(1 << 16)
             if not answer.isclosed():

@@ -6,10 +6,12 @@ Called by `compose` and `reconcile`. A worker without any cluster imports none o
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import structlog
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -19,7 +21,7 @@ from temporalio.service import RPCError
 import evertune.contracts as c
 from activities.runners.kubernetes import credentials
 from evertune.domain.trial import AttemptRef
-from evertune.errors import EnvironmentProblem, NotFoundError, Problem, UsageError
+from evertune.errors import EnvironmentProblem, NotFoundError, Problem, UnavailableError, UsageError
 from evertune.settings import Settings
 from evertune.store import Store
 
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from activities.runners.kubernetes.runner import KubernetesRunner
     from activities.runners.kubernetes.templates import ClusterTemplates
 
+log = structlog.get_logger()
+
 FORGET_AFTER = timedelta(minutes=10)  # of a deleted experiment of which nothing is left; something may be on its way
+LOG_PATIENCE_S = 600.0  # for a node that gives no log: its object does not stay for ever
 NO_WORKER = "no worker that runs trials in a cluster polls this Temporal"
 NO_WORKER_HINT = "start a worker with EVERTUNE_KUBECONFIG set, or inside the cluster; or use --backend local"
 BACKEND_PATH = "metadata.annotations[evertune.io/backend]"
@@ -63,7 +68,9 @@ def cluster_parts(settings: Settings, store: Store) -> ClusterParts | None:
         clusters,
         StoreLedger(store),
         database_id=store.database_id,
-        injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
+        injection=Injection(
+            image=settings.collector_image, mode=settings.collector_mode, identity=settings.pod_identity
+        ),
     )
     return ClusterParts(clusters, runner, ClusterTemplates(clusters))
 
@@ -108,6 +115,7 @@ class ClusterBroom:
     runner: KubernetesRunner
     grace_s: float
     _running: dict[str, set[tuple[int, int]] | None] = field(default_factory=dict)  # by uid; None: there is none
+    _unsaved: dict[str, float] = field(default_factory=dict)  # since when, by the attempt's key
 
     async def sweep(self) -> int:
         """How many objects were deleted."""
@@ -134,10 +142,20 @@ class ClusterBroom:
         if running is None:
             return False
         if (ref.number, ref.attempt) not in running:
-            return await self.runner.retained(ref)
+            return await self.runner.retained(ref) or not await self._saved(ref)
         record = await asyncio.to_thread(self.store.experiment_by_uid, uid)
         if record.state.terminal:
             await self.runner.stop(ref, reason="ExperimentClosed", grace_s=self.grace_s)
+        return True
+
+    async def _saved(self, ref: AttemptRef) -> bool:
+        """Whether its log is here, or can be waited for no longer: whoever recorded its end has not got to it."""
+        try:
+            await self.runner.save_log(ref)
+        except UnavailableError as error:
+            log.info("an object stays for its log", trial=ref.trial_name, reason=str(error))
+            return time.monotonic() - self._unsaved.setdefault(ref.key, time.monotonic()) > LOG_PATIENCE_S
+        self._unsaved.pop(ref.key, None)
         return True
 
     def _leases(self, uid: str) -> set[tuple[int, int]] | None:

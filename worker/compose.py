@@ -93,9 +93,8 @@ def workflow_runner() -> WorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules("evertune"))
 
 
-def workers(parts: Parts, trial: TrialActivities | None = None) -> list[Worker]:
-    """`trial`: where and how local trials run; None for processes of this home."""
-    trial = trial or trial_activities(parts)
+def workers(parts: Parts, trial: TrialActivities, inside: TrialActivities | None) -> list[Worker]:
+    """`trial` runs trials as processes of this home, `inside` in clusters."""
     admit = AdmitActivities(
         parts.store,
         parts.settings.home_id,
@@ -114,10 +113,9 @@ def workers(parts: Parts, trial: TrialActivities | None = None) -> list[Worker]:
         _worker(parts, c.SUGGEST_QUEUE, [suggest.suggest]),
         _worker(parts, c.run_queue(parts.settings.home_id), [trial.run_trial, trial.stop_trial, revise.revise]),
     ]
-    if parts.cluster is None:
+    if inside is None:
         log.info("no kubeconfig: this worker runs no trials in clusters")
     else:
-        inside = trial_activities(parts, parts.cluster.runner)
         made.append(_worker(parts, c.CLUSTER_QUEUE, [inside.run_trial, inside.stop_trial, revise.revise]))
     return made
 
@@ -195,10 +193,16 @@ async def stop_local_trials(runner: LocalRunner, *, reason: str) -> int:
 async def run_until(
     parts: Parts, stopping: asyncio.Event, ready: Callable[[], None], *, trial: TrialActivities | None = None
 ) -> None:
-    """Poll until `stopping` is set. `ready` is called once every queue is polled. `trial`: see `workers`."""
+    """Poll until `stopping` is set. `ready` is called once every queue is polled.
+
+    `trial`: where and how local trials run; None for processes of this home.
+    """
     trial = trial or trial_activities(parts)
+    inside = None if parts.cluster is None else trial_activities(parts, parts.cluster.runner)
     async with AsyncExitStack() as stack:
-        for worker in workers(parts, trial):
+        for activities in filter(None, (trial, inside)):
+            stack.push_async_callback(activities.tidier.close)
+        for worker in workers(parts, trial, inside):
             await stack.enter_async_context(worker)
         watching = asyncio.create_task(trial.observer.stopping.watch())
         stack.push_async_callback(trial.observer.stopping.close)

@@ -145,7 +145,9 @@ def _subject(now: Session, wish: Wish) -> Subject:
     gateway = _gateway(now)
     return Subject(
         namespace=wish.namespace,
-        injection=Injection(image=settings.collector_image, mode=settings.collector_mode),
+        injection=Injection(
+            image=settings.collector_image, mode=settings.collector_mode, identity=settings.pod_identity
+        ),
         gateway=gateway,
         launch=None if wish.experiment is None else _launch(wish, gateway),
     )

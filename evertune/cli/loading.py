@@ -108,8 +108,35 @@ class Loaded:
         return context.model_copy(update={"templates": texts})
 
 
+def config_maps(files: Sequence[Path] | None) -> Templates | None:
+    """The texts in the ConfigMaps of these files; None without files. UsageError where there are none in one."""
+    from evertune import spec
+
+    if not files:
+        return None
+    found: dict[spec.TemplateKey, str] = {}
+    for file in files:
+        documents = spec.parse_documents(read_source(file), str(file))
+        broken = next((problem for document in documents for problem in document.problems), None)
+        if broken is not None:
+            raise UsageError(f"{file} cannot be read: {broken.message}", hint=broken.hint)
+        texts = spec.templates_of(documents)
+        if not texts:
+            hint = "kubectl get configmap NAME -n NAMESPACE -o yaml writes one"
+            raise UsageError(f"{file} holds no ConfigMap with templates", hint=hint)
+        found |= texts
+    return found
+
+
 def load_for_start(
-    session: Session, path: Path, *, namespace: str | None, name: str | None, backend: str | None, several: bool = False
+    session: Session,
+    path: Path,
+    *,
+    namespace: str | None,
+    name: str | None,
+    backend: str | None,
+    several: bool = False,
+    configmaps: Sequence[Path] | None = None,
 ) -> list[Loaded]:
     """The manifests of a file, checked for this machine; prints every problem and ends with 2 when there are any."""
     from evertune import spec
@@ -126,8 +153,9 @@ def load_for_start(
     for document in experiments:
         _place(document, session, namespace, name)
     known = catalog()
-    verdicts = spec.check_all(documents, known, backend=known_backend(session, backend))
-    templates = spec.templates_of(documents)
+    given = config_maps(configmaps)
+    verdicts = spec.check_all(documents, known, templates=given, backend=known_backend(session, backend))
+    templates = {**(given or {}), **spec.templates_of(documents)}
     chosen = backend or session.settings.backend
     for verdict in verdicts:
         if verdict.experiment is not None:
@@ -179,19 +207,22 @@ def located(problem: Problem, document: Document) -> Problem:
     return problem if place is None else dataclasses.replace(problem, line=place.line, column=place.column)
 
 
-def the_one(session: Session, file: Path, verb: str) -> tuple[Experiment, Templates]:
-    """The one experiment of a file, and the templates in the ConfigMaps beside it; Stop(2) when it has problems."""
+def the_one(
+    session: Session, file: Path, verb: str, configmaps: Sequence[Path] | None = None
+) -> tuple[Experiment, Templates]:
+    """The one experiment of a file, and the templates in the ConfigMaps at hand; Stop(2) when it has problems."""
     from evertune import spec
 
     documents = spec.parse_documents(read_source(file), str(file))
-    verdicts = spec.check_all(documents, catalog())
+    given = config_maps(configmaps)
+    verdicts = spec.check_all(documents, catalog(), templates=given)
     if any(verdict.problems for verdict in verdicts):
         say_verdicts(session, [verdict for verdict in verdicts if verdict.problems])
         raise Stop(2)
     found = [verdict.experiment for verdict in verdicts if verdict.experiment is not None]
     if len(found) != 1:
         raise UsageError(f"{file} holds {len(found)} experiments; {verb} takes one")
-    return found[0], spec.templates_of(documents)
+    return found[0], {**(given or {}), **spec.templates_of(documents)}
 
 
 def say_verdicts(session: Session, verdicts: Sequence[Verdict]) -> None:

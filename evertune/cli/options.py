@@ -45,6 +45,15 @@ ImageRoot = Annotated[
         show_default=False,
     ),
 ]
+ConfigMaps = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--configmap",
+        metavar="FILE",
+        help="ConfigMaps as YAML or JSON, for trial templates that are in one; may be repeated.",
+        show_default=False,
+    ),
+]
 Backend = Annotated[
     str | None,
     typer.Option("--backend", metavar="BACKEND", help="local or kubernetes.", show_default=False),

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from evertune import spec
 from evertune.cli.loading import roots_of_images
 from evertune.cli.session import Session
-from evertune.domain.space import Parameter, ParameterType, Value
+from evertune.domain.space import Parameter, Value
 from evertune.domain.trial import AttemptRef
 from evertune.errors import LaunchError, UsageError
 from evertune.protocols import Launch
-from evertune.spec.convert import number as finite_number
+from evertune.spec.values import ValueProblem, value_of
 
 if TYPE_CHECKING:
     from activities.runners.local.attempt import Attempt
@@ -33,10 +33,10 @@ def trial_parameters(
     session: Session, experiment: spec.Experiment, number: int, given: Sequence[str]
 ) -> dict[str, Value]:
     """What the algorithm suggests for trial `number`, with `--set` values in place of its own."""
-    chosen = _given(experiment, given)
-    if chosen and set(chosen) == set(spec.to_space(experiment).names()):
-        return chosen
-    return {**_suggested(session, experiment, number), **chosen}
+    chosen, space = _given(experiment, given), spec.to_space(experiment)
+    if not chosen or not set(space.names()) <= set(chosen):
+        chosen = {**_suggested(session, experiment, number), **chosen}
+    return space.active(chosen) if space.conditional else chosen
 
 
 def _suggested(session: Session, experiment: spec.Experiment, number: int) -> dict[str, Value]:
@@ -75,19 +75,10 @@ def _given(experiment: spec.Experiment, given: Sequence[str]) -> dict[str, Value
 
 
 def _value(parameter: Parameter, text: str) -> Value:
-    if parameter.type in (ParameterType.CATEGORICAL, ParameterType.DISCRETE):
-        if text not in parameter.values:
-            raise UsageError(f'{parameter.name} cannot be "{text}"', hint=f"it is one of {', '.join(parameter.values)}")
-        return text
     try:
-        value = finite_number(text)
-    except ValueError:
-        raise UsageError(f'{parameter.name} is a number, not "{text}"') from None
-    if parameter.type is ParameterType.INT and value != int(value):
-        raise UsageError(f'{parameter.name} is a whole number, not "{text}"')
-    if not parameter.low <= value <= parameter.high:
-        raise UsageError(f"{parameter.name} lies between {parameter.low:g} and {parameter.high:g}, {text} does not")
-    return int(value) if parameter.type is ParameterType.INT else value
+        return value_of(parameter, text)
+    except ValueProblem as problem:
+        raise UsageError(problem.message, hint=problem.hint) from None
 
 
 def trial_name(experiment: spec.Experiment, number: int) -> str:
@@ -201,7 +192,7 @@ def cluster_object(
     settings = session.settings
     gateway = settings.ingest_url or ASSUMED_GATEWAY
     launch = cluster_launch(experiment, manifest, number, parameters, gateway)
-    config = Injection(image=settings.collector_image, mode=settings.collector_mode)
+    config = Injection(image=settings.collector_image, mode=settings.collector_mode, identity=settings.pod_identity)
     made = rendered(launch, database_id="DATABASE", config=config, features=Features(server_version=ASSUMED_SERVER))
     session.say(f"{made.mode}: {made.reason}")
     for sentence in made.warnings:

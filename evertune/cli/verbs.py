@@ -39,6 +39,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             Verb("submit", "run", "start an experiment and return at once"),
             Verb("validate", "check", "find everything that is wrong with files"),
             Verb("render", "check", "show the full experiment, or one trial of it"),
+            Verb("algorithms", "algorithms", "which there are, and which to take"),
         ),
     ),
     (
@@ -96,7 +97,7 @@ VERBS: dict[str, Verb] = {verb.name: verb for _, verbs in GROUPS for first in ve
 def help_text() -> str:
     lines = [TAGLINE, "", f"  {USAGE}", ""]
     for title, verbs in GROUPS:
-        lines += [title, *(f"  {verb.name:<10}{verb.help}" for verb in verbs), ""]
+        lines += [title, *(f"  {verb.name:<11}{verb.help}" for verb in verbs), ""]
     lines += ["Everywhere", *(f"  {flag:<15}{text}" for flag, text in FLAGS), ""]
     lines += ["Try it: evertune run examples/digits.yaml"]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchSpace, Value
@@ -44,6 +44,25 @@ class Budget:
     parallel: int = 3
     max_trials: int | None = None
     max_failed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicates:
+    """How often one trial runs, and how its values become one. They count to `parallel`, not to `max_trials`."""
+
+    count: int = 1
+    aggregate: Literal["mean", "median"] = "mean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStart:
+    """Whose finished trials an algorithm knows from the start.
+
+    `experiments` are (namespace, name). `identical`: their problem is this very one; `transfer`: one that is like it.
+    """
+
+    experiments: tuple[tuple[str, str], ...]
+    mode: Literal["identical", "transfer"] = "identical"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

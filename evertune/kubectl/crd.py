@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from annotated_types import Ge, Le
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from evertune.kubectl.objects import GROUP, KATIB_GROUP, KATIB_VERSION, KIND, PLURAL, VERSION
@@ -115,13 +115,16 @@ def _type(annotation: Any, metadata: Any = ()) -> JsonDict:
         return _type(inner, [*metadata, *more])
     if get_origin(annotation) in (Union, types.UnionType):
         return _union([part for part in get_args(annotation) if part is not type(None)], metadata)
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if (is_model or get_origin(annotation) is list) and any(isinstance(one, BeforeValidator) for one in metadata):
+        return OPEN  # it may be written as something simpler, which the model's own validator spells out
     if get_origin(annotation) is list:
         (inner,) = get_args(annotation)
         return {"type": "array", "items": _type(inner)}
     if get_origin(annotation) is dict:
         _, inner = get_args(annotation)
         return OPEN_OBJECT if inner is Any else {"type": "object", "additionalProperties": _type(inner)}
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if is_model:
         return schema_of(annotation)
     if annotation is int:
         return {"type": "integer", **_bounds(metadata)}

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evertune import __version__
 from evertune.errors import EvertuneError
+from evertune.server.accounts import Accounts
 from evertune.server.counters import Counters
 from evertune.server.database import LateStore
 from evertune.server.ingest import AFTER, BEFORE, Ingest
@@ -47,12 +48,16 @@ class Gateway:
         database = LateStore(settings)
         teller = Teller(settings, database, temporal_address)
         counters = Counters()
-        ingest = Ingest(keys, CommitQueue(database.add_reports), database.attempt, teller, counters)
+        accounts = Accounts.of(settings, database, counters)
+        queue = CommitQueue(database.add_reports)
+        ingest = Ingest(keys, queue, database.attempt, teller, counters, accounts)
         return cls(settings, database, ingest, teller, counters)
 
     async def close(self) -> None:
         await self.ingest.queue.close(CLOSE_S)
         await self.teller.close()
+        if self.ingest.accounts is not None:
+            await self.ingest.accounts.close()
         await asyncio.to_thread(self.database.close)
 
     async def problem(self) -> str:

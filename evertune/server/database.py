@@ -28,6 +28,12 @@ class KnownAttempt:
     names: list[str]  # the metrics that it has reported
 
 
+@dataclass(frozen=True, slots=True)
+class KnownTrial:
+    name: str
+    namespace: str  # of its experiment, hence of its pods
+
+
 class LateStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -66,12 +72,20 @@ class LateStore:
         ended = record.ended.timestamp() if record.ended and record.state.terminal else None
         return KnownAttempt(ended, names)
 
+    def trial(self, uid: str, number: int) -> KnownTrial | None:
+        """None when there is no such trial."""
+        store = self.store()
+        try:
+            return KnownTrial(store.trial(uid, number).name, store.experiment_by_uid(uid).namespace)
+        except NotFoundError:
+            return None
+
+    def database_id(self) -> str:
+        return self.store().database_id
+
     def ping(self) -> None:
         """Returns when the database answers; raises an EvertuneError when it does not."""
-        try:
-            self.store().experiment_by_uid("")
-        except NotFoundError:
-            return
+        self.store().ping()
 
     def close(self) -> None:
         if self._store is not None:

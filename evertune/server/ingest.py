@@ -20,12 +20,13 @@ from starlette.types import Receive, Scope, Send
 from evertune.domain.metrics import Report
 from evertune.domain.records import Taken
 from evertune.errors import EvertuneError, UnavailableError
+from evertune.server.accounts import Accounts, Denied, of_account
 from evertune.server.body import MAX_BODY_BYTES, UnreadableError, read
 from evertune.server.counters import Counters
 from evertune.server.database import KnownAttempt
 from evertune.server.limits import MAX_NAMES, Attempt, Attempts
 from evertune.server.queue import CommitQueue, QueueFullError
-from evertune.tokens import MAX_TOKEN_CHARS, Claims, TokenKeys
+from evertune.tokens import MAX_TOKEN_CHARS, Claims, Refusal, TokenKeys
 
 log = structlog.get_logger()
 
@@ -35,6 +36,9 @@ GRACE_S = 600.0  # for what is still on its way when an attempt has ended
 LOOK_UP_S = 10.0  # to find an attempt in the database
 RETRY_AFTER_S = 2
 MAX_LOOKING_UP = 200  # attempts that are looked up at once; more of them only queue for the same threads
+NO_ACCOUNTS = Denied(
+    401, "account not accepted", "this gateway takes no tokens of accounts: its EVERTUNE_POD_IDENTITY is not account"
+)
 
 
 class Tells(Protocol):
@@ -61,6 +65,7 @@ class Ingest:
     look_up: Callable[[str, int, int], KnownAttempt | None]
     tell: Tells
     counters: Counters
+    accounts: Accounts | None = None  # who knows tokens of pods; None takes keys of ours only
     attempts: Attempts = field(default_factory=Attempts)
     clock: Callable[[], float] = time.time
     started: float = field(default_factory=time.time)
@@ -85,7 +90,7 @@ class Ingest:
 
     async def _report(self, scope: Scope, receive: Receive) -> tuple[bytes, int]:
         headers = dict(scope["headers"])
-        claims = self._claims(scope, headers)
+        claims = await self._claims(scope, headers)
         _check_headers(headers)
         attempt = await self._attempt(claims)
         if (wait_s := attempt.wait_s(self.clock())) > 0:
@@ -110,18 +115,31 @@ class Ingest:
         stop = b"true" if taken.stop or taken.state.terminal else b"false"
         return b'{"accepted":%d,"next_after_s":%.1f,"stop":%s}' % (len(kept), next_after_s, stop), len(kept)
 
-    def _claims(self, scope: Scope, headers: dict[bytes, bytes]) -> Claims:
+    async def _claims(self, scope: Scope, headers: dict[bytes, bytes]) -> Claims:
         scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
         if scheme.lower() != b"bearer" or not token:
             raise Refused(401, "no token", "a report needs the header Authorization: Bearer with its attempt's token")
-        claims = self.keys.verify(token.strip().decode("latin-1") if len(token) <= MAX_TOKEN_CHARS else "")
+        text = token.strip().decode("latin-1") if len(token) <= MAX_TOKEN_CHARS else ""
         peer = str((scope.get("client") or ("unknown",))[0])
+        claims: Claims | Refusal | Denied
+        if not of_account(text):
+            claims = self.keys.verify(text)
+        elif self.accounts is not None:
+            claims = await self.accounts.claims(text)
+        else:
+            claims = NO_ACCOUNTS
+        if isinstance(claims, Denied):
+            if claims.retry_after_s is None:
+                self.counters.warn(claims.reason, peer, why=claims.sentence)
+            raise Refused(claims.status, claims.reason, claims.sentence, retry_after_s=claims.retry_after_s)
         if not isinstance(claims, Claims):
             self.counters.warn(claims.value, peer)
             raise Refused(401, claims.value, f"the token is not accepted: {claims.value}")
         if claims.trial != scope["path"][len(BEFORE) : -len(AFTER)]:
             self.counters.warn("wrong trial", peer, trial=claims.trial)
-            raise Refused(403, "wrong trial", f"this token is for trial {claims.trial}")
+            raise Refused(
+                403, "wrong trial", f"this {'pod' if of_account(text) else 'token'} is for trial {claims.trial}"
+            )
         return claims
 
     async def _attempt(self, claims: Claims) -> Attempt:

@@ -16,7 +16,9 @@ from evertune.spec.convert import (
     custom_collector,
     deadline_of,
     memory_growth_of,
+    nas_of,
     on_completion_of,
+    replicates_of,
     search_problem,
     seed_of,
     settings_of,
@@ -26,6 +28,7 @@ from evertune.spec.convert import (
     to_objective,
     to_space,
     trial_deadline_of,
+    warm_start_of,
     working_dir_of,
 )
 from evertune.spec.dimension import parse_dimension
@@ -33,6 +36,7 @@ from evertune.spec.document import Document, Position
 from evertune.spec.memory import memory_of
 from evertune.spec.model import Experiment
 from evertune.spec.parse import parse_documents
+from evertune.spec.phrases import PhraseError, assignment_in, constraint_in, objective_in
 from evertune.spec.quantity import parse_quantity
 from evertune.spec.scaffold import commented_yaml
 from evertune.spec.support import unsupported_here
@@ -51,24 +55,29 @@ __all__ = [
     "Catalog",
     "Document",
     "Experiment",
+    "PhraseError",
     "Position",
     "TemplateKey",
     "Templates",
     "Unreadable",
     "Verdict",
     "algorithm_of",
+    "assignment_in",
     "backend_of",
     "check",
     "check_all",
     "cluster_of",
     "collector_spec",
     "commented_yaml",
+    "constraint_in",
     "custom_collector",
     "deadline_of",
     "load_experiment",
     "load_stored",
     "memory_growth_of",
     "memory_of",
+    "nas_of",
+    "objective_in",
     "on_completion_of",
     "parse_dimension",
     "parse_documents",
@@ -76,6 +85,7 @@ __all__ = [
     "pod_labels",
     "quick_experiment",
     "render_trial",
+    "replicates_of",
     "search_problem",
     "seed_of",
     "settings_of",
@@ -90,5 +100,6 @@ __all__ = [
     "trial_deadline_of",
     "trial_labels",
     "unsupported_here",
+    "warm_start_of",
     "working_dir_of",
 ]

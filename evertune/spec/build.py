@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from evertune.errors import UsageError
 from evertune.spec.findings import did_you_mean, quote
@@ -35,7 +36,7 @@ class Plan:
     name: str
     command: Sequence[str]
     parameters: Sequence[JsonDict]
-    objective: JsonDict  # Katib's objective
+    objective: JsonDict  # Katib's objective; empty: the first of `objectives` in `extra`
     entry_point: bool = False  # the image has its own program: `command` is what follows it
     algorithm: str = DEFAULT_ALGORITHM
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -71,7 +72,8 @@ class Plan:
         algorithm: JsonDict = {"algorithmName": self.algorithm}
         if self.settings:
             algorithm["algorithmSettings"] = [{"name": key, "value": value} for key, value in self.settings.items()]
-        spec: JsonDict = {"objective": dict(self.objective), "algorithm": algorithm}
+        spec: JsonDict = {"objective": dict(self.objective)} if self.objective else {}
+        spec["algorithm"] = algorithm
         parallel = self.parallel
         if parallel is None:
             enough = isinstance(self.trials, int) and 0 < self.trials < DEFAULT_PARALLEL
@@ -179,11 +181,12 @@ def quick_experiment(
     working_dir: str | None = None,
     deadline: str | None = None,
     trial_deadline: str | None = None,
+    further: Mapping[str, Any] | None = None,
 ) -> JsonDict:
     """A full Experiment from the flags of `tune` or the answers of `init`, not yet checked; raises UsageError.
 
     `parameters` come from `parse_dimension`, `command` holds `{name}` where a value goes. Without a command the program
-    of the `image` gets every parameter as `--name=value`.
+    of the `image` gets every parameter as `--name=value`. `further`: more keys of spec, as the full form has them.
     """
     names = [str(parameter["name"]) for parameter in parameters]
     entry_point = command is None and image is not None
@@ -210,7 +213,7 @@ def quick_experiment(
         failures=failures,
         image=image,
         metadata={"namespace": namespace} if namespace else {},
-        extra={key: value for key, value in extra.items() if value is not None},
+        extra={key: value for key, value in {**extra, **(further or {})}.items() if value is not None},
     ).manifest()
 
 

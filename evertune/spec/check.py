@@ -13,7 +13,7 @@ from typing import Any
 from evertune.errors import Problem, SpecError
 from evertune.spec import short
 from evertune.spec.catalog import Catalog
-from evertune.spec.defaults import set_defaults
+from evertune.spec.defaults import promote_objective, promoted_path, set_defaults
 from evertune.spec.document import Document, too_big
 from evertune.spec.findings import Findings
 from evertune.spec.model import Experiment
@@ -46,8 +46,8 @@ def check(
     """Judge one parsed document. Never raises for what is in it.
 
     Without `catalog` the names and settings of algorithm and early stopping are not judged. A ConfigMap template must
-    be among `templates`: as in Katib, what cannot be retrieved is refused. `backend`, when known, adds warnings that
-    only matter there.
+    be among `templates`: as in Katib, what cannot be retrieved is refused; without `templates` a warning says that it
+    was not checked. `backend`, when known, adds warnings that only matter there.
     """
     if document.problems:
         return Verdict(document, None, list(document.problems))
@@ -62,6 +62,9 @@ def check(
             return Verdict(document, None, findings.errors, findings.warnings)
         data = expansion.data
         findings.translate_with(expansion.translate)
+    data, promoted = promote_objective(data)
+    if promoted:
+        findings.translate_first(promoted_path)
     experiment = decode(data, findings)
     set_defaults(experiment)
     apply_rules(experiment, findings, catalog=catalog, templates=templates, backend=backend)
@@ -101,7 +104,9 @@ def check_all(
     backend: str | None = None,
 ) -> list[Verdict]:
     """One verdict per document of a file. ConfigMaps beside an Experiment serve it as templates, and are valid."""
-    known = {**(templates or {}), **templates_of(documents)}
+    known: Templates | None = {**(templates or {}), **templates_of(documents)}
+    if not known and templates is None:
+        known = None
     verdicts: list[Verdict] = []
     for document in documents:
         if _is_config_map(document):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal, cast
 
-from evertune.domain.metrics import CollectorSpec, Objective, ObjectiveType, Scrape, Strategy
-from evertune.domain.records import Budget
-from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
+from evertune.domain.metrics import CollectorSpec, Constraint, Further, Objective, ObjectiveType, Scrape, Strategy
+from evertune.domain.records import Budget, Replicates, WarmStart
+from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, Value, When
 from evertune.spec.model import Experiment, ExperimentSpec, HttpGet, JsonDict, ObjectiveSpec, ParameterSpec
 from evertune.spec.quantity import parse_factor
+from evertune.spec.values import ValueProblem, as_number, value_of
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+\Z")
@@ -34,8 +36,9 @@ def to_parameter(parameter: ParameterSpec) -> Parameter:
     name = parameter.name or ""
     if space is None:
         raise ValueError(f"{name} has no feasibleSpace")
+    when = tuple(When(parent, tuple(map(str, values))) for parent, values in (parameter.when or {}).items())
     if kind in (ParameterType.DISCRETE, ParameterType.CATEGORICAL):
-        return Parameter(name=name, type=kind, values=tuple(space.items or ()))
+        return Parameter(name=name, type=kind, values=tuple(space.items or ()), when=when)
     low, high = number(space.min), number(space.max)
     step = number(space.step) if space.step else None
     if kind is ParameterType.INT and step is not None:
@@ -43,15 +46,13 @@ def to_parameter(parameter: ParameterSpec) -> Parameter:
     distribution = Distribution.UNIFORM
     if space.distribution and space.distribution != "unknown":
         distribution = Distribution(space.distribution)
-    return Parameter(name=name, type=kind, low=low, high=high, step=step, distribution=distribution)
+    return Parameter(name=name, type=kind, low=low, high=high, step=step, distribution=distribution, when=when)
 
 
 def number(text: str | None) -> float:
     """A finite number written as text; raises ValueError otherwise. Underscores and words are not numbers here."""
-    if text is None or "_" in text:
-        raise ValueError(text)
-    value = float(text)
-    if not math.isfinite(value):
+    value = as_number(text)
+    if value is None:
         raise ValueError(text)
     return value
 
@@ -59,6 +60,7 @@ def number(text: str | None) -> float:
 def to_objective(experiment: Experiment) -> Objective:
     spec = _spec(experiment).objective or ObjectiveSpec()
     known = {strategy.value for strategy in Strategy}
+    directions = [direction.value for direction in ObjectiveType]
     return Objective(
         type=ObjectiveType(spec.type or ""),
         metric=spec.objective_metric_name or "",
@@ -69,6 +71,15 @@ def to_objective(experiment: Experiment) -> Objective:
             for strategy in spec.metric_strategies or ()
             if strategy.name and strategy.value in known
         },
+        further=tuple(
+            Further(further.name, ObjectiveType(further.type))
+            for further in _spec(experiment).objectives or ()
+            if further.type in directions  # stopping rules are judged beside wrong ones
+        ),
+        constraints=tuple(
+            Constraint(constraint.metric or "", constraint.le, constraint.ge)
+            for constraint in _spec(experiment).constraints or ()
+        ),
     )
 
 
@@ -114,16 +125,63 @@ def seed_of(experiment: Experiment) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) < 2**31 else None
 
 
-def search_problem(experiment: Experiment, seed: int) -> SearchProblem:
-    budget = to_budget(experiment)
+def search_problem(experiment: Experiment, seed: int, space: SearchSpace | None = None) -> SearchProblem:
+    """What an algorithm is told. `space`: of an experiment with which something may still be wrong."""
+    budget, objective = to_budget(experiment), to_objective(experiment)
+    space = to_space(experiment) if space is None else space
+    spec, warm = _spec(experiment), warm_start_of(experiment)
     return SearchProblem(
-        space=to_space(experiment),
-        direction=to_objective(experiment).type,
+        space=space,
+        direction=objective.type,
         seed=seed,
         settings=settings_of(experiment),
         max_trials=budget.max_trials,
         parallel=budget.parallel,
         nas=nas_of(experiment),
+        directions=objective.directions if objective.further else (),
+        constraints=len(objective.constraints),
+        parameter_constraints=tuple(spec.parameter_constraints or ()),
+        initial=initial_of(spec, space),
+        on_duplicate=cast(Literal["run", "reuse", "resample"], spec.on_duplicate or "run"),
+        on_failure=cast(Literal["ignore", "worst"], spec.on_failure or "ignore"),
+        warm_start=warm.mode if warm else "",
+        early_stopping=spec.early_stopping is not None,
+    )
+
+
+def initial_of(spec: ExperimentSpec, space: SearchSpace) -> tuple[dict[str, Value], ...]:
+    """The assignments to begin with, typed, in the order of the space; without what is no value of its parameter."""
+    return tuple(_initial(trial, space) for trial in spec.initial_trials or ())
+
+
+def _initial(trial: JsonDict, space: SearchSpace) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for parameter in space:
+        if parameter.name in trial:
+            try:
+                values[parameter.name] = value_of(parameter, trial[parameter.name])
+            except ValueProblem:  # a rule has said so; of what an older version admitted the rest still counts
+                continue
+    return values
+
+
+def replicates_of(experiment: Experiment) -> Replicates:
+    """How often each trial runs, and how its values become one; once, when nothing is said."""
+    given = _spec(experiment).replicates
+    if given is None:
+        return Replicates()
+    return Replicates(count=given.count or 1, aggregate=cast(Literal["mean", "median"], given.aggregate or "mean"))
+
+
+def warm_start_of(experiment: Experiment) -> WarmStart | None:
+    """Whose trials the algorithm knows from the start; None without any."""
+    given = _spec(experiment).warm_start
+    if given is None or not given.sources:
+        return None
+    named = [name.rpartition("/") for name in given.sources]
+    return WarmStart(
+        experiments=tuple((namespace or experiment.namespace, name) for namespace, _, name in named),
+        mode=cast(Literal["identical", "transfer"], given.mode or "identical"),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from evertune.spec.kinds import KINDS, primary_pod_labels
 from evertune.spec.model import (
     CollectorKind,
@@ -9,16 +11,21 @@ from evertune.spec.model import (
     ExperimentSpec,
     FileSystemPath,
     HttpGet,
+    JsonDict,
     MetricsCollectorSpec,
     MetricsSource,
     MetricStrategy,
     ObjectMeta,
     TrialTemplate,
 )
+from evertune.spec.values import spelled
 
 PARALLEL_TRIALS = 3
 RESUME_POLICY = "Never"
+WARM_START = "identical"
+AGGREGATE = "mean"
 _STRATEGY = {"minimize": "min", "maximize": "max"}
+_FURTHER = re.compile(r"spec\.objectives\[(\d+)\]")
 
 
 def set_defaults(experiment: Experiment) -> None:
@@ -30,11 +37,47 @@ def set_defaults(experiment: Experiment) -> None:
     if spec.parallel_trial_count is None:
         spec.parallel_trial_count = PARALLEL_TRIALS
     spec.resume_policy = spec.resume_policy or RESUME_POLICY
+    _default_objectives(spec)
     _default_strategies(spec)
+    _default_choices(spec)
+    _spell_conditions(spec)
     _default_distributions(spec)
     if spec.trial_template is not None:
         _default_template(spec.trial_template)
     _default_collector(spec)
+
+
+def promote_objective(data: JsonDict) -> tuple[JsonDict, bool]:
+    """With the first of `objectives` as the objective, where there is no other; and whether that was done.
+
+    Before anything is decoded: all that follows knows one objective, and those beside it.
+    """
+    spec = data.get("spec")
+    if not isinstance(spec, dict) or spec.get("objective") is not None:
+        return data, False
+    listed = spec.get("objectives")
+    if not isinstance(listed, list) or not listed or not isinstance(listed[0], dict):
+        return data, False
+    first = {("objectiveMetricName" if key == "metric" else key): value for key, value in listed[0].items()}
+    return {**data, "spec": {**spec, "objective": first, "objectives": listed[1:] or None}}, True
+
+
+def promoted_path(path: str) -> str:
+    """Where the user wrote what stands at `path` after `promote_objective`."""
+    first = "spec.objective"
+    if path == first or path.startswith(f"{first}."):
+        return f"spec.objectives[0]{path[len(first) :]}".replace(".objectiveMetricName", ".metric")
+    found = _FURTHER.match(path)
+    return f"spec.objectives[{int(found[1]) + 1}]{path[found.end() :]}" if found else path
+
+
+def _default_objectives(spec: ExperimentSpec) -> None:
+    """One word for a metric's name; an empty list says as much as none."""
+    for objective in spec.objectives or ():
+        if objective.metric is None or objective.metric == objective.objective_metric_name:
+            objective.metric, objective.objective_metric_name = objective.name or None, None
+    spec.objectives = spec.objectives or None
+    spec.constraints = spec.constraints or None
 
 
 def _default_strategies(spec: ExperimentSpec) -> None:
@@ -44,11 +87,39 @@ def _default_strategies(spec: ExperimentSpec) -> None:
     strategies = list(objective.metric_strategies or ())
     named = {strategy.name for strategy in strategies}
     value = _STRATEGY.get(objective.type or "", "latest")
-    for metric in (objective.objective_metric_name, *(objective.additional_metric_names or ())):
+    constrained = [constraint.metric for constraint in spec.constraints or () if constraint.metric]
+    wanted = {objective.objective_metric_name: value}
+    for name in objective.additional_metric_names or ():
+        wanted.setdefault(name, "latest" if name in constrained else value)
+    for further in spec.objectives or ():
+        wanted.setdefault(further.name, _STRATEGY.get(further.type or "", "latest"))
+    for name in constrained:
+        wanted.setdefault(name, "latest")
+    for metric, strategy in wanted.items():
         if metric not in named:
-            named.add(metric)
-            strategies.append(MetricStrategy(name=metric, value=value))
+            strategies.append(MetricStrategy(name=metric, value=strategy))
     objective.metric_strategies = strategies
+
+
+def _default_choices(spec: ExperimentSpec) -> None:
+    """The half that is not said of what has two."""
+    if spec.warm_start is not None:
+        spec.warm_start.mode = spec.warm_start.mode or WARM_START
+    if spec.replicates is not None:
+        spec.replicates.aggregate = spec.replicates.aggregate or AGGREGATE
+
+
+def _spell_conditions(spec: ExperimentSpec) -> None:
+    """The values of `when` as lists, each as the list of the parameter that it names spells it: 0.1 may be "0.10"."""
+    lists = {
+        parameter.name: parameter.feasible_space.items or []
+        for parameter in spec.parameters or ()
+        if parameter.feasible_space is not None
+    }
+    for parameter in spec.parameters or ():
+        for name, values in (parameter.when or {}).items():
+            listed = values if isinstance(values, list) else [values]
+            parameter.when[name] = [spelled(value, lists.get(name, [])) for value in listed]  # type: ignore[index]
 
 
 def _default_distributions(spec: ExperimentSpec) -> None:

@@ -8,6 +8,8 @@ text. Whether the numbers make sense is for `rules.parameters` to say, so that b
     normal(mean, sd)    lognormal(mean, sd)     double within three deviations; of lognormal, of the logarithm
     choice(a, b, …)     [a, b, …]               discrete if all are numbers, else categorical
     constant(x)         x                       one value
+
+    … if optimizer=sgd|adam and layers=2       only there where the other parameters have these values
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from evertune.spec.convert import number
 from evertune.spec.findings import Findings, did_you_mean, quote
 from evertune.spec.model import JsonDict, ParameterSpec
 from evertune.spec.parse import parse_documents
+from evertune.spec.phrases import PhraseError, condition_in
 from evertune.spec.rules.parameters import check_parameter
 
 _CALL = re.compile(r"\s*([A-Za-z][A-Za-z_]*)\s*\((.*)\)\s*\Z", re.DOTALL)
@@ -40,7 +43,7 @@ _RANGES: dict[str, tuple[str, str, bool]] = {
     "lognormal": ("double", "logNormal", True),
 }
 FUNCTIONS = (*_RANGES, "choice", "constant")
-_KEYS = ("type", "min", "max", "step", "distribution", "list")
+_KEYS = ("type", "min", "max", "step", "distribution", "list", "when")
 
 
 MAX_TEXT = 2_000
@@ -79,12 +82,21 @@ def dimension(name: str, value: Any, raw: Callable[[str], str | None] = lambda p
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
             raise DimensionError(f"longer than {MAX_TEXT:,} characters", "write a YAML list")
-        return _from_text(name, value)
+        return _conditional(name, value)
     if isinstance(value, Mapping):
         return _from_mapping(name, value, raw)
     if isinstance(value, list | tuple):
         return _choice(name, [_text(item, raw(f"[{index}]")) for index, item in enumerate(value)])
     return _constant(name, _text(value, raw("")))
+
+
+def _conditional(name: str, text: str) -> JsonDict:
+    try:
+        text, when = condition_in(text)
+    except PhraseError as error:
+        raise DimensionError(error.message, error.hint) from None
+    parameter = _from_text(name, text)
+    return {**parameter, "when": when} if when else parameter
 
 
 def _from_text(name: str, text: str) -> JsonDict:
@@ -182,7 +194,8 @@ def _from_mapping(name: str, value: Mapping[str, Any], raw: Callable[[str], str 
     elif kind is None:
         ends = [space.get("min", ""), space.get("max", ""), space.get("step", "0")]
         kind = "int" if all(_INTEGER.match(end) for end in ends) else "double"
-    return {"name": name, "parameterType": _text(kind, None, "type"), "feasibleSpace": space}
+    parameter = {"name": name, "parameterType": _text(kind, None, "type"), "feasibleSpace": space}
+    return {**parameter, "when": value["when"]} if value.get("when") is not None else parameter
 
 
 def _is_number(text: str) -> bool:

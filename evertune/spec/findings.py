@@ -31,6 +31,11 @@ class Findings:
         """From here on paths are those of an expanded short form; `translate` gives the user's own."""
         self._translate = translate
 
+    def translate_first(self, translate: Callable[[str], str]) -> None:
+        """The same for what is rewritten after the expansion: `translate` comes before what there is already."""
+        then = self._translate
+        self._translate = lambda path: then(translate(path))
+
     def error(
         self, path: str, type_: ProblemType, message: str, hint: str | None = None, *, at: str | None = None
     ) -> None:

@@ -17,6 +17,18 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _names(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _count(value: object) -> object:
+    return {"count": value} if isinstance(value, int | float | str) else value
+
+
+def _from(value: object) -> object:
+    return {"from": value} if isinstance(value, list | str) else value
+
+
 Int32 = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -60,6 +72,39 @@ class ObjectiveSpec(Model):
     metric_strategies: list[MetricStrategy] | None = None
 
 
+class FurtherObjectiveSpec(Model):
+    """An objective beside the first one. `objectiveMetricName` is another word for `metric`."""
+
+    type: str | None = None
+    metric: str | None = None
+    objective_metric_name: str | None = None
+    goal: Number | None = None  # only of the first one, which `objective` is then
+
+    @property
+    def name(self) -> str:
+        return self.metric or self.objective_metric_name or ""
+
+
+class ConstraintSpec(Model):
+    """A condition on a metric: at most `le`, or at least `ge`."""
+
+    metric: str | None = None
+    le: Number | None = None
+    ge: Number | None = None
+
+
+class WarmStartSpec(Model):
+    """`from`: one name or several, of experiments of the same namespace unless they say NAMESPACE/NAME."""
+
+    sources: Annotated[list[str] | None, BeforeValidator(_names)] = Field(default=None, alias="from")
+    mode: str | None = None  # identical | transfer
+
+
+class ReplicatesSpec(Model):
+    count: Int32 | None = None
+    aggregate: str | None = None  # mean | median
+
+
 class AlgorithmSetting(Model):
     name: str | None = None
     value: str | None = None
@@ -84,7 +129,7 @@ class ParameterSpec(Model):
     name: str | None = None
     parameter_type: str | None = None
     feasible_space: FeasibleSpace | None = None
-    when: Any = None
+    when: dict[str, Any] | None = None  # name of another parameter -> its values for which this one exists
 
 
 class TrialParameter(Model):
@@ -194,12 +239,14 @@ class ExperimentSpec(Model):
     working_dir: str | None = None
     on_completion: str | None = None  # cancel | drain: what happens to running trials at the verdict
     failure_policy: FailurePolicy | None = None
-    # parsed so that a file which uses them is told so, instead of running without them
-    objectives: Any = None
-    constraints: Any = None
-    initial_trials: Any = None
-    warm_start: Any = None
-    replicates: Any = None
+    objectives: list[FurtherObjectiveSpec] | None = None  # beside `objective`
+    constraints: list[ConstraintSpec] | None = None
+    parameter_constraints: list[str] | None = None
+    initial_trials: list[JsonDict] | None = None
+    warm_start: Annotated[WarmStartSpec | None, BeforeValidator(_from)] = None
+    on_duplicate: str | None = None  # run | reuse | resample
+    on_failure: str | None = None  # ignore | worst
+    replicates: Annotated[ReplicatesSpec | None, BeforeValidator(_count)] = None
 
 
 class Experiment(Model):

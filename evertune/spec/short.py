@@ -12,12 +12,14 @@
 A document is short when it has no `spec` and its apiVersion, if any, is `evertune.io/v1`. Optional: `algorithm` (tpe;
 or a mapping of name and settings), `metrics` (additional names), `image`, `env`, `namespace`, `labels`, `annotations`,
 `trials`/`parallel`/`failures` outside `budget`, and every key of the full `spec` that the short form does not make
-itself (`seed`, `deadline`, `metricsCollectorSpec`, …). Problems of the expanded form are told in the user's own lines.
+itself (`seed`, `deadline`, `metricsCollectorSpec`, …), with phrases where those have
+mappings: `objectives: [minimize size]`, `constraints: [latency_ms <= 20]`, `momentum: uniform(0, 1) if optimizer=sgd`
+(see `phrases`). Problems of the expanded form are told in the user's own lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,7 @@ from evertune.spec.dimension import DimensionError, dimension
 from evertune.spec.document import Document, child_path
 from evertune.spec.findings import Findings, did_you_mean, quote, suggestion
 from evertune.spec.model import ExperimentSpec, JsonDict
+from evertune.spec.phrases import PhraseError, assignment_in, constraint_in, objective_in
 from evertune.spec.structure import describe, shape
 
 _OWN = (
@@ -130,9 +133,31 @@ class _Reader:
             image=self._text("image"),
             environment=environment,
             metadata=metadata,
-            extra={key: data[key] for key in passed if key in data},
+            extra={key: self._spelled_out(key) for key in passed if key in data},
         ).manifest()
         return own
+
+    def _spelled_out(self, key: str) -> Any:
+        """A value that is passed on, its phrases as mappings."""
+        value, read = self.data[key], _PHRASES.get(key)
+        if read is None or not isinstance(value, list):
+            return value
+        found: list[Any] = []
+        promoted = key == "objectives" and self.data.get("objective") is None
+        for index, item in enumerate(value):
+            try:
+                found.append(read(item) if isinstance(item, str) else item)
+            except PhraseError as error:
+                self.findings.error(f"{key}[{index}]", "Invalid", error.message, error.hint)
+                first = promoted and index == 0  # it becomes spec.objective, and the others move up
+                self.findings.silence("spec.objective" if first else f"spec.{key}[{index - promoted}]")
+                found.append({})
+        if promoted and found and isinstance(found[0], dict):
+            for short, full in (("goal", "goal"), ("metrics", "additionalMetricNames")):
+                if self.data.get(short) is not None:
+                    found[0] = {full: self.data[short], **found[0]}
+                    self.expansion.came_from(f"spec.objectives[0].{full}", short, verbatim=True)
+        return found
 
     # Each reader reports a wrong type once and gives something harmless instead.
 
@@ -189,6 +214,7 @@ class _Reader:
             if isinstance(value, dict):
                 self.expansion.came_from(f"{full}.feasibleSpace", path, verbatim=True)
                 self.expansion.came_from(f"{full}.parameterType", child_path(path, "type"))
+                self.expansion.came_from(f"{full}.when", child_path(path, "when"), verbatim=True)
             elif isinstance(value, list):
                 self.expansion.came_from(f"{full}.feasibleSpace.list", path, verbatim=True)
             found.append(parameter)
@@ -198,6 +224,8 @@ class _Reader:
         value = self.data.get("objective")
         self.expansion.came_from("spec.objective", "objective")
         objective: JsonDict = {}
+        if value is None and self.data.get("objectives") and isinstance(self.data["objectives"], list):
+            return {}  # the first of them, once that is decoded
         if isinstance(value, str):
             direction, _, metric = value.strip().partition(" ")
             objective = {"type": direction, "objectiveMetricName": metric.strip()}
@@ -271,4 +299,9 @@ class _Reader:
         return counts
 
 
+_PHRASES: Mapping[str, Callable[[str], JsonDict]] = {
+    "objectives": objective_in,
+    "constraints": constraint_in,
+    "initialTrials": assignment_in,
+}
 _BUDGET_HINTS: dict[str, str] = {full: f"in the short form: budget: {{{key}: …}}" for key, full in _BUDGET.items()}

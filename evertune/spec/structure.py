@@ -19,6 +19,9 @@ from evertune.spec.document import child_path
 from evertune.spec.findings import Findings, did_you_mean, quote
 from evertune.spec.model import Experiment
 
+_NO_HOMES = (
+    "spec.objectives",
+)  # its keys are those of the objective and of constraints, and one is there to be refused
 _ROUNDS = 3  # a repair can uncover one more layer of wrong types; after that everything wrong is gone
 
 
@@ -155,5 +158,5 @@ def warn_unknown(data: Any, model: type[BaseModel], path: str, findings: Finding
 def _home(key: str, path: str, known: dict[str, type[BaseModel] | None]) -> str | None:
     if close := did_you_mean(key, known):
         return f"did you mean {quote(close)}?"
-    homes = _homes().get(key, [])
+    homes = [home for home in _homes().get(key, []) if home not in _NO_HOMES]
     return f"{quote(key)} belongs under {homes[0]}" if len(homes) == 1 and homes[0] and homes[0] != path else None

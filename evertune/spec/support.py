@@ -59,8 +59,6 @@ def unsupported_here(
     idle = not_run(algorithm_of(experiment), catalog) if catalog else None
     if idle is not None:
         problems.append(_problem("spec.algorithm.algorithmName", idle))
-    elif spec.nas_config is not None:
-        problems.append(_problem("spec.nasConfig", "architecture search does not run in this version"))
     if backend == "local":
         problems += _local_problems(spec, template, manifest)
     elif manifest is not None:
@@ -98,8 +96,9 @@ def _local_problems(spec: ExperimentSpec, template: TrialTemplate, manifest: Jso
         message = "local processes have no memory limit that could be raised"
         yield _problem(_ON_OOM, message, "remove it, or run the trials in a cluster: --backend kubernetes")
     if manifest is None:
-        message = "the ConfigMap is not beside the experiment; local trials need the template in the file"
-        yield _problem(f"{_TEMPLATE}.configMap", message, "put the ConfigMap into the file, or write trialSpec")
+        message = "the ConfigMap is not beside the experiment; local trials need the template at hand"
+        hint = "put the ConfigMap into the file, or give its own: --configmap FILE; or write trialSpec"
+        yield _problem(f"{_TEMPLATE}.configMap", message, hint)
         return
     known = kind_of(manifest)
     if known is None or known.kind not in local_kinds():

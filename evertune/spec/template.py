@@ -15,6 +15,7 @@ from typing import Any
 from evertune.domain.space import Value, value_text
 from evertune.errors import Problem, SpecError
 from evertune.spec.findings import did_you_mean, quote
+from evertune.spec.inactive import MARK, without_inactive
 from evertune.spec.model import ConfigMapSource, Experiment, JsonDict, TrialTemplate
 from evertune.spec.parse import parse_documents
 
@@ -111,16 +112,19 @@ def render_trial(
 ) -> JsonDict:
     """The trial's object with all values filled in, named and namespaced; raises SpecError.
 
-    Every assignment must be consumed and every reference assigned, as Katib checks at trial creation.
+    Every assignment must be consumed and every reference assigned, as Katib checks at trial creation. The placeholder
+    of a conditional parameter that is not there disappears with what holds it (see `inactive`).
     """
     template = (experiment.spec and experiment.spec.trial_template) or TrialTemplate()
     text = template_text(template, templates)
     if text is None:
-        raise _failure("spec.trialTemplate.configMap", "the ConfigMap template is not at hand")
+        message = "the ConfigMap template is not at hand"
+        raise _failure("spec.trialTemplate.configMap", message, "give its file: --configmap FILE")
     inline = template.config_map is None
     space = namespace or experiment.namespace
     original = _original(template, text, inline=inline)
     consumed: set[str] = set()
+    absent = False
     for index, parameter in enumerate(template.trial_parameters or ()):
         name, reference = parameter.name or "", parameter.reference or ""
         path = f"spec.trialTemplate.trialParameters[{index}].reference"
@@ -130,6 +134,8 @@ def render_trial(
         elif reference in parameters:
             value = value_text(parameters[reference])
             consumed.add(reference)
+        elif _inactive(experiment, reference, parameters):
+            value, absent = MARK, True
         else:
             hint = f"did you mean {quote(close)}?" if (close := did_you_mean(reference, parameters)) else None
             raise _failure(path, f"no value for {quote(reference)}", hint)
@@ -141,9 +147,23 @@ def render_trial(
     except (ValueError, RecursionError) as error:
         message = f"the template is not readable after substitution: {error}"
         raise _failure("spec.trialTemplate", message, 'a value may hold no " or \\') from None
+    if absent:
+        manifest = without_inactive(manifest)
     metadata = manifest.get("metadata")
     manifest["metadata"] = {**(metadata if isinstance(metadata, dict) else {}), "name": trial_name, "namespace": space}
     return manifest
+
+
+def _inactive(experiment: Experiment, name: str, parameters: Mapping[str, Value]) -> bool:
+    """Whether a condition of the parameter does not hold; one that it names may be inactive itself."""
+    for parameter in (experiment.spec and experiment.spec.parameters) or ():
+        if parameter.name == name:
+            conditions = (parameter.when or {}).items()
+            return any(
+                parent not in parameters or value_text(parameters[parent]) not in values
+                for parent, values in conditions
+            )
+    return False
 
 
 def _original(template: TrialTemplate, text: str, *, inline: bool) -> JsonDict:

@@ -174,6 +174,14 @@ def ordinal(tx: Connection, uid: str, number: int, attempt: int, origin: str) ->
     return 0
 
 
+def likely_ordinal(tx: Connection, uid: str, number: int, attempt: int, origin: str) -> int:
+    """The same without writing or locking: where the origin has none, the one that is next."""
+    for id_, _, of in tx.execute(_ATTEMPTS_OF, {"uid": uid, "numbers": [number]}):
+        if of == attempt:
+            return origins.likely(tx, id_, origin)
+    return 0
+
+
 def lock_attempt(tx: Connection, attempt_id: int) -> None:
     tx.execute(_LOCKED, {"ids": [attempt_id]}).all()
 

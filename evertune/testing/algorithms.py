@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import pytest
 
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, Value
+from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, Value, When
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Algorithm, Answer, Feature, JsonDict
@@ -89,6 +89,21 @@ CONTINUOUS = SearchSpace(
 )
 EVERYTHING = SearchSpace((*CONTINUOUS.parameters, *STEPPED.parameters))
 ALL_CONSTANT = SearchSpace(CONSTANTS)
+CONDITIONAL = SearchSpace(
+    (
+        # What a condition names may stand behind it.
+        Parameter(name="beta", type=ParameterType.DOUBLE, low=0.5, high=0.99, when=(When("optimizer", ("adam",)),)),
+        Parameter(name="optimizer", type=ParameterType.CATEGORICAL, values=("sgd", "adam", "ftrl")),
+        Parameter(name="momentum", type=ParameterType.DOUBLE, low=0.0, high=0.9, when=(When("optimizer", ("sgd",)),)),
+        Parameter(
+            name="nesterov", type=ParameterType.CATEGORICAL, values=("no", "yes"), when=(When("optimizer", ("sgd",)),)
+        ),
+        Parameter(name="damping", type=ParameterType.INT, low=1, high=5, when=(When("nesterov", ("no",)),)),
+        Parameter(name="fixed", type=ParameterType.INT, low=3, high=3, when=(When("optimizer", ("sgd", "ftrl")),)),
+        Parameter(name="below", type=ParameterType.DOUBLE, low=0.0, high=1.0, when=(When("fixed", ("3",)),)),
+        Parameter(name="lr", type=ParameterType.DOUBLE, low=1e-5, high=0.1, distribution=Distribution.LOG_UNIFORM),
+    )
+)
 ONE_DOUBLE = SearchSpace((Parameter(name="x", type=ParameterType.DOUBLE, low=-1.0, high=1.0),))
 
 
@@ -123,6 +138,7 @@ class Play:
     trials: list[HistoryTrial] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     told: int = 0
+    more: Callable[[random.Random], dict[str, Any]] | None = None  # what each trial tells beyond its value
 
     @property
     def parameters(self) -> list[Mapping[str, Value]]:
@@ -133,11 +149,12 @@ class Play:
         return through_json(self.answers[-1].state) if self.answers else None
 
     def suggest(self, k: int) -> Answer:
-        answer = self.ask(tuple(self.trials), k, len(self.trials), self.state)
+        warm = self.warm
+        answer = self.ask(tuple(self.trials), k, len(self.trials) - warm, self.state)
         for assignment in answer.assignments:
             self.trials.append(
                 HistoryTrial(
-                    number=len(self.trials),
+                    number=len(self.trials) - warm,
                     parameters=through_json(dict(assignment.parameters)),
                     state=TrialState.RUNNING,
                     labels=through_json(dict(assignment.labels)),
@@ -147,9 +164,16 @@ class Play:
         self.answers.append(answer)
         return answer
 
-    def tell(self, number: int, state: TrialState, value: float | None) -> None:
+    def tell(self, number: int, state: TrialState, value: float | None, **more: Any) -> None:
+        """`more`: the fields of `HistoryTrial` that only some experiments have."""
         self.told += 1
-        self.trials[number] = replace(self.trials[number], state=state, value=value, told_seq=self.told)
+        index = self.warm + number
+        self.trials[index] = replace(self.trials[index], state=state, value=value, told_seq=self.told, **more)
+
+    @property
+    def warm(self) -> int:
+        """How many trials of a warm start stand before the first one."""
+        return sum(trial.number < 0 for trial in self.trials)
 
     def running(self) -> list[int]:
         return [trial.number for trial in self.trials if not trial.state.terminal]
@@ -161,11 +185,18 @@ class Play:
             if free > 0 and not self.suggest(free).assignments and not self.running():
                 return self
             number = luck.choice(self.running())
+            more = self.more(luck) if self.more else {}
             if luck.random() < failing:
-                self.tell(number, *luck.choice(ENDINGS))
+                self.tell(number, *luck.choice(ENDINGS), **more)
             else:
-                self.tell(number, TrialState.SUCCEEDED, score(self.trials[number].parameters))
+                value = score(self.trials[self.warm + number].parameters)
+                self.tell(number, TrialState.SUCCEEDED, value, **{**more, **self._first(more, value)})
         return self
+
+    @staticmethod
+    def _first(more: Mapping[str, Any], value: float) -> dict[str, Any]:
+        values = more.get("values", ())
+        return {"values": (value, *values[1:])} if values else {}
 
 
 def chance(seed: int) -> random.Random:
@@ -189,6 +220,8 @@ class AlgorithmContract:
         "all-constant": ALL_CONSTANT,
     }
     trials: ClassVar[int] = 26  # of the longest run: beyond the random start of what it tests
+
+    ignores_others: ClassVar[bool] = False  # lets settings pass that it does not know, as some of Katib's do
 
     def create(self, problem: SearchProblem) -> Algorithm:
         raise NotImplementedError("the subclass names the algorithm: return Mine(problem)")
@@ -313,32 +346,159 @@ class AlgorithmContract:
         algorithm = type(self.create(self.problem(space)))
         settings = {**self.settings, "no_such_setting": "1"}
         found = algorithm.check(self.problem(space, settings=settings))
+        if self.ignores_others:
+            assert list(found) == []
+            return
         path = f"spec.algorithm.algorithmSettings[{len(self.settings)}].name"
         assert [problem.path for problem in found] == [path]
         assert "no_such_setting" in found[0].message
 
     # ------------------------------------------------------------------------------------------ sessions
 
-    def test_a_kept_session_answers_as_a_rebuilt_one(self, space: SearchSpace) -> None:
-        problem = self.problem(space)
-        algorithm = self.create(problem)
-        make_session = getattr(algorithm, "session", None)
+    def kept(self, problem: SearchProblem) -> Ask:
+        """One session for all asks, told only what changed, as in a process that stays alive."""
+        make_session = getattr(self.create(problem), "session", None)
         if make_session is None:
             pytest.skip("it has no sessions")
         session = make_session()
         seen: list[HistoryTrial] = []
 
-        def kept(history: Sequence[HistoryTrial], k: int, first: int, state: JsonDict | None) -> Answer:
-            changed = [trial for trial in history if trial.number >= len(seen) or trial != seen[trial.number]]
-            session.update(changed)
+        def ask(history: Sequence[HistoryTrial], k: int, first: int, state: JsonDict | None) -> Answer:
+            session.update(_changed(history, seen))
             seen[:] = history
             answer: Answer = session.ask(k, first, state)
             return answer
 
-        one = Play(kept).run(self.trials, 4, chance(3))
-        other = Play(self.rebuilt(problem)).run(self.trials, 4, chance(3))
+        return ask
+
+    def same_kept_and_rebuilt(
+        self,
+        problem: SearchProblem,
+        more: Callable[[random.Random], dict[str, Any]] | None = None,
+        before: Sequence[HistoryTrial] = (),
+    ) -> Play:
+        one = Play(self.kept(problem), list(before), more=more).run(self.trials + len(before), 4, chance(3))
+        other = Play(self.rebuilt(problem), list(before), more=more).run(self.trials + len(before), 4, chance(3))
         assert one.parameters == other.parameters
         assert one.answers == other.answers
+        return one
+
+    def test_a_kept_session_answers_as_a_rebuilt_one(self, space: SearchSpace) -> None:
+        self.same_kept_and_rebuilt(self.problem(space))
+
+    # ------------------------------------------------------------------------------- what only some can do
+
+    def needs(self, feature: Feature, of: str = "supports") -> SearchSpace:
+        """Any of the spaces, for an algorithm that has this feature among those that it `supports` or `handles`."""
+        space = next(iter(self.spaces.values()))
+        if feature not in getattr(type(self.create(self.problem(space))), of, ()):
+            pytest.skip(f"it does not itself do {feature}" if of == "handles" else f"it does not support {feature}")
+        return space
+
+    def test_several_objectives_are_searched_whatever_is_reported_of_them(self) -> None:
+        space = self.needs(Feature.OBJECTIVES)
+        directions = (ObjectiveType.MINIMIZE, ObjectiveType.MAXIMIZE, ObjectiveType.MINIMIZE)
+
+        def more(luck: random.Random) -> dict[str, Any]:
+            second = luck.choice((luck.random(), luck.random(), None, 1.7e308, -math.inf))
+            return {"values": (0.5, second, luck.random())}
+
+        play = self.same_kept_and_rebuilt(self.problem(space, directions=directions), more)
+        assert all(allows(each, parameters[each.name]) for parameters in play.parameters for each in space)
+
+    def test_constraints_are_told_though_their_metrics_are_missing(self) -> None:
+        space = self.needs(Feature.CONSTRAINTS)
+
+        def more(luck: random.Random) -> dict[str, Any]:
+            return {"violations": (luck.choice((luck.random() - 0.5, -1e308, math.inf)), luck.random() - 0.9)}
+
+        play = self.same_kept_and_rebuilt(self.problem(space, constraints=2), more)
+        assert all(allows(each, parameters[each.name]) for parameters in play.parameters for each in space)
+
+    def test_early_stopped_trials_are_told_with_what_they_had_reached(self) -> None:
+        space = next(iter(self.spaces.values()))
+        problem = self.problem(space, early_stopping=True)
+
+        def stopping(ask: Ask) -> Play:
+            play, luck = Play(ask), chance(4)
+            while len(play.trials) < self.trials and (play.suggest(2).assignments or play.running()):
+                for number in play.running():
+                    stopped = luck.random() < 0.6
+                    state = TrialState.EARLY_STOPPED if stopped else TrialState.SUCCEEDED
+                    play.tell(number, state, luck.random(), steps=luck.randint(1, 5) if stopped else 0)
+            return play
+
+        assert stopping(self.kept(problem)).answers == stopping(self.rebuilt(problem)).answers
+
+    def test_parameters_whose_conditions_do_not_hold_are_left_out(self) -> None:
+        self.needs(Feature.WHEN, of="handles")
+        play = self.same_kept_and_rebuilt(self.problem(CONDITIONAL))
+        by_name = {parameter.name: parameter for parameter in CONDITIONAL}
+        for parameters in play.parameters:
+            assert parameters == CONDITIONAL.active(parameters)
+            everywhere = {parameter.name for parameter in CONDITIONAL if not parameter.when}
+            chosen = CONDITIONAL.active({**dict.fromkeys(by_name, 3), **parameters})
+            assert set(parameters) >= everywhere
+            assert set(parameters) == set(chosen)
+            assert all(allows(by_name[name], value) for name, value in parameters.items())
+        assert len({tuple(parameters) for parameters in play.parameters}) > 2
+
+    def test_trials_of_other_experiments_come_before_the_first(self) -> None:
+        space = self.needs(Feature.WARM_START)
+        other = self.played(space, trials=14, parallel=2).trials
+        before = [replace(trial, number=trial.number - len(other)) for trial in other if trial.state.terminal]
+        problem = self.problem(space, warm_start="identical")
+        play = self.same_kept_and_rebuilt(problem, before=before)
+        assert [trial.number for trial in play.trials if trial.number >= 0] == list(range(self.trials))
+
+    def test_what_was_refused_is_not_given_again(self) -> None:
+        space = next(iter(self.spaces.values()))
+        problem = self.problem(space)
+        make_session = getattr(self.create(problem), "session", None)
+        if make_session is None or not hasattr(make_session(), "refuse"):
+            pytest.skip("what it gives cannot be refused")
+
+        def refusing(session: Any, first: int, state: JsonDict | None, given: list[Any]) -> Answer:
+            answer: Answer = session.ask(1, first, state)
+            for _ in range(2 if first % 3 else 0):
+                given.append(answer.assignments[0].parameters)
+                session.refuse(first)
+                answer = session.ask(1, first, through_json(answer.state))
+                assert answer.assignments[0].parameters not in given
+            return answer
+
+        def played(fresh: bool) -> tuple[Play, list[Any]]:
+            sessions = [make_session()]
+            seen: list[HistoryTrial] = []
+            given: list[Any] = []
+
+            def ask(history: Sequence[HistoryTrial], k: int, first: int, state: JsonDict | None) -> Answer:
+                if fresh:
+                    sessions.append(self.create(problem).session())  # type: ignore[attr-defined]
+                    seen.clear()
+                sessions[-1].update(
+                    [trial for trial in history if trial.number >= len(seen) or trial != seen[trial.number]]
+                )
+                seen[:] = history
+                return refusing(sessions[-1], first, state, given)
+
+            return Play(ask).run(self.trials, 3, chance(6)), given
+
+        kept, rebuilt = played(fresh=False), played(fresh=True)
+        assert kept[0].answers == rebuilt[0].answers
+        assert kept[1] == rebuilt[1]
+
+    def test_an_independent_ask_depends_on_no_state(self, space: SearchSpace) -> None:
+        problem = self.problem(space, independent=True)
+        play = self.same_kept_and_rebuilt(problem)
+        first = len(play.trials)
+        foreign = {"state": "of another version of the library"}
+        asked = [self.create(problem).ask(tuple(play.trials), 2, first, state) for state in (None, foreign)]
+        assert asked[0].assignments == asked[1].assignments
+
+
+def _changed(history: Sequence[HistoryTrial], seen: Sequence[HistoryTrial]) -> list[HistoryTrial]:
+    return [trial for index, trial in enumerate(history) if index >= len(seen) or trial != seen[index]]
 
 
 def _firsts(answers: Sequence[Answer]) -> list[int]:

@@ -27,7 +27,10 @@ SOON_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What an attempt does: print, take its time, end. `signal` is one that comes from elsewhere, not from us."""
+    """What an attempt does: print, take its time, end. `signal` is one that comes from elsewhere, not from us.
+
+    `beside_s`, `beside_exit_code`: of the other containers of a pod, once the main one has ended.
+    """
 
     lines: tuple[str, ...] = ()
     pause_s: float = 0.0  # before each line
@@ -36,6 +39,8 @@ class Script:
     signal: int | None = None
     ignores_sigterm: bool = False
     refused: str | None = None  # the sentence of the LaunchError with which it cannot start
+    beside_s: float = 0.0
+    beside_exit_code: int = 0
 
 
 FOR_EVER = 3600.0

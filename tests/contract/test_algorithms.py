@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import pytest
+
+from algorithms.bayesian import BayesianOptimization
+from algorithms.cma import CmaEs
+from algorithms.darts import Darts
+from algorithms.enas import Enas
 from algorithms.grid import Grid
-from algorithms.hyperopt_search import Random, Tpe
-from algorithms.optuna_search import MultivariateTpe
+from algorithms.hyperopt_search import Anneal, Random, Tpe
+from algorithms.nas_evolution import NasEvolution
+from algorithms.optuna_search import Gp, Motpe, MultivariateTpe, NsgaII
+from algorithms.sobol import Sobol
 from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.protocols import Algorithm
-from evertune.testing.algorithms import ALL_CONSTANT, LISTS, STEPPED, AlgorithmContract
+from evertune.testing.algorithms import (
+    ALL_CONSTANT,
+    CONTINUOUS,
+    EVERYTHING,
+    LISTS,
+    ONE_DOUBLE,
+    STEPPED,
+    AlgorithmContract,
+)
 
 
 class TestRandom(AlgorithmContract):
@@ -52,5 +68,164 @@ class TestGrid(AlgorithmContract):
         return Grid(problem)
 
 
+OPERATIONS = [
+    {
+        "operationType": kind,
+        "parameters": [{"name": "size", "parameterType": "categorical", "feasibleSpace": {"list": sizes}}],
+    }
+    for kind, sizes in (("convolution", ["3", "5"]), ("max_pooling", ["2"]))
+]
+NETWORK = {"graphConfig": {"numLayers": 3, "inputSizes": [8, 8, 1], "outputSizes": [10]}, "operations": OPERATIONS}
+
+
+class ArchitectureContract(AlgorithmContract):
+    """For what hands out texts that describe networks: there is no space that their values could be in."""
+
+    spaces: ClassVar[Mapping[str, SearchSpace]] = {"network": SearchSpace(())}
+    names: ClassVar[set[str]] = {"architecture", "nn_config"}
+
+    def problem(self, space: SearchSpace, **changes: Any) -> SearchProblem:
+        return super().problem(space, nas=NETWORK, **changes)
+
+    def test_values_are_plain_in_range_and_on_their_grid(self, space: SearchSpace) -> None:
+        for trial in self.played(space, trials=self.trials, parallel=5).trials:
+            assert set(trial.parameters) == self.names
+            assert all(type(value) is str for value in trial.parameters.values())
+
+
+class TestEnas(ArchitectureContract):
+    settings: ClassVar[Mapping[str, str]] = {"trials_per_update": "4", "controller_hidden_size": "8"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Enas(problem)
+
+
+class TestEnasWithKatibsReward(TestEnas):
+    settings: ClassVar[Mapping[str, str]] = {
+        "reward": "average",
+        "trials_per_update": "4",
+        "controller_hidden_size": "8",
+        "controller_train_steps": "2",
+        "controller_temperature": "None",
+    }
+
+
+class TestNasEvolution(ArchitectureContract):
+    settings: ClassVar[Mapping[str, str]] = {"population_size": "6", "sample_size": "3"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return NasEvolution(problem)
+
+
+class TestDarts(ArchitectureContract):
+    names: ClassVar[set[str]] = {"algorithm-settings", "search-space", "num-layers"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Darts(problem)
+
+    def test_an_unknown_setting_is_refused_by_its_place(self) -> None:
+        problem = self.problem(SearchSpace(()), settings={"for_the_trial": "1"})  # Katib's trial may know it
+        assert list(Darts.check(problem)) == []
+
+
 class TestGridInRandomOrder(TestGrid):
     settings: ClassVar[Mapping[str, str]] = {"random_state": "7"}
+
+
+class TestMotpe(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {"n_startup_trials": "6", "n_ei_candidates": "12"}
+    trials = 20
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Motpe(problem)
+
+
+class TestNsgaII(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {
+        "population_size": "6",
+        "mutation_prob": "0.2",
+        "crossover_prob": "0.8",
+        "swapping_prob": "0.4",
+    }
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return NsgaII(problem)
+
+
+class TestGp(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {"n_startup_trials": "6"}
+    trials = 12
+
+    @pytest.fixture(autouse=True)
+    def needs_torch(self) -> None:
+        pytest.importorskip("torch", reason="gp needs torch")
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Gp(problem)
+
+
+class TestSobol(AlgorithmContract):
+    ignores_others = True
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Sobol(problem)
+
+
+class TestScrambledSobol(TestSobol):
+    settings: ClassVar[Mapping[str, str]] = {"random_state": "11"}
+
+
+class TestBayesianOptimization(AlgorithmContract):
+    """Its random start; the models are slow."""
+
+    settings: ClassVar[Mapping[str, str]] = {"n_initial_points": "30", "acq_func": "EI"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return BayesianOptimization(problem)
+
+
+@pytest.mark.slow
+class TestExtraTrees(TestBayesianOptimization):
+    settings: ClassVar[Mapping[str, str]] = {
+        "base_estimator": "ET",
+        "n_initial_points": "4",
+        "acq_func": "EI",
+        "max_model_points": "20",
+    }
+    trials = 9
+
+
+@pytest.mark.slow
+class TestGaussianProcess(TestExtraTrees):
+    settings: ClassVar[Mapping[str, str]] = {"n_initial_points": "4", "random_state": "3"}
+
+
+@pytest.mark.slow
+class TestRandomForest(TestExtraTrees):
+    settings: ClassVar[Mapping[str, str]] = {"base_estimator": "RF", "n_initial_points": "4", "acq_func": "LCB"}
+
+
+@pytest.mark.slow
+class TestBoostedTrees(TestExtraTrees):
+    settings: ClassVar[Mapping[str, str]] = {"base_estimator": "GBRT", "n_initial_points": "4", "acq_func": "PI"}
+
+
+class TestCmaEs(AlgorithmContract):
+    spaces: ClassVar[Mapping[str, SearchSpace]] = {
+        "everything": EVERYTHING,
+        "numbers": SearchSpace((*ONE_DOUBLE.parameters, *CONTINUOUS.parameters)),
+        "all-constant": ALL_CONSTANT,
+    }
+    settings: ClassVar[Mapping[str, str]] = {"restart_strategy": "ipop", "sigma": "0.00001"}
+    ignores_others = True
+    trials = 40
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return CmaEs(problem)
+
+
+class TestAnneal(AlgorithmContract):
+    settings: ClassVar[Mapping[str, str]] = {"avg_best_idx": "3", "shrink_coef": "0.2"}
+
+    def create(self, problem: SearchProblem) -> Algorithm:
+        return Anneal(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -33,6 +34,22 @@ def kustomized(folder: Path) -> str:
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "kustomize warns of something"
     return done.stdout
+
+
+def with_components(folder: Path, overlay: str, *components: str) -> list[Object]:
+    """An overlay with components on top, written into an empty folder."""
+    here = os.path.relpath(KUBERNETES, folder.resolve())
+    (folder / "kustomization.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                "kind": "Kustomization",
+                "resources": [f"{here}/overlays/{overlay}"],
+                "components": [f"{here}/components/{name}" for name in components],
+            }
+        )
+    )
+    return objects_of(kustomized(folder))
 
 
 def objects_of(text: str) -> list[Object]:

@@ -31,6 +31,7 @@ from tests.deploy.rendered import (
     objects_of,
     overlay,
     templates,
+    with_components,
 )
 
 pytestmark = needs_kubectl
@@ -189,6 +190,43 @@ def test_the_rights_go_to_the_account_of_the_worker(name: str, home: str) -> Non
         "namespace": worker["metadata"]["namespace"],
     }
     assert subject["namespace"] == home
+
+
+@pytest.mark.parametrize(
+    ("name", "components", "home"),
+    [
+        ("dev", ("pod-identity/trials", "pod-identity"), "evertune-dev"),
+        ("external", ("pod-identity",), "evertune"),
+        ("team-namespace", ("pod-identity/trials",), "evertune"),
+    ],
+)
+def test_where_pods_show_their_own_tokens_the_server_may_ask_whose_they_are_and_nothing_else(
+    tmp_path: Path, name: str, components: tuple[str, ...], home: str
+) -> None:
+    things = with_components(tmp_path, name, *components)
+    before = {(thing["kind"], thing["metadata"]["name"]) for thing in overlay(name) if thing["kind"] != "ConfigMap"}
+    added = [
+        thing
+        for thing in things
+        if thing["kind"] != "ConfigMap" and (thing["kind"], thing["metadata"]["name"]) not in before
+    ]
+    rules = {thing["kind"]: thing["rules"] for thing in added if "rules" in thing}
+    reviews = [{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]
+    pods = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    wanted = {"pod-identity": ("ClusterRole", reviews), "pod-identity/trials": ("Role", pods)}
+    assert rules == dict(wanted[component] for component in components)
+    bindings = [thing for thing in added if "rules" not in thing]
+    assert len(bindings) == len(rules)
+    for binding in bindings:
+        assert binding["kind"] == f"{binding['roleRef']['kind']}Binding"
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "evertune-server", "namespace": home}]
+
+
+def test_where_pods_show_their_own_tokens_server_and_worker_know_it(tmp_path: Path) -> None:
+    things = with_components(tmp_path, "external", "pod-identity")
+    assert {settings_of(things, name)[0].pod_identity for name in ("evertune-server", "evertune-worker")} == {"account"}
+    tokens = {name: template["spec"]["automountServiceAccountToken"] for name, template in templates(things)}
+    assert tokens == {"evertune-server": True, "evertune-worker": True}
 
 
 # ----------------------------------------------------------------------------------------------------- network

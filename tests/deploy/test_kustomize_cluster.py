@@ -6,13 +6,18 @@ from __future__ import annotations
 import copy
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 
+from activities.runners.kubernetes import labels
+from activities.runners.kubernetes.api import Api
+from activities.runners.kubernetes.identity import PodIdentities
+from evertune.domain.trial import AttemptRef
 from evertune.spec import rights
 from tests.deploy.conftest import Namespace
-from tests.deploy.rendered import KUBERNETES, OVERLAYS, Object, needs_kubectl, overlay
+from tests.deploy.rendered import KUBERNETES, OVERLAYS, Object, needs_kubectl, overlay, with_components
 
 pytestmark = [pytest.mark.cluster, needs_kubectl]
 
@@ -102,6 +107,68 @@ def test_the_worker_may_do_what_its_role_says_and_nothing_else(restricted: Names
     restricted.must("patch", "job", "trial", account, "--type=merge", "-p", '{"spec": {"suspend": true}}')
     assert restricted.must("get", "job", "trial", account, "-o", "jsonpath={.spec.suspend}") == "true"
     restricted.must("delete", "job", "trial", account, "--wait=false")
+
+
+async def test_the_server_with_its_component_finds_whose_pod_a_token_is_and_may_nothing_else(
+    restricted: Namespace, tmp_path: Path
+) -> None:
+    things = with_components(tmp_path, "dev", "pod-identity/trials", "pod-identity")
+    kinds = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    rights_of_it = [thing for thing in things if thing["kind"] in kinds]
+    for thing in rights_of_it:  # over the whole cluster: not in the way of another run
+        if thing["kind"].startswith("Cluster"):
+            thing["metadata"]["name"] = f"{restricted.name}-server"
+            if "roleRef" in thing:
+                thing["roleRef"]["name"] = thing["metadata"]["name"]
+    account = f"system:serviceaccount:{restricted.name}:evertune-server"
+    try:
+        restricted.must("apply", "--validate=strict", "-f", "-", given=moved(rights_of_it, restricted.name))
+        refused = [
+            *(("list", "pods"), ("watch", "pods"), ("get", "pods", "--subresource=log"), ("get", "secrets")),
+            *(("create", "pods"), ("create", "serviceaccounts", "--subresource=token"), ("get", "jobs.batch")),
+        ]
+        may = [
+            what
+            for what in refused
+            if restricted.kubectl("auth", "can-i", *what, f"--as={account}", "-q").returncode == 0
+        ]
+        assert may == []
+        assert restricted.kubectl("auth", "can-i", "get", "pods", f"--as={account}", "-n", "default", "-q").returncode
+
+        ref = AttemptRef("0123456789abcdef0123456789abcdef", 7, 2, "exp-7")
+        pod = yaml.safe_load(POD)
+        pod["metadata"]["labels"] = labels.owned(ref, "db")
+        restricted.must("create", "-f", "-", given=yaml.safe_dump(pod))
+        uid = restricted.must("get", "pod", "trial", "-o", "jsonpath={.metadata.uid}")
+        bound = ("--bound-object-kind=Pod", "--bound-object-name=trial", f"--bound-object-uid={uid}")
+        pods_own = restricted.must("create", "token", "default", f"--audience={labels.AUDIENCE}", *bound).strip()
+        as_server = tmp_path / "kubeconfig"
+        as_server.write_text(restricted.must("config", "view", "--raw", "--flatten", "--minify"))
+        given = yaml.safe_load(as_server.read_text())
+        given["users"][0]["user"] = {"token": restricted.must("create", "token", "evertune-server").strip()}
+        as_server.write_text(yaml.safe_dump(given))
+        api = await Api.connect(kubeconfig=str(as_server))
+        try:
+            found = await PodIdentities(api).of(pods_own)
+            assert (found.namespace, found.name, found.uid) == (restricted.name, "trial", uid)
+            assert (found.number, found.attempt, found.database_id) == (7, 2, "db")
+        finally:
+            await api.close()
+    finally:
+        restricted.kubectl("delete", "clusterrole,clusterrolebinding", f"{restricted.name}-server")
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: trial}
+spec:
+  securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
+  containers:
+    - name: trial
+      image: none
+      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+"""
 
 
 def test_what_the_command_prints_is_taken_and_suffices(restricted: Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from activities.runners.kubernetes.api import Api
 from evertune.testing.kubernetes import FakeCluster, misfortunes
-from evertune.testing.kubernetes.calling import Caller
+from evertune.testing.kubernetes.calling import PODS, Caller, a_pod
 from evertune.testing.kubernetes.contract import ApiServerContract
 from evertune.testing.kubernetes.contract_jobs import JobControllerContract
+from evertune.testing.kubernetes.contract_tokens import TokenContract
 from evertune.testing.kubernetes.contract_training import TrainingOperatorContract
 
 
@@ -44,6 +46,19 @@ class TestTheFakeJobController(OnTheFake, JobControllerContract):
         self.kube.store.admission.append(misfortunes.quota_exceeded(quota="none"))
 
 
+class TestTheTokensOfTheFakeServer(OnTheFake, TokenContract):
+    async def test_a_token_expires(self, api: Caller, namespace: str) -> None:
+        pod = await api.call("POST", PODS.format(namespace), body=a_pod("one"))
+        token = self.kube.tokens.bound(pod, audience="here", seconds=600)
+        asked = {"spec": {"token": token, "audiences": ["here"]}}
+        assert self.kube.tokens.review(asked)["status"]["authenticated"] is True
+        later = time.time() + 600
+        self.kube.tokens.clock = lambda: later
+        status = self.kube.tokens.review(asked)["status"]
+        assert "authenticated" not in status
+        assert "service account token has expired" in status["error"]
+
+
 class TestTheFakeTrainingOperator(OnTheFake, TrainingOperatorContract):
     pass
 
@@ -55,6 +70,11 @@ class TestARealServer(OnARealCluster, ApiServerContract):
 
 @pytest.mark.cluster
 class TestARealJobController(OnARealCluster, JobControllerContract):
+    pass
+
+
+@pytest.mark.cluster
+class TestTheTokensOfARealServer(OnARealCluster, TokenContract):
     pass
 
 

@@ -154,6 +154,49 @@ async def test_missing_rights_are_printed_as_the_very_rules_to_add(fake: Fake) -
     assert of(found, "Trial").level == "warn"  # it could not be tried
 
 
+ACCOUNT = replace(INJECTION, identity="account")
+
+
+async def test_where_pods_show_their_own_tokens_the_right_to_ask_about_them_is_checked(fake: Fake) -> None:
+    wanted = subject(injection=ACCOUNT)
+    assert of(await fake.examine(wanted), "Pod identity").level == "ok"
+    fake.kube.forbidden |= {("create", "tokenreviews")}
+    found = of(await fake.examine(wanted), "Pod identity")
+    assert found.level == "fail"
+    assert found.found == "by account, but this one may not create tokenreviews, so that no report would be taken"
+    assert found.mend.splitlines() == [
+        "set EVERTUNE_POD_IDENTITY=token, or add to the account's rights:",
+        '- {apiGroups: ["authentication.k8s.io"], resources: [tokenreviews], verbs: [create]}'
+        "  # over the whole cluster, by a ClusterRole",
+    ]
+
+
+async def test_in_a_cluster_where_the_server_has_an_account_of_its_own_a_missing_right_is_a_warning(
+    tmp_path: Path,
+) -> None:
+    async with FakeCluster(None) as kube:
+        kube.forbidden |= {("create", "tokenreviews"), ("get", "pods")}
+        api = await Api.connect(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig", "in-cluster")))
+        found = of(await examine(api, subject(injection=ACCOUNT)), "Pod identity")
+        await api.close()
+    assert found.level == "warn"
+    assert "create tokenreviews and get pods, which the server's must" in found.found
+    assert found.mend.splitlines()[0].startswith("deploy/kubernetes/components/pod-identity")
+    assert found.mend.splitlines()[2] == '- {apiGroups: [""], resources: [pods], verbs: [get]}  # in default'
+
+
+async def test_where_no_pod_would_show_its_token_nothing_is_asked_about_that(fake: Fake) -> None:
+    fake.kube.forbidden |= {("create", "tokenreviews")}
+    usual = subject()
+    assert usual.launch is not None
+    for wanted in (
+        usual,
+        subject(injection=ACCOUNT, gateway=None),
+        subject(injection=ACCOUNT, launch=replace(usual.launch, cluster="far")),
+    ):
+        assert "Pod identity" not in [each.what for each in await fake.examine(wanted)]
+
+
 async def test_rights_that_only_explain_are_warned_about(fake: Fake) -> None:
     fake.kube.forbidden |= {("watch", "events"), ("get", "configmaps")}
     found = await fake.examine()

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from activities.runners.kubernetes.classify import Case, Limits, Look, Rules, without_name
+from activities.runners.kubernetes.classify import Case, Limits, Look, Rules
+from activities.runners.kubernetes.sentences import without_name
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.protocols import JsonDict
 

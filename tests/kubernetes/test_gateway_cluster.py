@@ -129,6 +129,32 @@ async def test_a_pod_without_any_right_holds_the_key_of_its_own_trial_and_no_oth
             await asyncio.to_thread(nothing_left, namespace)
 
 
+async def test_pods_report_with_the_tokens_that_their_kubelet_gives_them(
+    full_cluster: Path, temporal_address: str, tmp_path: Path
+) -> None:
+    with a_namespace(full_cluster, **{"pod-security.kubernetes.io/enforce": "restricted"}) as namespace:
+        pod = {
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "container": {"securityContext": SAFE},
+        }
+        program = "ls /var/run/evertune 2>&1; echo objective=$X; sleep 5; echo objective=$X"
+        async with a_real_house(temporal_address, tmp_path, full_cluster, pod_identity="account") as (house, _):
+            uid = (handle := await submit(house, experiment("accounts", namespace.name, program, pod=pod))).uid
+            await until(lambda: len(house.store.trials(uid)) == 2, timeout_s=30)
+            await until(lambda: all(house.store.points(uid, n) for n in (0, 1)), timeout_s=60, what="first words")
+            pods = namespace.objects("pods")
+            for each in pods:
+                assert "et1." not in json.dumps(each)
+                assert "No such file" in namespace.log(each["metadata"]["name"], "trial")
+            record = await house.ended(handle, 90)
+            assert (record.state, record.counts.succeeded) == (ExperimentState.SUCCEEDED, 2)
+            for number in (0, 1):
+                assert len(house.store.points(uid, number)) == 2
+                assert house.store.attempts(uid, number)[-1].collected
+            await asyncio.to_thread(nothing_left, namespace)
+
+
 def own_token(pod: Manifest) -> str:
     """The token of a pod's trial, which stands in the environment of its collector and nowhere else."""
     containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]

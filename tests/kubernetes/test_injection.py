@@ -85,6 +85,18 @@ def test_the_users_own_collector_runs_beside_and_what_it_prints_is_read(features
     assert spec["shareProcessNamespace"] is True
 
 
+@pytest.mark.parametrize("features", [MODERN, OLD], ids=["native", "classic"])
+def test_an_own_collector_whose_image_starts_by_itself_is_an_ordinary_container_as_in_katib(features: Features) -> None:
+    wanted = CollectorSpec(kind="Custom", metrics=("loss",), path="/out/metrics.log", path_kind="File")
+    own = {"name": "own", "image": "own:1", "args": ["-x"]}
+    spec = pod(render(launched(job(), collector=wanted, custom_collector=own), features))
+
+    assert [each["name"] for each in spec["containers"]][-1] == "own"
+    assert "own" not in [each["name"] for each in spec["initContainers"]]
+    assert "restartPolicy" not in spec["containers"][-1]
+    assert spec["shareProcessNamespace"] is True
+
+
 # --------------------------------------------------------------------------------------------- rights and resources
 
 

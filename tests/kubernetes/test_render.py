@@ -177,8 +177,7 @@ def test_a_collector_of_kind_none_gives_the_program_what_it_needs_to_report_itse
 
 
 def test_a_projected_token_is_for_the_collector_alone() -> None:
-    config = dataclasses.replace(CONFIG, projected_token=True)
-    made = render(launched(job()), config=config)
+    made = render(launched(job()), config=dataclasses.replace(CONFIG, identity="account"))
     spec = pod(made)
     mounted = [
         each["name"]
@@ -188,6 +187,36 @@ def test_a_projected_token_is_for_the_collector_alone() -> None:
 
     assert mounted == ["evertune-collector"]
     assert list(job_misfits(made.manifest, "")) == []
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "evertune-account"]
+    (source,) = volume["projected"]["sources"]
+    assert source["serviceAccountToken"] == {"audience": "evertune.io", "expirationSeconds": 3600, "path": "token"}
+    told = environment(collector(made))
+    (mount,) = [each for each in collector(made)["volumeMounts"] if each["name"] == "evertune-account"]
+    assert told["EVERTUNE_TOKEN_FILE"] == f"{mount['mountPath']}/token"
+
+
+@pytest.mark.parametrize("features", [MODERN, OLD], ids=["native", "classic"])
+def test_where_pods_are_known_by_their_accounts_no_key_of_ours_is_in_the_object(features: Features) -> None:
+    made = render(launched(job()), features, config=dataclasses.replace(CONFIG, identity="account"))
+
+    assert not [path for path, value in everything(made.manifest) if TOKEN in str(value)]
+    assert "EVERTUNE_TOKEN" not in environment(collector(made))
+    assert made.warnings == ()
+
+
+def test_in_another_cluster_than_the_gateways_own_a_key_is_used_and_that_is_said() -> None:
+    made = render(launched(job(), cluster="far"), config=dataclasses.replace(CONFIG, identity="account"))
+
+    assert environment(collector(made))["EVERTUNE_TOKEN"] == TOKEN
+    assert "evertune-account" not in [each["name"] for each in pod(made)["volumes"]]
+    assert made.warnings == ("the gateway asks its own cluster about pods, not far: these get a key instead",)
+
+
+def test_a_program_that_reports_by_itself_keeps_its_key() -> None:
+    launch = launched(job(), collector=CollectorSpec(kind="None", metrics=("loss",)))
+    made = render(launch, config=dataclasses.replace(CONFIG, identity="account"))
+
+    assert environment(pod(made)["containers"][0])["EVERTUNE_TOKEN"] == TOKEN
 
 
 # ------------------------------------------------------------------------------------------------------------ modes

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from activities.ending import record_end
 from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.classify import Limits
 from activities.runners.kubernetes.place import Place
-from evertune.domain.metrics import CollectorSpec
+from evertune.domain.metrics import CollectorSpec, Objective, ObjectiveType
 from evertune.domain.states import AttemptState, FailureClass
-from evertune.domain.trial import AttemptEnd, AttemptRef
+from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef
 from evertune.errors import LaunchError
-from evertune.protocols import JsonDict
+from evertune.protocols import Answer, JsonDict, Launch
 from evertune.testing.kubernetes import misfortunes
 from evertune.testing.runners import FOR_EVER, Script, attempt_ref
 from tests.kubernetes.world import World, a_world, job, until
+from worker.clusters import ClusterBroom
 
 SOON_S = 15.0
 
@@ -284,6 +287,11 @@ async def test_the_lines_of_the_pod_that_failed_are_told_not_those_of_the_one_th
     assert "value=1" not in end.message
 
 
+def with_collector(ref: AttemptRef) -> Launch:
+    collector = CollectorSpec(kind="StdOut", metrics=("loss",))
+    return job(ref, collector=collector, ingest_url="http://gateway.example:8080", token="key")
+
+
 async def test_deleted_by_somebody_it_is_forgiven_once(world: World) -> None:
     runner, ends = world.runner(), []
     for attempt in (0, 1):
@@ -392,6 +400,50 @@ async def test_a_sweep_deletes_what_nobody_wants_and_leaves_other_databases_alon
     assert await runner.sweeper.sweep((), wanted) == 0
     names = {obj["metadata"]["name"] for obj in world.jobs()}
     assert names == {kept.trial_name, "another-databases"}
+
+
+async def ended_and_recorded(world: World, ref: AttemptRef, *lines: str) -> None:
+    """By a worker that dies then: the log is in the cluster, as where a collector beside the trial reads it."""
+    store, uid = world.store, ref.experiment_uid
+    store.open_request(uid, 0, 1)
+    store.commit_answer(uid, 0, Answer(assignments=(Assignment(parameters={"x": 0.5}),)), datetime.now(UTC))
+    store.open_attempt(uid, ref.number, ref.attempt, home_id=None, at=datetime.now(UTC))
+    world.fates[ref.key] = Script(lines=lines)
+    runner = world.runner(mode="native")
+    await runner.create(with_collector(ref))
+    end = await ended(runner, ref)
+    record_end(store, ref, Objective(type=ObjectiveType.MINIMIZE, metric="loss"), end)
+    assert not runner.log_path(ref).exists()
+    await runner.close()
+
+
+async def test_a_sweep_saves_the_log_of_whoever_died_before_it_was_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.runners.kubernetes.sweeping.YOUNG_S", 0.0)
+    ref = attempt_ref()
+    await ended_and_recorded(world, ref, "loss=1", "last words")
+    runner = world.runner(mode="native")
+    assert await ClusterBroom(world.store, runner, 0.1).sweep() == 1
+    assert runner.log_path(ref).read_text() == "loss=1\nlast words\n"
+    await until(lambda: not world.jobs())
+
+
+async def test_a_sweep_leaves_an_object_whose_log_cannot_be_had_now_but_not_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.runners.kubernetes.sweeping.YOUNG_S", 0.0)
+    monkeypatch.setattr("activities.runners.kubernetes.runner.TRY_S", 0.1)
+    first = attempt_ref()
+    runner = world.runner(mode="native")
+    broom = ClusterBroom(world.store, runner, 0.1)
+    await ended_and_recorded(world, first, "loss=1")
+    world.cluster.fault(method="GET", path="/log", status=503, times=1000)
+    assert await broom.sweep() == 0
+    assert len(world.jobs()) == 1
+    monkeypatch.setattr("worker.clusters.LOG_PATIENCE_S", 0.0)
+    assert await broom.sweep() == 1
+    await until(lambda: not world.jobs())
 
 
 # ---------------------------------------------------------------------------------------------------- logs

@@ -95,7 +95,8 @@ def test_our_own_examples_fit_in_their_full_form() -> None:
     files = [path for path in sorted((ROOT / "examples").rglob("*.yaml")) if "kind: Experiment" in path.read_text()]
     for path in files:
         for document in parse_documents(path.read_text(), str(path)):
-            assert list(refusals(document.data, schema(OURS))) == []
+            if document.data["kind"] == "Experiment":
+                assert list(refusals(document.data, schema(OURS))) == []
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_every_variable_is_read() -> None:
             "EVERTUNE_KUBE_CONTEXT": "lab",
             "EVERTUNE_COLLECTOR_IMAGE": "registry.example.com:5000/team/collector:1.2@sha256:0a",
             "EVERTUNE_COLLECTOR_MODE": "Classic",
+            "EVERTUNE_POD_IDENTITY": "account",
             "EVERTUNE_LOG": "json,debug",
             "EVERTUNE_LOG_CAP": "64MiB",
             "EVERTUNE_LOG_RETENTION": "30",
@@ -67,6 +68,7 @@ def test_every_variable_is_read() -> None:
         kube_context="lab",
         collector_image="registry.example.com:5000/team/collector:1.2@sha256:0a",
         collector_mode="classic",
+        pod_identity="account",
         log_level="debug",
         log_format="json",
         log_cap=64 << 20,
@@ -86,6 +88,7 @@ def test_another_process_loads_the_same_settings_from_their_environment() -> Non
         kube_context="lab",
         collector_image="collector:2",
         collector_mode="logs",
+        pod_identity="account",
     )
     assert Settings.load(settings.environment()) == settings
     assert Settings.load(Settings.load(HOME).environment()) == Settings.load(HOME)
@@ -121,7 +124,8 @@ def test_a_kubeconfig_is_found_by_processes_that_work_elsewhere(
 
 def test_what_a_worker_goes_by_in_clusters_can_be_compared() -> None:
     plain = Settings.load(HOME).told_of_clusters()
-    assert set(plain) == {"EVERTUNE_COLLECTOR_IMAGE", "EVERTUNE_COLLECTOR_MODE", "EVERTUNE_SERVER_HOST"}
+    always = {"COLLECTOR_IMAGE", "COLLECTOR_MODE", "POD_IDENTITY", "SERVER_HOST"}
+    assert set(plain) == {f"EVERTUNE_{name}" for name in always}
     other = Settings.load(HOME | {"KUBECONFIG": "/usual", "EVERTUNE_UI_PORT": "7401"}).told_of_clusters()
     assert other == {**plain, "EVERTUNE_KUBECONFIG": "/usual"}
 
@@ -162,6 +166,7 @@ def test_a_relative_home_is_taken_from_the_working_directory(tmp_path: Path, mon
         ("EVERTUNE_KUBECONFIG", ":", "names one file"),
         ("EVERTUNE_COLLECTOR_IMAGE", "my collector", "without blanks"),
         ("EVERTUNE_COLLECTOR_MODE", "sidecar", "one of auto, native, classic, logs"),
+        ("EVERTUNE_POD_IDENTITY", "pod", "one of token, account"),
         ("EVERTUNE_LOG", "loud", "a level"),
         ("EVERTUNE_LOG_CAP", "12", "at least 1M"),
         ("EVERTUNE_LOG_CAP", "16 apples", "whole number of bytes"),

@@ -17,7 +17,8 @@ from evertune.contracts import StartContext
 from evertune.domain.metrics import Point
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
-from tests.server.conftest import closed_port, in_thread
+from tests.ports import free_port
+from tests.server.conftest import in_thread
 from tests.workflow.harness import House, manifest, until
 from tests.workflow.test_gateway import WAITS, Way, attempt_of, seen_from_the_gateway, send, waiting
 
@@ -106,7 +107,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 async def test_a_trial_is_stopped_by_what_it_reports_in_whatever_way(house: House, kind: str) -> None:
     does, collecting = KINDS[kind]
     collecting = {"collector": {"kind": kind}, **collecting}
-    port = closed_port()
+    port = free_port()
     if "httpGet" in collecting.get("source", {}):
         collecting["source"]["httpGet"]["port"] = port
     script = HANGS.format(folder=str(ROOT / "examples/metrics"), does=does)

@@ -10,6 +10,7 @@ import pytest
 
 from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.runner import KubernetesRunner
+from activities.tidying import Tidier
 from evertune.client import ExperimentHandle
 from evertune.contracts import StartContext
 from evertune.domain.states import ExperimentState
@@ -69,22 +70,37 @@ async def test_what_a_deleted_experiment_left_is_found_by_a_worker_that_never_sa
         assert house.store.leftovers() == []
 
 
-async def test_who_died_between_the_record_and_the_tidying_leaves_it_to_the_next_try(
+async def test_who_died_between_the_record_and_the_tidying_leaves_it_to_the_next_sweep(
     temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, died = KubernetesRunner.release, set[str]()
+    monkeypatch.setattr("activities.runners.kubernetes.sweeping.YOUNG_S", 0.0)
 
-    async def dies(self: KubernetesRunner, ref: AttemptRef) -> None:
-        if ref.key not in died:
-            died.add(ref.key)
-            raise RuntimeError("the worker dies here")
-        await release(self, ref)
+    async def dies(*_: object) -> None:
+        raise RuntimeError("the worker dies here")
 
-    monkeypatch.setattr(KubernetesRunner, "release", dies)
+    monkeypatch.setattr(Tidier, "_tidy", dies)
     async with a_cluster_house(temporal_address, tmp_path, reports) as (house, kube):
         handle = await submit(house, "cluster-untidy")
         check_whole(house, await house.ended(handle), 4)
-        assert len(died) == 4
+        assert len(kube.store.all("jobs")) == 4
+        await house.stop_worker()
+        assert len(kube.store.all("jobs")) == 4, "it was to die"
+        await house.start_worker()
+        await house.sweep()
+        await gone(house, kube)
+        for number in range(4):
+            log = house.settings.trials_dir / handle.uid / str(number) / "0" / "log"
+            assert log.read_text().startswith("starts\nobjective=")
+
+
+async def test_a_worker_that_ends_tidies_up_first(
+    temporal_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.tidying.AFTER_S", FOR_EVER)
+    async with a_cluster_house(temporal_address, tmp_path, reports) as (house, kube):
+        check_whole(house, await house.ended(await submit(house, "cluster-tidied")), 4)
+        assert len(kube.store.all("jobs")) == 4
+        await house.stop_worker()
         await gone(house, kube)
 
 

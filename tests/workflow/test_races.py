@@ -18,7 +18,7 @@ import evertune.errors as errors
 from evertune.client import ExperimentHandle
 from evertune.domain.states import ExperimentState, TrialState
 from tests.workflow.harness import House, a_house, manifest, until
-from worker.compose import Parts, compose, workers
+from worker.compose import Parts, compose, trial_activities, workers
 from worker.reconcile import reconciler_of
 
 STARTS = "echo $EVERTUNE_TRIAL >> starts; "
@@ -43,7 +43,7 @@ async def staged(house: House, *queues: int) -> AsyncIterator[Stage]:
     await house.stop_worker()
     parts = await compose(house.settings, house.temporal, house.store)
     async with AsyncExitStack() as stack:
-        stage = Stage(parts, workers(parts), stack)
+        stage = Stage(parts, workers(parts, trial_activities(parts), None), stack)
         await stage.start(*queues)
         yield stage
     await parts.host.close()

@@ -186,6 +186,17 @@ def waiting(pod: JsonDict, primary: str) -> Waiting | None:
     return None
 
 
+def unscheduled(pod: JsonDict) -> str | None:
+    """Why no node has taken the pod, in the scheduler's words."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
+            if reason == "SchedulingGated":
+                return f"SchedulingGated {message}".strip()
+            return message or reason or "it is not scheduled yet"
+    return None
+
+
 def restarted(pod: JsonDict, primary: str) -> tuple[int, Cause | None]:
     """How often its main containers were started again in place, and how the last run of the worst ended."""
     most, cause = 0, None
@@ -231,6 +242,16 @@ def time_of(text: Any) -> datetime | None:
         return datetime.fromisoformat(str(text))
     except ValueError:
         return None
+
+
+def taken_along(cause: Cause, others: Iterable[Cause]) -> bool:
+    """A job that fails by one pod deletes the others that run: their end is not why."""
+    return cause.reason == POD_DELETED and any(
+        other.reason != POD_DELETED
+        and other.ended is not None
+        and (cause.started is None or other.ended >= cause.started)
+        for other in others
+    )
 
 
 def deleted_at(pod: JsonDict) -> datetime | None:

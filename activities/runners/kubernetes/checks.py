@@ -17,12 +17,14 @@ from activities.runners.kubernetes import creating
 from activities.runners.kubernetes.api import Api, ApiError, Unreachable
 from activities.runners.kubernetes.causes import time_of
 from activities.runners.kubernetes.choice import Features, away
+from activities.runners.kubernetes.credentials import IN_CLUSTER
 from activities.runners.kubernetes.discovery import (
     ACCESS_REVIEW,
     JOB,
     NAMESPACE,
     POD,
     SECRET,
+    TOKEN_REVIEW,
     Resource,
     resource,
     server_version,
@@ -81,13 +83,14 @@ async def examine(api: Api, subject: Subject, *, clock: Callable[[], float] = ti
     found += told
     if kind is None:
         return found
-    namespace, allowed, accepted = await asyncio.gather(
+    namespace, allowed, vouched, accepted = await asyncio.gather(
         _guarded("Namespace", lambda: _namespace(api, subject)),
         _guarded("Rights", lambda: _rights(api, subject, kind)),
+        _guarded("Pod identity", lambda: _pod_identity(api, subject)),
         _guarded("Trial", lambda: _trial(api, subject, kind, version)),
     )
     gone = any(each.level == "fail" for each in namespace)
-    return [*found, *namespace, *allowed, *(() if gone else accepted), *_gateway(subject)]
+    return [*found, *namespace, *allowed, *vouched, *(() if gone else accepted), *_gateway(subject)]
 
 
 async def _guarded(what: str, check: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
@@ -214,6 +217,35 @@ def _lacking(namespace: str, missing: dict[rights.Rule, list[str]], level: Level
         level=level,
         mend="\n".join(lines),
     )
+
+
+async def _pod_identity(api: Api, subject: Subject) -> list[Finding]:
+    """Whether a gateway with this account could ask whose a token of a pod is."""
+    elsewhere = subject.launch is not None and subject.launch.cluster is not None
+    if subject.injection.identity != "account" or elsewhere or away(subject.gateway) is not None:
+        return []
+    asked = (
+        ("", "create", TOKEN_REVIEW.group, TOKEN_REVIEW.plural, "over the whole cluster, by a ClusterRole"),
+        (subject.namespace, "get", "", POD.plural, f"in {subject.namespace}"),
+    )
+    answers = await asyncio.gather(*(allowed(api, *each[:4]) for each in asked))
+    missing = [each for each, may in zip(asked, answers, strict=True) if not may]
+    if not missing:
+        return [Finding(what="Pod identity", found="by account; the gateway may ask whose the token of a pod is")]
+    names = " and ".join(f"{verb} {name}" for _, verb, _, name, _ in missing)
+    lines = [
+        f'- {{apiGroups: ["{group}"], resources: [{name}], verbs: [{verb}]}}  # {where}'
+        for _, verb, group, name, where in missing
+    ]
+    component = "deploy/kubernetes/components/pod-identity"
+    level: Level = "fail"
+    if api.context == IN_CLUSTER:  # where worker and server have accounts of their own
+        level, found = "warn", f"by account; this one may not {names}, which the server's must"
+        mend = [f"{component} gives it to the server; if that is not installed, add to the rights of its account:"]
+    else:
+        found = f"by account, but this one may not {names}, so that no report would be taken"
+        mend = ["set EVERTUNE_POD_IDENTITY=token, or add to the account's rights:"]
+    return [Finding(what="Pod identity", found=found, level=level, mend="\n".join([*mend, *lines]))]
 
 
 # -------------------------------------------------------------------------------------------------------- trials

@@ -12,15 +12,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from activities.runners.kubernetes import causes
+from activities.runners.kubernetes import beside, causes
 from activities.runners.kubernetes.causes import Cause, Waiting
+from activities.runners.kubernetes.sentences import newest, shown, without_name
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd
 from evertune.protocols import JsonDict
 from evertune.spec.conditions import Condition, Found
 
 NODE_LOST = "NodeLost"
-SHOWN = 300  # characters of a phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Limits:
     configuration_s: float = 60.0
     pending_s: float = 1800.0
     node_lost_s: float = 60.0  # after the node's pods were to be gone
+    collector_s: float = 30.0  # of the user's own collector after the training
     restarts: int = 3  # of a container in place, where the object sets no backoffLimit
     disruptions: int = 20  # pods that were taken away and replaced, within one attempt
 
@@ -45,6 +46,7 @@ class Rules:
     labels: Mapping[str, str] = field(default_factory=dict)  # of the pod that trains
     memory: str | None = None  # its limit, for sentences
     restarts: int | None = None
+    collector: str = ""  # the container of the user's own, where it may end by itself, or never
 
     @classmethod
     def of(cls, data: JsonDict) -> Rules:
@@ -87,26 +89,29 @@ class Case:
     def look(self, obj: JsonDict, pods: Sequence[JsonDict], now: float, *, events: Iterable[JsonDict] = ()) -> Look:
         rules = self._rules
         self.note(pods)
-        primary = self._primary(pods)
+        whole = self._primary(pods)
+        pods, primary = self._ours(pods), self._ours(whole)
         self.started = next(
             (at for pod in primary if (at := causes.started_at(pod, rules.container)) is not None), self.started
         )
         if (found := self._failure.holds(obj)) is not None:
-            return self._failed(obj, found, primary)
+            return self._failed(obj, found, primary, whole)
         if (found := self._success.holds(obj)) is not None:
             cause, name = self._cause(primary, successful=True)
             well = Cause(failure=None, reason="Succeeded", exit_code=0)
-            return self._ended(obj, cause or well, pod=name, unsure=cause is None)
+            return self._ended(obj, cause or well, pod=name, unsure=cause is None and not _timed(obj))
+        if rules.collector and whole and (look := self._collecting(obj, whole, now)) is not None:
+            return look
         return self._going_on(obj, pods, primary, now, list(events))
 
     def note(self, pods: Iterable[JsonDict]) -> None:
         """Remember how pods ended; cheap, and asked for each of their changes."""
-        for pod in pods:
+        for pod in self._ours(pods):
             name = str(pod["metadata"].get("name"))
             _, crashed = causes.restarted(pod, self._rules.container)
             if crashed is not None and crashed.failure is not None:
                 self._crashed = name, crashed
-            cause = causes.cause_of(pod, self._rules.container, self._rules.memory)
+            cause = self._cause_of(pod)
             if cause is None:
                 continue
             known = self._known.get(name)
@@ -137,13 +142,17 @@ class Case:
 
     # ----------------------------------------------------------------------------------------------- its end
 
-    def _failed(self, obj: JsonDict, found: Found, primary: Sequence[JsonDict]) -> Look:
+    def _failed(self, obj: JsonDict, found: Found, primary: Sequence[JsonDict], whole: Sequence[JsonDict]) -> Look:
         cause, pod = self._cause(primary)
         if found.reason == "DeadlineExceeded" or "longer than specified deadline" in found.message:
             ended = Cause(failure=FailureClass.DEADLINE, reason="DeadlineExceeded", message=found.message)
             return self._ended(obj, ended, pod=pod)
         if self._crashed is not None and (cause is None or cause.reason == causes.POD_DELETED):
             pod, cause = self._crashed  # its job gave it up, and has deleted the pod
+        if cause is None and (code := beside.failed(whole, self._rules.collector)) is not None:
+            well, name = self._cause(primary, successful=True)
+            if well is not None:
+                return self._well_but(obj, well, name, f"ended with {code}")
         if cause is None or cause.failure is None:
             reason = found.reason or "Failed"
             ended = Cause(failure=FailureClass.PROGRAM, reason=reason, message=found.message)
@@ -190,10 +199,48 @@ class Case:
         ]
         if not wanted:
             return None, ""
-        guilty = [entry for entry in wanted if not _taken_along(entry[3], (other[3] for other in wanted))]
+        guilty = [entry for entry in wanted if not causes.taken_along(entry[3], (other[3] for other in wanted))]
         wanted = guilty or wanted
         _, _, name, cause = max(wanted, key=lambda entry: (entry[0], entry[3].ended or _LONG_AGO, entry[1]))
         return cause, name
+
+    # ---------------------------------------------------------------------------- a collector of the user's own
+
+    def _collecting(self, obj: JsonDict, whole: Sequence[JsonDict], now: float) -> Look | None:
+        """The training has ended, and its object waits for a collector, which need not ever end."""
+        collector = self._rules.collector
+        there = [pod for pod in whole if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+        if not beside.outlives(there, self._rules.container, collector):
+            self._forget("collector")
+            code = None if there else beside.failed(whole, collector)
+            well, pod = self._cause(whole, successful=True)
+            # By itself its Job would have all of it run again.
+            return None if code is None or well is None else self._well_but(obj, well, pod, f"ended with {code}")
+        text = beside.why(there, collector)
+        left = self._left("collector", now, self._limits.collector_s)
+        if left > 0:
+            return Look(
+                shown(f"Ended, its collector {collector} has not" + (f": {text}" if text else "")), again_s=left
+            )
+        known = [(str(pod["metadata"].get("name")), self._cause_of(pod)) for pod in there]
+        ends = [(name, cause) for name, cause in known if cause is not None]
+        name, cause = next((end for end in ends if end[1].failure is not None), ends[0])
+        how = f"never started: {text}" if text else f"went on for {self._limits.collector_s:g} s, and was ended"
+        return self._well_but(obj, cause, name, how)
+
+    def _cause_of(self, pod: JsonDict) -> Cause | None:
+        (pod,) = self._ours([pod])
+        return causes.cause_of(pod, self._rules.container, self._rules.memory)
+
+    def _well_but(self, obj: JsonDict, cause: Cause, pod: str, how: str) -> Look:
+        look = self._ended(obj, cause, pod=pod)
+        assert look.end is not None
+        said = f"the collector's container {self._rules.collector} {how}"
+        return dataclasses.replace(look, end=dataclasses.replace(look.end, warnings=(*look.end.warnings, said)))
+
+    def _ours(self, pods: Iterable[JsonDict]) -> list[JsonDict]:
+        collector = self._rules.collector
+        return [beside.without(pod, collector) for pod in pods] if collector else list(pods)
 
     # --------------------------------------------------------------------------------------------- going on
 
@@ -220,12 +267,12 @@ class Case:
             return self._held(obj, str(pod["metadata"].get("name")), waits, now)
         self._forget("image", "configuration")
         for pod in (*primary, *pods):
-            if (text := unscheduled(pod)) is not None:
+            if (text := causes.unscheduled(pod)) is not None:
                 if text.startswith("SchedulingGated"):
                     self._since.pop("pending", None)
                     return Look(shown(f"Pending: {text}"))
                 return self._pending(obj, text, now)
-        told = _event_text(events, pods, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"))
+        told = newest(events, pods, ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"))
         return self._pending(obj, told or "its containers are being made", now)
 
     def _looping(self, obj: JsonDict, pods: Sequence[JsonDict]) -> Look | None:
@@ -305,7 +352,7 @@ class Case:
         return Look(shown(f"Pending: {waits.reason} {text}"), again_s=left)
 
     def _without_pods(self, obj: JsonDict, events: list[JsonDict], now: float) -> Look:
-        text = _event_text(events, (), ("FailedCreate",))
+        text = newest(events, (), ("FailedCreate",))
         if text and "exceeded quota" not in text and ("forbidden" in text or "denied" in text or "violates" in text):
             return self._configuration(obj, "FailedCreate", text)
         return self._pending(obj, text or "it has no pod yet", now)
@@ -332,16 +379,6 @@ class Case:
         return primary_pods(pods, self._rules.labels)
 
 
-def _taken_along(cause: Cause, others: Iterable[Cause]) -> bool:
-    """A job that fails by one pod deletes the others that run: their end is not why."""
-    return cause.reason == causes.POD_DELETED and any(
-        other.reason != causes.POD_DELETED
-        and other.ended is not None
-        and (cause.started is None or other.ended >= cause.started)
-        for other in others
-    )
-
-
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -351,41 +388,16 @@ def primary_pods(pods: Sequence[JsonDict], labels: Mapping[str, str]) -> list[Js
     return chosen or list(pods)
 
 
+def _timed(obj: JsonDict) -> bool:
+    """Whether it says itself from when to when it ran: of a success, nothing else is asked of its pods."""
+    status = obj.get("status") or {}
+    return all(causes.time_of(status.get(name)) is not None for name in ("startTime", "completionTime"))
+
+
 def suspended(obj: JsonDict) -> bool:
     return any(
         condition.get("type") == "Suspended" and condition.get("status") == "True" for condition in _conditions(obj)
     )
-
-
-def unscheduled(pod: JsonDict) -> str | None:
-    """Why no node has taken the pod, in the scheduler's words."""
-    for condition in _conditions(pod):
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
-            if reason == "SchedulingGated":
-                return f"SchedulingGated {message}".strip()
-            return message or reason or "it is not scheduled yet"
-    return None
-
-
-def shown(text: str) -> str:
-    """A phase: one line, and not a long one."""
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
-
-
-def without_name(text: str, name: str) -> str:
-    """The same sentence for every trial: the object's name, and its pods', stand as an ellipsis."""
-    head, found, rest = text.partition(name)
-    while found:
-        tail = rest.lstrip("-abcdefghijklmnopqrstuvwxyz0123456789")
-        head, found, rest = _joined(head + "…", tail, name)
-    return head
-
-
-def _joined(head: str, tail: str, name: str) -> tuple[str, str, str]:
-    before, found, rest = tail.partition(name)
-    return head + before, found, rest
 
 
 def _conditions(obj: JsonDict) -> Collection[JsonDict]:
@@ -397,15 +409,3 @@ def _condition_text(obj: JsonDict, kind: str) -> str:
         if condition.get("type") == kind and condition.get("status") == "True":
             return str(condition.get("message") or condition.get("reason") or "")
     return ""
-
-
-def _event_text(events: Iterable[JsonDict], pods: Iterable[JsonDict], reasons: Collection[str]) -> str:
-    """The newest of these warnings; about one of the pods when there are some."""
-    names = {pod["metadata"].get("name") for pod in pods}
-    told = [
-        event
-        for event in events
-        if event.get("reason") in reasons and (not names or (event.get("involvedObject") or {}).get("name") in names)
-    ]
-    newest = max(told, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
-    return "" if newest is None else str(newest.get("message") or newest.get("reason"))

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 
 from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.api import Api, ApiError
-from activities.runners.kubernetes.classify import shown, without_name
 from activities.runners.kubernetes.discovery import Resource
 from activities.runners.kubernetes.riding import AWAY_S, LONGEST_PAUSE_S, TRY_S, away, ride, sentence
+from activities.runners.kubernetes.sentences import shown, without_name
 from evertune.domain.trial import AttemptRef
 from evertune.errors import LaunchError, UnavailableError
 from evertune.protocols import JsonDict

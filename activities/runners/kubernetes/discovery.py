@@ -60,6 +60,7 @@ NAMESPACE: Final = Resource("v1", "Namespace", "namespaces", False)
 SECRET: Final = Resource("v1", "Secret", "secrets", True)
 JOB: Final = Resource("batch/v1", "Job", "jobs", True)
 ACCESS_REVIEW: Final = Resource("authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False)
+TOKEN_REVIEW: Final = Resource("authentication.k8s.io/v1", "TokenReview", "tokenreviews", False)
 
 _BUILT_IN = {(known.api_version, known.kind): known for known in (POD, EVENT, CONFIG_MAP, NAMESPACE, JOB)}
 _found: WeakKeyDictionary[Api, dict[tuple[str, str], Resource]] = WeakKeyDictionary()

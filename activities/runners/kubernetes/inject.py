@@ -7,6 +7,7 @@ collector reads: an emptyDir as Katib's, or the volume that the user has mounted
 
 The key to the gateway is a literal in the collector's container, and nowhere else in the pod. With a shared process
 namespace, which Custom asks for as in Katib, whoever runs as the collector's user, or as root, could read it there.
+Where pods are known by their accounts there is no key: the kubelet gives the collector's container a token of its pod.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from activities.runners.kubernetes.choice import Choice, Wanted
+from activities.runners.kubernetes.labels import AUDIENCE
 from evertune.errors import LaunchError
 from evertune.protocols import CollectorSpec, JsonDict, Launch
+from evertune.settings import PodIdentity
 from evertune.spec.quantity import exact_quantity
 
 WRAPPER = Path(__file__).with_name("wrapper.sh")
@@ -30,14 +33,16 @@ IN_IMAGE = "/opt/evertune"  # where the collector's image has busybox and the wr
 VOLUME = "evertune"
 METRICS = "evertune-metrics"
 CHECKPOINT = "evertune-checkpoint"
-ACCOUNT = "evertune-account"  # a projected token of the pod's ServiceAccount
+ACCOUNT = "evertune-account"  # a token of the pod's ServiceAccount, bound to the pod
 INIT = "evertune-init"
 COLLECTOR = "evertune-collector"
 CUSTOM = "evertune-custom-collector"  # where the user gave none a name
 ACCOUNT_DIR = "/var/run/evertune"
-AUDIENCE = "evertune.io"
 CHECKPOINTS = f"{SHARED}/checkpoint"
 
+# The kubelet asks for a new one when a fifth of that is left: an API server that is away for ten minutes does not leave
+# a pod with a token that has expired.
+ACCOUNT_S = 3600
 USER = 65532  # of the collector's image
 LOG_CAP_MIB = 200  # output that is kept for the collector; all of it is printed
 CUSTOM_CAP_MIB = 16
@@ -65,7 +70,7 @@ class Injection:
     mode: Wanted = "auto"
     image_pull_policy: str | None = None
     security_context: JsonDict | None = None
-    projected_token: bool = False  # a ServiceAccount token beside the key; no gateway of ours reads it yet
+    identity: PodIdentity = "token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +128,11 @@ def _keeps_checkpoints(container: JsonDict) -> bool:
 
 def inject(
     template: JsonDict, container: JsonDict, launch: Launch, choice: Choice, config: Injection,
-    *, restarts: bool, one_of: OneOf, custom_env: Iterable[JsonDict] = (),
+    *, restarts: bool, one_of: OneOf, account: bool = False, custom_env: Iterable[JsonDict] = (),
 ) -> None:  # fmt: skip
     """Change `template` in place; `container` is the training container in it, `custom_env` for the user's collector.
+
+    `account`: the collector shows the pod's own token, not a key of ours.
 
     LaunchError when a name of ours is taken, or a directory cannot be shared.
     """
@@ -153,7 +160,7 @@ def inject(
     if not _keeps_checkpoints(container):
         volumes.append({"name": CHECKPOINT, "emptyDir": {}})
     own = _own_collector(launch, choice, shared, mount, reached_by, custom_env)
-    environment = _environment(launch, collector, choice, own, restarts=restarts)
+    environment = _environment(launch, collector, choice, own, restarts=restarts, account=account)
     environment["EVERTUNE_GRACE_S"] = str(max(1, (grace_s + DELIVERY_S if native and choice.wrap else grace_s) - 5))
     if native:
         environment["EVERTUNE_EXIT_FILE"] = TERMINATED
@@ -164,20 +171,20 @@ def inject(
         "env": [*reached_by, *variables(environment), dict(ORIGIN), *_role(one_of)],
         "volumeMounts": [shared, *([{**mount, "readOnly": True}] if mount else [])],
     }
-    if config.projected_token:
-        volumes.append({"name": ACCOUNT, "projected": {"sources": [{"serviceAccountToken": _account()}]}})
+    if account:
+        source = {"audience": AUDIENCE, "expirationSeconds": ACCOUNT_S, "path": "token"}
+        volumes.append({"name": ACCOUNT, "projected": {"sources": [{"serviceAccountToken": source}]}})
         beside["volumeMounts"].append({"name": ACCOUNT, "mountPath": ACCOUNT_DIR, "readOnly": True})
-        beside["env"] += variables({"EVERTUNE_ACCOUNT_TOKEN_FILE": f"{ACCOUNT_DIR}/token"})
     bring = ["cp", "-f", f"{IN_IMAGE}/busybox", f"{IN_IMAGE}/wrapper.sh", f"{SHARED}/"]
     first = {"name": INIT, **common, "command": [f"{IN_IMAGE}/busybox", *bring], "volumeMounts": [shared]}
-    added = [beside] if own is None else [beside, own]
+    sidecars, ordinary = ([beside], []) if native else ([], [beside])
+    if own is not None:  # a sidecar that ends would be started again; only the wrapper keeps it from that
+        (sidecars if native and own.get("command") else ordinary).append(own)
     if native:
         beside["command"] = [f"{IN_IMAGE}/busybox", "sh", "-c", FIRST_PROCESS, f"{IN_IMAGE}/busybox"]
-        sidecars = [{**each, "restartPolicy": "Always"} for each in added]
-        spec["initContainers"] = [first, *sidecars, *(spec.get("initContainers") or [])]
-    else:
-        spec["initContainers"] = [first, *(spec.get("initContainers") or [])]
-        spec["containers"] = [*spec["containers"], *added]
+    before = [first, *({**each, "restartPolicy": "Always"} for each in sidecars)]
+    spec["initContainers"] = [*before, *(spec.get("initContainers") or [])]
+    spec["containers"] = [*spec["containers"], *ordinary]
     spec["volumes"] = [*(spec.get("volumes") or []), *volumes]
     container.setdefault("volumeMounts", []).append(dict(shared))
     if not _keeps_checkpoints(container):
@@ -189,13 +196,14 @@ def inject(
 
 
 def _environment(
-    launch: Launch, collector: CollectorSpec, choice: Choice, own: JsonDict | None, *, restarts: bool
+    launch: Launch, collector: CollectorSpec, choice: Choice, own: JsonDict | None, *, restarts: bool, account: bool
 ) -> dict[str, str]:
     """What `python -m collectors` is told."""
+    key = {"EVERTUNE_TOKEN_FILE": f"{ACCOUNT_DIR}/token"} if account else {"EVERTUNE_TOKEN": launch.token or ""}
     told = {
         "EVERTUNE_COLLECTOR": _as_json(collector),
         "EVERTUNE_INGEST_URL": launch.ingest_url or "",
-        "EVERTUNE_TOKEN": launch.token or "",
+        **key,
         "EVERTUNE_TRIAL": launch.ref.trial_name,
         "EVERTUNE_LOG_FILE": f"{SHARED}/log",
         "EVERTUNE_NOTES_DIR": f"{SHARED}/notes",
@@ -238,11 +246,16 @@ def _role(one_of: OneOf) -> list[JsonDict]:
     return [*asked, *variables({"EVERTUNE_PRIMARY_ROLE": "/".join(value for _, value in one_of.fields)})]
 
 
-def _account() -> JsonDict:
-    return {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}
-
-
 # ------------------------------------------------------------------------------------------- the user's collector
+
+
+def unwrapped(launch: Launch, mode: str) -> str:
+    """The container of the user's collector that ends when it likes, or never; "" where there is none."""
+    own = launch.custom_collector
+    kind = None if launch.collector is None else launch.collector.kind
+    if own is None or kind != "Custom" or own.get("command") or mode not in ("native", "classic"):
+        return ""
+    return str(own.get("name") or CUSTOM)
 
 
 def _own_collector(

@@ -14,6 +14,7 @@ EXPERIMENT = f"{PREFIX}/experiment"  # its uid, 32 hexadecimal digits
 TRIAL = f"{PREFIX}/trial"  # its number
 ATTEMPT = f"{PREFIX}/attempt"
 DATABASE = f"{PREFIX}/database"  # a worker with another database leaves the object alone
+AUDIENCE = PREFIX  # what a pod's token for our gateway is for; the API server takes it for nothing else
 SELECTOR = f"{MANAGED_BY}={MANAGER}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from activities.runners.kubernetes import labels
 from activities.runners.kubernetes.classify import Rules
+from activities.runners.kubernetes.inject import unwrapped
 from evertune.errors import LaunchError
 from evertune.protocols import JsonDict, Launch
 from evertune.spec.conditions import Condition
@@ -60,6 +61,7 @@ class Place:
                 labels=launch.primary_pod_labels,
                 memory=_memory_limit(manifest, launch.primary_container),
                 restarts=_backoff_limit(manifest),
+                collector=unwrapped(launch, mode),
             ),
             retain=launch.retain,
             deadline_s=launch.deadline_s,

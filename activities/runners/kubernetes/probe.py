@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from activities.runners.kubernetes import causes, classify, creating, labels
+from activities.runners.kubernetes import causes, creating, labels
 from activities.runners.kubernetes.api import Api, ApiError
 from activities.runners.kubernetes.checks import Finding
 from activities.runners.kubernetes.discovery import JOB, POD
@@ -85,7 +85,7 @@ async def _answer(api: Api, namespace: str, name: str, url: str, patience_s: flo
             if held is not None and held.reason in (*causes.NEVER_PULLED, *causes.PULLING):
                 mend = "push the collector's image to where nodes pull from, and name it: EVERTUNE_COLLECTOR_IMAGE"
                 return Finding(what="Collector", found=f"{held.reason}: {held.message}", level="fail", mend=mend)
-            told = f"{held.reason}: {held.message}" if held is not None else classify.unscheduled(pod)
+            told = f"{held.reason}: {held.message}" if held is not None else causes.unscheduled(pod)
             waits = told or f"it is {phase or 'Pending'}"
         await asyncio.sleep(LOOK_EVERY_S)
     text = f"the pod that was to try it has not ended within {patience_s:.0f} s: {waits}"

@@ -93,11 +93,16 @@ def rendered(launch: Launch, *, database_id: str, config: Injection, features: F
         one_of, warning = _one_of(manifest, primary.role, launch)
         warnings += warning
         restarts = _restart_policy(manifest, primary) in ("OnFailure", "Always")
+        account = config.identity == "account" and launch.cluster is None
+        if config.identity == "account" and not account:
+            warnings.append(
+                f"the gateway asks its own cluster about pods, not {launch.cluster}: these get a key instead"
+            )
         shared = _told(launch, choice, manifest, primary.container, shared=True)
         shared.pop("EVERTUNE_CHECKPOINT_DIR", None)  # the training's alone
         inject(
             primary.template, primary.container, launch, choice, config,
-            restarts=restarts, one_of=one_of, custom_env=variables(shared),
+            restarts=restarts, one_of=one_of, account=account, custom_env=variables(shared),
         )  # fmt: skip
         if launch.custom_collector is not None and not launch.custom_collector.get("command"):
             warnings.append(

@@ -160,6 +160,21 @@ class KubernetesRunner:
         entry = await self._look(ref)
         return entry.place is not None and Place.read(entry.place).retain
 
+    async def save_log(self, ref: AttemptRef) -> None:
+        """Bring the log of an attempt that has ended here, before a sweep deletes its object.
+
+        UnavailableError when the cluster does not give it at this moment.
+        """
+        attempt = self._attempts.get(ref.key)
+        if attempt is None:
+            entry = await self._look(ref)
+            if entry.place is None:
+                return
+            place = Place.read(entry.place)
+            cluster, kind = await self._where(ref, place.cluster, place.api_version, place.kind)
+            attempt = Attempt(ref, place, cluster, kind, self._world, self._directory(ref))
+        await attempt.fetch(patience_s=TRY_S)
+
     async def close(self) -> None:
         """Stop following. Attempts go on."""
         await asyncio.gather(*(attempt.close() for attempt in self._attempts.values()))
@@ -281,8 +296,7 @@ class KubernetesRunner:
         attempt = await self._there(ref)
         if attempt is None:
             return
-        entry = await self._look(ref)
-        if entry.end is None:
+        if not attempt.over and (await self._look(ref)).end is None:
             raise ConflictError(f"attempt {ref.attempt} of trial {ref.trial_name} still runs", "stop it first")
         with suppress(ApiError):  # away, or not allowed: the sweep finds it later
             await attempt.release(even_retained=even_retained)

@@ -11,6 +11,7 @@ import typer
 from evertune.cli import options
 from evertune.cli.loading import (
     catalog,
+    config_maps,
     documents_of,
     expand_directories,
     known_backend,
@@ -35,6 +36,7 @@ def validate_(
     ],
     output: options.Output = Form.TABLE,
     backend: options.Backend = None,
+    configmap: options.ConfigMaps = None,
 ) -> int:
     """Find everything that is wrong with experiment files: all problems at once, with their lines.
 
@@ -47,7 +49,12 @@ def validate_(
     known = catalog()
     paths = expand_directories(files)
     where = known_backend(now, backend)
-    verdicts = [verdict for path in paths for verdict in spec.check_all(documents_of(path), known, backend=where)]
+    templates = config_maps(configmap)
+    verdicts = [
+        verdict
+        for path in paths
+        for verdict in spec.check_all(documents_of(path), known, templates=templates, backend=where)
+    ]
     valid = all(verdict.valid for verdict in verdicts)
     if output.for_people:
         for index, verdict in enumerate(verdicts):
@@ -99,12 +106,13 @@ def render_(
     namespace: options.Namespace = None,
     images: options.Images = None,
     image_root: options.ImageRoot = None,
+    configmap: options.ConfigMaps = None,
 ) -> None:
     """Show the full experiment with every default, or one trial of it with its values filled in."""
     now = session()
     if local and kubernetes:
         raise UsageError("--local and --kubernetes exclude each other")
-    experiment, templates = _checked(now, file, namespace)
+    experiment, templates = _checked(now, file, namespace, configmap)
     wanted = trial is not None or bool(set_) or local or kubernetes
     if not wanted:
         data: Any = experiment.manifest()
@@ -124,9 +132,9 @@ def render_(
     now.say(f"Next: evertune run {file}")
 
 
-def _checked(now: Session, file: Path, namespace: str | None) -> tuple[Any, Any]:
-    """The one experiment of a file, and the trial templates in the ConfigMaps beside it."""
-    experiment, templates = the_one(now, file, "render")
+def _checked(now: Session, file: Path, namespace: str | None, configmap: list[Path] | None) -> tuple[Any, Any]:
+    """The one experiment of a file, and the trial templates in the ConfigMaps at hand."""
+    experiment, templates = the_one(now, file, "render", configmap)
     if namespace is not None and experiment.metadata is not None:
         experiment.metadata.namespace = namespace
     return experiment, templates

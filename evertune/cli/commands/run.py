@@ -34,6 +34,7 @@ def run_(
     namespace: options.Namespace = None,
     images: options.Images = None,
     image_root: options.ImageRoot = None,
+    configmap: options.ConfigMaps = None,
     backend: options.Backend = None,
     context: options.Context = None,
     detach: options.Detach = False,
@@ -49,7 +50,7 @@ def run_(
     """
     now = session()
     circumstances = start_context(now, backend=backend, images=images, image_roots=image_root or [])
-    (loaded,) = load_for_start(now, file, namespace=namespace, name=name, backend=backend)
+    (loaded,) = load_for_start(now, file, namespace=namespace, name=name, backend=backend, configmaps=configmap)
     if placed(now, loaded, backend, context) == "kubernetes":
         require_cluster(now, loaded, backend, file)
     record = start(now, loaded.manifest, loaded.within(circumstances))
@@ -64,6 +65,7 @@ def submit_(
     namespace: options.Namespace = None,
     images: options.Images = None,
     image_root: options.ImageRoot = None,
+    configmap: options.ConfigMaps = None,
     backend: options.Backend = None,
     context: options.Context = None,
     output: options.Output = Form.TABLE,
@@ -71,7 +73,9 @@ def submit_(
     """Start the experiments of a file and return once they are admitted."""
     now = session()
     circumstances = start_context(now, backend=backend, images=images, image_roots=image_root or [])
-    experiments = load_for_start(now, file, namespace=namespace, name=name, backend=backend, several=True)
+    experiments = load_for_start(
+        now, file, namespace=namespace, name=name, backend=backend, several=True, configmaps=configmap
+    )
     for loaded in experiments:
         placed(now, loaded, backend, context)
     records: list[ExperimentRecord] = []

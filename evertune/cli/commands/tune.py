@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,8 @@ Param = Annotated[
         "-p",
         "--param",
         metavar="NAME=RANGE",
-        help="A parameter: lr=loguniform(1e-5,1e-1), layers=int(1,8), optimizer=[adam,sgd]; repeat it.",
+        help="A parameter: lr=loguniform(1e-5,1e-1), layers=int(1,8), optimizer=[adam,sgd], "
+        "'momentum=uniform(0,1) if optimizer=sgd'; repeat it.",
         show_default=False,
     ),
 ]
@@ -46,6 +47,49 @@ Setting = Annotated[
     typer.Option("--setting", metavar="NAME=VALUE", help="A setting of the algorithm; repeat it.", show_default=False),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Makes the proposals repeatable.", show_default=False)]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective",
+        metavar="PHRASE",
+        help="A further objective: 'minimize latency_ms'; repeat it.",
+        show_default=False,
+    ),
+]
+Constraints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constraint",
+        metavar="PHRASE",
+        help="A bound that a metric has to keep: 'latency_ms <= 20'; repeat it.",
+        show_default=False,
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="EXPRESSION",
+        help="What the parameters have to satisfy: 'layers * width <= 4096'; repeat it.",
+        show_default=False,
+    ),
+]
+Initial = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--initial", metavar="VALUES", help="A trial to begin with: 'lr=0.1,layers=2'; repeat it.", show_default=False
+    ),
+]
+WarmStart = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--warm-start", metavar="NAME", help="Start from the trials of this experiment; repeat it.", show_default=False
+    ),
+]
+Replicates = Annotated[
+    int | None,
+    typer.Option("--replicates", min=1, help="Run each trial so often, and take the mean.", show_default=False),
+]
 Command = Annotated[
     list[str] | None,
     typer.Argument(
@@ -69,6 +113,12 @@ def tune_(
     algorithm: AlgorithmName = "tpe",
     setting: Setting = None,
     seed: Seed = None,
+    objective: Objectives = None,
+    constraint: Constraints = None,
+    where: Where = None,
+    initial: Initial = None,
+    warm_start: WarmStart = None,
+    replicates: Replicates = None,
     name: Annotated[str | None, typer.Option("--name", help="Its name; else the script's.", show_default=False)] = None,
     namespace: options.Namespace = None,
     detach: options.Detach = False,
@@ -101,6 +151,7 @@ def tune_(
         settings=_settings(setting or []),
         seed=seed,
         namespace=now.namespace(namespace),
+        further=_further(objective, constraint, where, initial, warm_start, replicates),
     )
     checked(now, manifest)
     context = start_context(now, backend="local", images=None, image_roots=[])
@@ -139,6 +190,12 @@ def init_(
     algorithm: AlgorithmName = "tpe",
     setting: Setting = None,
     seed: Seed = None,
+    objective: Objectives = None,
+    constraint: Constraints = None,
+    where: Where = None,
+    initial: Initial = None,
+    warm_start: WarmStart = None,
+    replicates: Replicates = None,
     namespace: options.Namespace = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> int:
@@ -174,6 +231,7 @@ def init_(
         image=image,
         namespace=namespace,
         seed=seed,
+        further=_further(objective, constraint, where, initial, warm_start, replicates),
     )
     checked(now, manifest)
     text = commented_yaml(manifest)
@@ -229,6 +287,34 @@ def _parameters(texts: Sequence[str]) -> list[dict[str, Any]]:
     if not texts:
         raise UsageError("there is nothing to search", hint="add --param 'lr=loguniform(1e-5,1e-1)'")
     return [parse_dimension(text) for text in texts]
+
+
+def _further(
+    objectives: Sequence[str] | None,
+    constraints: Sequence[str] | None,
+    where: Sequence[str] | None,
+    initial: Sequence[str] | None,
+    warm_start: Sequence[str] | None,
+    replicates: int | None,
+) -> dict[str, Any]:
+    """Further keys of spec, without those that nothing was said about. UsageError for a phrase that is none."""
+    from evertune import spec
+
+    phrases: dict[str, tuple[str, Sequence[str] | None, Callable[[str], dict[str, Any]]]] = {
+        "objectives": ("--objective", objectives, spec.objective_in),
+        "constraints": ("--constraint", constraints, spec.constraint_in),
+        "initialTrials": ("--initial", initial, spec.assignment_in),
+    }
+    found: dict[str, Any] = {}
+    for key, (option, texts, read) in phrases.items():
+        try:
+            found[key] = [read(text) for text in texts] if texts else None
+        except spec.PhraseError as error:
+            raise UsageError(f"{option}: {error.message}", hint=error.hint) from None
+    found["parameterConstraints"] = list(where) if where else None
+    found["warmStart"] = {"from": list(warm_start)} if warm_start else None
+    found["replicates"] = replicates
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _settings(texts: Sequence[str]) -> dict[str, str]:

@@ -1,13 +1,11 @@
-"""Rules about the experiment as a whole: identity, budget, objective, and evertune's own fields."""
+"""Rules about the experiment as a whole: identity, budget, objective."""
 
 from __future__ import annotations
 
 import re
 
-from evertune.spec.convert import parse_duration
 from evertune.spec.findings import Findings, did_you_mean, quote, suggestion
 from evertune.spec.model import Experiment, ExperimentSpec
-from evertune.spec.rules.failures import check_failure_policy
 
 API_VERSIONS = ("kubeflow.org/v1beta1", "evertune.io/v1alpha1", "evertune.io/v1")  # the second is the operator's
 BACKEND_ANNOTATION = "evertune.io/backend"
@@ -17,8 +15,8 @@ MAX_NAME = 40
 MAX_CLUSTER = 200
 MAX_PARALLEL = 1000  # Temporal holds at most 2,000 pending activities for one workflow; stops need some of them
 
-_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 
 
 def check_experiment(experiment: Experiment, findings: Findings) -> bool:
@@ -63,12 +61,12 @@ def _check_metadata(experiment: Experiment, findings: Findings) -> None:
         findings.error("metadata.name", "Invalid", "name is missing", "give the experiment a name under metadata")
     elif len(name) > MAX_NAME:
         findings.error("metadata.name", "Invalid", f"the name has {len(name)} characters, at most {MAX_NAME} fit")
-    elif not _NAME.match(name):
+    elif not NAME.match(name):
         mended = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        hint = f"for example {mended}" if _NAME.match(mended) else None
+        hint = f"for example {mended}" if NAME.match(mended) else None
         message = f"{quote(name)} must be lower-case letters, digits and dashes, starting with a letter"
         findings.error("metadata.name", "Invalid", message, hint)
-    if not _NAMESPACE.match(experiment.namespace):
+    if not NAMESPACE.match(experiment.namespace):
         message = f"{quote(experiment.namespace)} must be lower-case letters, digits and dashes"
         findings.error("metadata.namespace", "Invalid", message)
     annotations = (experiment.metadata and experiment.metadata.annotations) or {}
@@ -120,6 +118,8 @@ def _check_objective(spec: ExperimentSpec, findings: Findings) -> None:
     if not metric:
         findings.error("spec.objective.objectiveMetricName", "Required", "the metric's name is missing")
     additional = dict.fromkeys(objective.additional_metric_names or ())
+    additional |= dict.fromkeys(further.name for further in spec.objectives or ())
+    additional |= dict.fromkeys(constraint.metric or "" for constraint in spec.constraints or ())
     seen: set[str] = set()
     for index, extra in enumerate(objective.additional_metric_names or ()):
         at = f"spec.objective.additionalMetricNames[{index}]"
@@ -143,45 +143,3 @@ def _check_objective(spec: ExperimentSpec, findings: Findings) -> None:
 
 
 _STRATEGIES = ("min", "max", "latest")
-
-
-def check_extensions(experiment: Experiment, findings: Findings) -> None:
-    """evertune's own fields: those that work, and those that only a later version runs."""
-    spec = experiment.spec or ExperimentSpec()
-    later = {
-        "objectives": spec.objectives,
-        "constraints": spec.constraints,
-        "initialTrials": spec.initial_trials,
-        "warmStart": spec.warm_start,
-        "replicates": spec.replicates,
-    }
-    for key, value in later.items():
-        if value is not None:
-            findings.error(f"spec.{key}", "Forbidden", f"{key} is not supported by this version", "remove it")
-    for index, parameter in enumerate(spec.parameters or ()):
-        if parameter.when is not None:
-            path = f"spec.parameters[{index}].when"
-            findings.error(path, "Forbidden", "when is not supported by this version", "remove it")
-    if spec.seed is not None and not 0 <= spec.seed < 2**31:
-        findings.error("spec.seed", "Invalid", f"{spec.seed} is not between 0 and {2**31 - 1}")
-    for key, duration in (("deadline", spec.deadline), ("trialDeadline", spec.trial_deadline)):
-        try:
-            parse_duration(duration if duration is not None else 1)
-        except ValueError:
-            message = f"{quote(duration)} is not a time span"
-            findings.error(f"spec.{key}", "Invalid", message, 'write seconds, or "45s", "30m", "2h30m", "1d"')
-    if spec.working_dir is not None and (not spec.working_dir or "\0" in spec.working_dir):
-        findings.error("spec.workingDir", "Invalid", "workingDir is not a directory's path")
-    if spec.on_completion not in (None, "cancel", "drain"):
-        hint = suggestion(spec.on_completion or "", ("cancel", "drain"), "known")
-        findings.error("spec.onCompletion", "Invalid", f"{quote(spec.on_completion)} is not a way to end", hint)
-    _check_seed_twice(spec, findings)
-    check_failure_policy(spec, findings)
-
-
-def _check_seed_twice(spec: ExperimentSpec, findings: Findings) -> None:
-    for index, setting in enumerate((spec.algorithm and spec.algorithm.algorithm_settings) or ()):
-        if setting.name == "random_state" and spec.seed is not None and setting.value != str(spec.seed):
-            path = f"spec.algorithm.algorithmSettings[{index}].value"
-            message = f"random_state {quote(setting.value)} and spec.seed {spec.seed} differ"
-            findings.error(path, "Invalid", message, "keep one of the two")

@@ -160,3 +160,7 @@ def _check_nas(spec: ExperimentSpec, findings: Findings) -> None:
         if not operation.operation_type:
             findings.error(f"{path}.operationType", "Required", "the operation's type is missing")
         _check_list(operation.parameters or [], f"{path}.parameters", findings, inline=False)
+        for index, parameter in enumerate(operation.parameters or ()):
+            if parameter.when is not None:
+                message = "the parameters of an operation have no conditions"
+                findings.error(f"{path}.parameters[{index}].when", "Forbidden", message, "remove it")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.spec.catalog import not_run
-from evertune.spec.convert import nas_of, seed_of, settings_of, stopper_settings_of, to_objective, to_parameter
+from evertune.spec.convert import search_problem, seed_of, stopper_settings_of, to_objective
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
+from evertune.spec.rules.space import sound_space
 
 if TYPE_CHECKING:
     from evertune.spec.catalog import Catalog
@@ -49,31 +50,43 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
 def _problem(experiment: Experiment, findings: Findings) -> tuple[bool, SearchProblem | None]:
     """The problem as far as it is sound, and whether that is all of it."""
     spec = experiment.spec or ExperimentSpec()
-    parameters: dict[str, Parameter] = {}
-    complete = True
-    for index, parameter in enumerate(spec.parameters or ()):
-        name = parameter.name or ""
-        if not findings.has_errors_below(f"spec.parameters[{index}]"):
-            parameters[name] = to_parameter(parameter)
-            continue
-        complete = False
-        if name:  # settings may name a parameter, whatever else is wrong with it
-            parameters.setdefault(name, Parameter(name=name, type=ParameterType.CATEGORICAL, values=("",)))
-    direction = (spec.objective and spec.objective.type) or ""
-    if direction not in ("minimize", "maximize"):
+    space, complete = sound_space(spec, findings)
+    if not complete:  # settings may name a parameter, whatever else is wrong with it
+        known = {parameter.name: parameter for parameter in space}
+        names = [parameter.name for parameter in spec.parameters or () if parameter.name]
+        stand_ins = {name: Parameter(name=name, type=ParameterType.CATEGORICAL, values=("",)) for name in names}
+        space = SearchSpace(tuple({**stand_ins, **known}.values()))
+    directions = [spec.objective and spec.objective.type, *(further.type for further in spec.objectives or ())]
+    if any(direction not in ("minimize", "maximize") for direction in directions):
         return False, None
-    most, parallel = spec.max_trial_count, spec.parallel_trial_count or 1
-    problem = SearchProblem(
-        space=SearchSpace(tuple(parameters.values())),
-        direction=ObjectiveType(direction),
-        seed=seed_of(experiment) or 0,
-        settings=settings_of(experiment),
-        max_trials=most if most is None or most > 0 else None,
-        parallel=max(1, parallel),
-        nas=nas_of(experiment),
-        early_stopping=spec.early_stopping is not None,
-    )
+    sound = experiment.model_copy(update={"spec": _sound(spec, findings, complete=complete)})
+    problem = search_problem(sound, seed_of(experiment) or 0, space)
     return complete, problem
+
+
+def _sound(spec: ExperimentSpec, findings: Findings, *, complete: bool) -> ExperimentSpec:
+    """Without what is wrong and would be asked about twice. What remains still tells which features are used."""
+    most, parallel = spec.max_trial_count, spec.parallel_trial_count
+    update: dict[str, object] = {
+        "parallel_trial_count": max(1, parallel or 1),
+        "max_trial_count": most if most is None or most > 0 else None,
+    }
+    for field, key in _CHOICES.items():
+        if findings.has_errors_below(f"spec.{key}"):
+            update[field] = None
+    if not complete:
+        update |= {"parameter_constraints": None, "initial_trials": None}
+    return spec.model_copy(update=update)
+
+
+_CHOICES = {
+    "constraints": "constraints",
+    "parameter_constraints": "parameterConstraints",
+    "initial_trials": "initialTrials",
+    "warm_start": "warmStart",
+    "on_duplicate": "onDuplicate",
+    "on_failure": "onFailure",
+}
 
 
 def _check_setting_names(settings: list[AlgorithmSetting], path: str, findings: Findings) -> None:

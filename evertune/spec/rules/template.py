@@ -82,17 +82,20 @@ def _source_text(
             return None
         text = template_text(template, templates)
         if text is None:
-            _template_missing(source, templates or {}, findings, backend=backend)
+            _template_missing(source, templates, findings, backend=backend)
         return text
     return template_text(template)
 
 
+_HAND_IT_IN = "put the ConfigMap as another document into the same file, or give its own: --configmap FILE"
+
+
 def _template_missing(
-    source: ConfigMapSource, templates: Templates, findings: Findings, *, backend: str | None
+    source: ConfigMapSource, templates: Templates | None, findings: Findings, *, backend: str | None
 ) -> None:
     place = f"{source.config_map_namespace}/{source.config_map_name}"
-    known = templates.get(template_key(source))
-    keys = [key for namespace, name, key in templates if place == f"{namespace}/{name}"]
+    known = (templates or {}).get(template_key(source))
+    keys = [key for namespace, name, key in templates or () if place == f"{namespace}/{name}"]
     if isinstance(known, Unreadable):
         message, hint = known.message, known.hint
     elif keys:
@@ -102,11 +105,15 @@ def _template_missing(
         message = (
             f"the template in the ConfigMap {place} is judged when it has been read from the cluster, at the start"
         )
-        findings.warn(f"{PATH}.configMap", message, "to have it judged now, put the ConfigMap into the same file")
+        findings.warn(f"{PATH}.configMap", message, f"to have it judged now: {_HAND_IT_IN}")
+        return
+    elif templates is None:
+        message = f"not checked: the template is in the ConfigMap {place}, which is not at hand"
+        findings.warn(f"{PATH}.configMap", message, f"to have it judged: {_HAND_IT_IN}")
         return
     else:
         message = f"the template cannot be read: there is no ConfigMap {place} beside the experiment"
-        hint = "put the ConfigMap as another document into the same file; or write the template under trialSpec"
+        hint = f"{_HAND_IT_IN}; or write the template under trialSpec"
     findings.error(PATH, "Invalid", message, hint, at=f"{PATH}.configMap")
 
 

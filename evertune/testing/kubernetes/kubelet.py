@@ -1,7 +1,8 @@
 """Scheduler and kubelet of the fake in one: "runs" pods from scripts, and shows misfortunes as a real cluster would.
 
 `script_of(pod)` says what a pod's main container does, the first of its containers. Init containers succeed at once,
-native sidecars run as long as the pod, other containers end with the main one. No process is started.
+native sidecars run as long as the pod, other containers end with the main one or, if it says so, later. No process is
+started.
 """
 
 from __future__ import annotations
@@ -161,7 +162,23 @@ class _Life:
         if await self._stopped_within(fate.duration_s):
             return await self._terminate(fate.ignores_sigterm)
         code = 128 + fate.signal if fate.signal else fate.exit_code
+        if len(self._spec["containers"]) > 1 and (fate.beside_s or fate.beside_exit_code):
+            return await self._go_on_beside(fate, code)
         return self._ended(code, "Completed" if code == 0 else "Error")
+
+    async def _go_on_beside(self, fate: Script, code: int) -> bool:
+        """The pod lasts until its last container has ended. None of them is started again."""
+        over = self._terminated(code, "Completed" if code == 0 else "Error")
+        self._containers(over, phase="Running", beside={"running": {"startedAt": self._started}})
+        others = 143 if await self._stopped_within(fate.beside_s) else fate.beside_exit_code
+        self._logs.of(self._pod, self._main).end()
+        beside = self._terminated(others, "Completed" if others == 0 else "Error")
+        self._containers(over, phase="Failed" if code or others else "Succeeded", beside=beside)
+        return True
+
+    def _terminated(self, code: int, reason: str) -> JsonDict:
+        told = {"exitCode": code, "reason": reason, "startedAt": self._started, "finishedAt": timestamp()}
+        return {"terminated": told}
 
     async def _misfortune(self, fate: Misfortune) -> bool:
         for line in fate.lines:
@@ -197,8 +214,7 @@ class _Life:
     def _ended(
         self, code: int, reason: str, message: str = "", about: JsonDict | None = None, *, final: bool = False
     ) -> bool:
-        terminated = {"exitCode": code, "reason": reason, "startedAt": self._started, "finishedAt": timestamp(),
-                      **({"message": message} if message else {})}  # fmt: skip
+        terminated = {**self._terminated(code, reason)["terminated"], **({"message": message} if message else {})}
         policy = self._spec.get("restartPolicy", "Always")
         disrupted = about is not None and "reason" in about
         if not final and not disrupted and (policy == "Always" or (policy == "OnFailure" and code != 0)):
@@ -234,13 +250,14 @@ class _Life:
             source = "default-scheduler" if fate.stage == "scheduling" else "kubelet"
             self._store.record(self._store.get("pods", *self._key), fate.event, fate.message, source=source)
 
-    def _containers(self, state: JsonDict, *, phase: str, about: JsonDict | None = None) -> None:
-        """Write the statuses of all containers, the main one's being `state`."""
+    def _containers(
+        self, state: JsonDict, *, phase: str, about: JsonDict | None = None, beside: JsonDict | None = None
+    ) -> None:
+        """Write the statuses of all containers: `state` is the main one's, `beside` that of the others."""
         waiting, terminated = "waiting" in state, "terminated" in state
         running = {"running": {"startedAt": self._started}}
-        over = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": self._started,
-                               "finishedAt": timestamp()}}  # fmt: skip
-        beside = state if waiting and not self._restarts else over if terminated else running
+        over = self._terminated(0, "Completed")
+        beside = beside or (state if waiting and not self._restarts else over if terminated else running)
         main = [
             self._one(container, state if container["name"] == self._main else beside)
             for container in self._spec["containers"]

@@ -1,4 +1,4 @@
-"""The HTTP side of the fake API server: paths, verbs, lists by pages, discovery, access reviews and authentication.
+"""The HTTP side of the fake API server: paths, verbs, lists by pages, discovery, access and token reviews.
 
 `async with FakeKube() as kube:` serves on a free port of 127.0.0.1. `kube.store` is its state, for tests that play a
 controller; `kube.fault(…)` makes it misbehave; `kube.requests` is what it was asked.
@@ -29,6 +29,7 @@ from evertune.testing.kubernetes.objects import (
     timestamp,
 )
 from evertune.testing.kubernetes.store import Store
+from evertune.testing.kubernetes.tokens import REVIEWS, Tokens
 from evertune.testing.kubernetes.watching import Watch, broken_off
 
 _PATH = re.compile(
@@ -59,6 +60,7 @@ class FakeKube:
     ) -> None:  # fmt: skip
         self.store = Store(kinds, history=history)
         self.logs = Logs()
+        self.tokens = Tokens(self.store)
         self.version = version
         self.bookmark_every_s = bookmark_every_s
         self.requests: list[Request] = []
@@ -195,6 +197,9 @@ class FakeKube:
         plural, name, subresource = parts["plural"], parts["name"], parts["subresource"] or ""
         if plural == "selfsubjectaccessreviews" and request.method == "POST":
             return web.json_response(self._review(await _json(request)), status=201)
+        if (group, version, plural) == (REVIEWS.group, REVIEWS.version, REVIEWS.plural) and request.method == "POST":
+            self._check_access("POST", REVIEWS, None, "", False, None)
+            return web.json_response(self.tokens.review(await _json(request)), status=201)
         served = [one for one in self.store.kinds.values() if (one.group, one.version) == (group, version)]
         if not served:
             return web.Response(status=404, text="404 page not found\n")  # no Status: nobody has that group
@@ -238,6 +243,8 @@ class FakeKube:
             return web.json_response(made, status=201)
         if request.method == "POST" and subresource == "eviction" and name is not None:
             return web.json_response(self._evict(namespace, name), status=201)
+        if request.method == "POST" and subresource == "token" and name is not None:
+            return web.json_response(self.tokens.request(namespace, name, body), status=201)
         if request.method == "DELETE":
             if name is None:
                 return web.json_response(self._delete_all(kind, namespace, request))
@@ -411,6 +418,8 @@ def _resources(served: list[Kind]) -> JsonDict:
 
 def _has(kind: Kind, subresource: str) -> bool:
     if kind.plural == "pods" and subresource in ("log", "eviction"):
+        return True
+    if kind.plural == "serviceaccounts" and subresource == "token":
         return True
     return subresource == "status" and kind.status
 

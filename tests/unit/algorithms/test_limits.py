@@ -13,7 +13,8 @@ from algorithms.limits import problems_of
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
 
-RUNNING = [name for name in registry.names() if registry.runs(name)]
+ARCHITECTURES = {"enas", "nas-evolution", "darts"}  # they search no parameters
+RUNNING = [name for name in registry.names() if registry.runs(name) and name not in ARCHITECTURES]
 GOOD = Parameter(name="good", type=ParameterType.INT, low=0, high=9)
 BAD = Parameter(name="bad", type=ParameterType.DOUBLE, low=0.0, high=1.0)
 

@@ -16,7 +16,8 @@ import optuna
 import pytest
 
 from algorithms.hyperopt_search import Random, Tpe, _Seeds, hyperopt_space, tpe_options
-from algorithms.optuna_search import MultivariateTpe, optuna_space, tpe_sampler
+from algorithms.optuna_search import MultivariateTpe, tpe_sampler
+from algorithms.optuna_session import optuna_space
 from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.app import child_environment
 from evertune.domain.metrics import ObjectiveType

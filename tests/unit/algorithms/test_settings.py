@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from algorithms import later, registry, settings
+from algorithms import later, registry
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.errors import AlgorithmError, Problem
@@ -77,6 +77,12 @@ TABLE: list[tuple[str, str, list[str], list[str]]] = [
         ("darts", key, ["0", "0.1"], ["-0.1", "x", "None"])
         for key in ("w_lr", "w_lr_min", "alpha_lr", "w_momentum", "w_grad_clip", "w_weight_decay", "alpha_weight_decay")
     ),
+    ("enas", "random_state", ["0", "7"], ["-1", "x"]),
+    ("enas", "trials_per_update", ["1", "10"], ["0", "x"]),
+    ("enas", "reward", ["trial", "average"], ["mean"]),
+    ("nas-evolution", "random_state", ["0", "7"], ["-1", "x"]),
+    ("nas-evolution", "population_size", ["2", "20"], ["1", "x"]),
+    ("nas-evolution", "sample_size", ["1", "5"], ["0", "x"]),
     ("darts", "batch_size", ["1", "128", "None"], ["0", "1.5", "none"]),
     ("darts", "num_workers", ["0", "4"], ["-1", "x"]),
 ]
@@ -92,7 +98,7 @@ def _found(
     parallel: int = 3,
     complete: bool = True,
 ) -> list[Problem]:
-    architectures = name in ("enas", "darts")
+    architectures = name in ("enas", "darts", "nas-evolution")
     problem = SearchProblem(
         space=SearchSpace(() if architectures else space or (LR, LAYERS, OPTIMIZER)),
         direction=ObjectiveType.MAXIMIZE,
@@ -109,7 +115,7 @@ def _places(problems: list[Problem]) -> list[tuple[str, str]]:
 
 
 def test_the_table_names_every_setting_of_every_algorithm() -> None:
-    tables = {**settings.SETTINGS, **{name: rules for name, (rules, _) in later.TABLES.items()}}
+    tables = {name: registry.settings(name) for name in registry.names()}
     known = {(name, key) for name, rules in tables.items() for key in rules}
     assert {(name, key) for name, key, _, _ in TABLE} == known
     assert set(tables) == set(registry.names())
@@ -244,7 +250,7 @@ def test_a_search_for_architectures_needs_a_nas_config(name: str) -> None:
 
 def test_the_registry_knows_what_runs_and_what_is_only_judged() -> None:
     running = [name for name in registry.names() if registry.runs(name)]
-    assert running == ["random", "tpe", "multivariate-tpe", "grid"]
+    assert running == list(registry.BUILT_IN)
     assert set(registry.names()) - set(running) == set(later.TABLES)
     assert not registry.runs("tpee")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.repository.checkout import ROOT
 from tests.unit.collectors.endpoint import Gateway
 
@@ -26,13 +26,6 @@ def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Trial:
@@ -75,6 +68,13 @@ class Trial:
             log.writelines(line + "\n" for line in lines)
 
 
+def catches_sigterm(process: subprocess.Popen[str]) -> bool:
+    """Since it has begun its work."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def ended(process: subprocess.Popen[str]) -> str:
     """What it said on standard error, once it has ended well."""
     _, said = process.communicate(timeout=30)
@@ -106,6 +106,28 @@ def test_points_arrive_while_the_trial_runs_and_final_when_it_has_ended(tmp_path
     assert (pushed["step"], pushed["timestamp"]) == (4, 1732620000.5)
 
 
+def test_a_token_in_a_file_is_read_again_for_each_report_and_waited_for(tmp_path: Path) -> None:
+    gateway = Gateway()
+    token = tmp_path / "token"
+    with gateway.open() as port:
+        trial = Trial(tmp_path, port)
+        with trial.sidecar(EVERTUNE_TOKEN_FILE=str(token)) as process:
+            trial.say("loss=3")
+            time.sleep(1)
+            assert gateway.reports == []
+            token.write_text("first\n")
+            until(lambda: gateway.values() == ["3"])
+            (tmp_path / "new").write_text("second")
+            (tmp_path / "new").replace(token)
+            trial.say("loss=2")
+            until(lambda: gateway.values() == ["3", "2"])
+            trial.exit.write_text("0\n")
+            said = ended(process)
+    assert {authorization for _, authorization in gateway.paths} == {"Bearer first", "Bearer second"}
+    assert "the token cannot be read" in said
+    assert len(gateway.connections) == 1
+
+
 def test_killed_and_started_again_it_sends_nothing_twice_and_loses_nothing(tmp_path: Path) -> None:
     gateway = Gateway()
     with gateway.open() as port:
@@ -128,11 +150,12 @@ def test_a_gateway_that_is_away_costs_nothing_but_time(tmp_path: Path) -> None:
     trial = Trial(tmp_path, port)
     trial.say(*(f"loss={number}" for number in range(2500)))
     with trial.sidecar() as process:
-        time.sleep(1.0)
+        assert process.stderr is not None
+        said = process.stderr.readline()
         trial.exit.touch()
         time.sleep(0.5)
         with gateway.open(port):
-            said = ended(process)
+            said += ended(process)
     assert gateway.values() == [str(number) for number in range(2500)]
     assert [len(report["points"]) for report in gateway.reports] == [1000, 1000, 500, 0]
     assert gateway.final
@@ -196,7 +219,7 @@ def test_with_the_gateway_away_sigterm_ends_it_within_the_grace(tmp_path: Path) 
     trial = Trial(tmp_path, free_port())
     trial.say("loss=2")
     with trial.sidecar("--grace-s", "1") as process:
-        time.sleep(0.5)
+        until(lambda: catches_sigterm(process))
         process.terminate()
         begun = time.monotonic()
         assert "left to the log" in ended(process)
@@ -276,7 +299,8 @@ def test_the_users_own_collector_may_end_after_the_trial_and_what_it_printed_cou
         }
         with trial.sidecar(**told) as process:
             trial.exit.write_text("0\n")
-            time.sleep(1.2)
+            until(lambda: catches_sigterm(process))
+            time.sleep(0.5)
             assert process.poll() is None
             printed.write_text('ready\n{"metrics": {"loss": 3}}\n')
             beside.write_text("0\n")
@@ -292,12 +316,13 @@ def test_in_a_pod_that_does_not_report_it_waits_for_the_end_and_sends_nothing(ro
         trial = Trial(tmp_path, port)
         trial.say("loss=2")
         with trial.sidecar(EVERTUNE_ROLE=role) as process:
-            time.sleep(1.0)
+            until(lambda: catches_sigterm(process))
+            time.sleep(0.3)
             assert process.poll() is None
             trial.exit.write_text("0\n")
             assert "another pod reports" in ended(process)
         with trial.sidecar(EVERTUNE_ROLE=role, EVERTUNE_EXIT_FILE="") as process:
-            time.sleep(1.0)
+            until(lambda: catches_sigterm(process))
             process.terminate()
             ended(process)
     assert gateway.reports == []

@@ -16,7 +16,23 @@ from evertune.spec.report import as_dict, plain, report_lines
 from tests.unit.spec.samples import EXAMPLES, SomeAlgorithms, base, put
 
 SHORT = b"name: a\ncommand: run {lr} {opt}\nparameters:\n  lr: uniform(0, 1)\n  opt: [a, 1]\nobjective: minimize loss\n"
+PHRASES = (
+    SHORT + b"objectives: [maximize a, {type: minimize, metric: b}]\nconstraints: [c <= 3]\n"
+    b"initialTrials: ['lr=0.5, opt=a', {opt: a}]\nparameterConstraints: [lr < 0.9]\nwarmStart: old\nreplicates: 2\n"
+).replace(b"uniform(0, 1)", b"uniform(0, 1) if opt=a")
+OWN = base(
+    spec__objectives=[{"type": "minimize", "metric": "latency"}],
+    spec__constraints=[{"metric": "memory", "le": 3}, {"metric": "latency", "ge": 0.5}],
+    spec__parameterConstraints=["layers < 4 or opt == 'adam'", "layers * 2 <= 9"],
+    spec__parameters__0__when={"opt": ["sgd", "adam"]},
+    spec__initialTrials=[{"layers": 2, "opt": "sgd"}, {"opt": "ftrl"}],
+    spec__warmStart={"from": ["a", "b/c"], "mode": "transfer"},
+    spec__replicates={"count": 3, "aggregate": "median"},
+    spec__onDuplicate="reuse",
+    spec__onFailure="worst",
+)
 TEXTS = [path.read_bytes() for path in sorted(EXAMPLES.rglob("*.yaml"))] + [SHORT, json.dumps(base()).encode()]
+TEXTS += [PHRASES, json.dumps(OWN).encode()] * 4
 TREES = [document.data for text in TEXTS for document in parse_documents(text, "x")]
 PIECES = [
     b"", b"\x00", b"\xff", b"\t", b"\n", b"- ", b": ", b"{", b"}", b"[", b"]", b"&a ", b"*a", b"!!", b"<<: ", b"---\n",
@@ -24,6 +40,7 @@ PIECES = [
     b"\xe2\x80\xa8", b"0x", b"!!str ", b"\\u0000", b"@", b"`", b"null", b"yes", b"-", b"9" * 400,
 ]  # fmt: skip
 VALUES: list[Any] = [
+    "layers < 2", "(" * 50, "opt == 1 / 0", {"opt": ["sgd"]}, {"layers": 2}, [{"layers": [3]}], ["x", 2],
     None, True, 0, -1, 1.5, 2**70, "", " ", "x", "é\n", "1", "-1", "nan", "0x1", "${trialParameters.lr}", "{lr}", "(",
     [], {}, [None], [1], ["a", "a"], {"": ""}, {"a.b/c": 1}, [[]], {"name": "lr"}, [{"name": "lr", "reference": "lr"}],
 ]  # fmt: skip
@@ -98,4 +115,4 @@ def test_a_document_with_mutated_structure_gets_a_verdict(tree: Any, seed: int, 
     space = to_space(experiment)
     values = {p.name: p.low if p.numeric else p.values[0] for p in space}
     if space.parameters and "configMap" not in str(tree):
-        render_trial(experiment, trial_name="t", parameters=values)
+        render_trial(experiment, trial_name="t", parameters=space.active(values))

@@ -326,7 +326,8 @@ def test_a_configmap_that_is_not_at_hand_is_refused() -> None:
             },
         }
     )
-    assert found(data) == [("Invalid", T)]
+    assert found(data, templates={}) == [("Invalid", T)]
+    assert found(data) == []
 
 
 def test_without_a_catalog_the_algorithm_is_not_judged() -> None:

@@ -16,7 +16,6 @@ JOB = "spec__trialTemplate__trialSpec"
 POD = f"{JOB}__spec__template"
 SOURCE = "spec.metricsCollectorSpec.source"
 SETTINGS = "spec.algorithm.algorithmSettings"
-LATER = ["objectives", "constraints", "initialTrials", "warmStart", "replicates"]
 FILTER = {"source": {"filter": {"metricsFormat": ["(?=a)(b)(c)"]}}}
 
 
@@ -97,17 +96,6 @@ FILTER = {"source": {"filter": {"metricsFormat": ["(?=a)(b)(c)"]}}}
 )  # fmt: skip
 def test_what_would_hang_in_katib_is_an_error(changes: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert found(base(**changes)) == expected
-
-
-@pytest.mark.parametrize("key", LATER)
-def test_what_a_later_version_runs_is_refused_and_not_ignored(key: str) -> None:
-    (problem,) = judge(base(**{f"spec__{key}": [{"a": 1}]})).problems
-    assert (problem.type, problem.path) == ("Forbidden", f"spec.{key}")
-    assert problem.message == f"{key} is not supported by this version"
-
-
-def test_a_conditional_parameter_is_refused_at_its_place() -> None:
-    assert found(base(spec__parameters__0__when={"opt": "sgd"})) == [("Forbidden", "spec.parameters[0].when")]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,20 @@ SHORT = "name: a\ncommand: run {lr}\nparameters:\n  lr: uniform(0, 1)\nobjective
         ("trials: 9", "trials: 9\nmetrics: [loss]", [("metrics", 7)]),
         ("trials: 9", "trials: 9\nparalel: 2", [("paralel", 7)]),
         ("trials: 9", "trials: 9\nmaxTrialCount: 2", [("maxTrialCount", 7)]),
-        ("trials: 9", "trials: 9\nconstraints: [x]", [("constraints", 7)]),
+        ("trials: 9", "trials: 9\nconstraints: [x]", [("constraints[0]", 7)]),
+        ("trials: 9", "trials: 9\nconstraints: [x < 3]", [("constraints[0]", 7)]),
+        ("trials: 9", "trials: 9\nconstraints: [{metric: x}]", [("constraints[0]", 7)]),
+        ("trials: 9", "trials: 9\nobjectives: [minimize loss]", [("objectives[0].metric", 7)]),
+        ("trials: 9", "trials: 9\nobjectives:\n- maximize a\n- minimise b", [("objectives[1]", 9)]),
+        ("objective: minimize loss", "objectives:\n- minimize", [("objectives[0]", 6)]),
+        ("objective: minimize loss", "objectives: [minimize loss]\ngoal: x", [("goal", 6)]),
+        ("trials: 9", "trials: 9\ninitialTrials: [lr=2]", [("initialTrials[0].lr", 7)]),
+        ("trials: 9", "trials: 9\ninitialTrials: [lr]", [("initialTrials[0]", 7)]),
+        ("trials: 9", "trials: 9\nparameterConstraints:\n- lr > 2", [("parameterConstraints[0]", 8)]),
+        ("uniform(0, 1)", "uniform(0, 1) if x=1", [("parameters.lr", 4)]),
+        ("uniform(0, 1)", "uniform(0, 1) if x", [("parameters.lr", 4)]),
+        ("uniform(0, 1)", "{min: 0, max: 1, when: {x: [1]}}", [("parameters.lr.when.x", 4)]),
+        ("uniform(0, 1)", "{min: 0, max: 1, when: [x]}", [("parameters.lr.when", 4)]),
         ("trials: 9", "trials: 9\nenv: [x]", [("env", 7)]),
         ("run {lr}", "run '{lr}", [("command", 2)]),
         ("command: run {lr}", "command: 3", [("command", 2)]),
@@ -129,6 +142,39 @@ def test_a_mistake_is_told_at_the_users_own_line(
     before: str, after: str, problems: list[tuple[str, int | None]]
 ) -> None:
     assert _problems(SHORT.replace(before, after)) == problems
+
+
+PHRASES = """\
+name: a
+command: run --opt {opt} --momentum {momentum} --beta {beta}
+parameters:
+  opt: [sgd, adam, other]
+  momentum: uniform(0, 1) if opt=sgd
+  beta: {min: 0.5, max: 1, when: {opt: [adam, other]}}
+objectives: [maximize accuracy, minimize latency_ms]
+goal: 0.9
+metrics: [loss]
+constraints: [latency_ms <= 20, {metric: memory, ge: 2}]
+parameterConstraints: [momentum < 0.5]
+initialTrials: ["opt=sgd, momentum=0.1", {opt: adam}]
+warmStart: older
+replicates: 3
+trials: 9
+"""
+
+
+def test_phrases_stand_for_what_the_full_form_has() -> None:
+    spec = _expand(PHRASES).manifest()["spec"]
+    assert spec["objective"]["objectiveMetricName"] == "accuracy"
+    assert (spec["objective"]["goal"], spec["objective"]["additionalMetricNames"]) == (0.9, ["loss"])
+    assert spec["objectives"] == [{"type": "minimize", "metric": "latency_ms"}]
+    assert spec["constraints"] == [{"metric": "latency_ms", "le": 20.0}, {"metric": "memory", "ge": 2.0}]
+    assert [parameter.get("when") for parameter in spec["parameters"]] == [
+        None, {"opt": ["sgd"]}, {"opt": ["adam", "other"]},
+    ]  # fmt: skip
+    assert spec["initialTrials"] == [{"opt": "sgd", "momentum": "0.1"}, {"opt": "adam"}]
+    assert spec["warmStart"] == {"from": ["older"], "mode": "identical"}
+    assert spec["replicates"] == {"count": 3, "aggregate": "mean"}
 
 
 def test_a_misspelled_placeholder_is_explained() -> None:

@@ -35,7 +35,7 @@ def test_every_example_gets_katibs_verdict_from_the_command_line(tmp_path: Path)
     files = sorted(EXAMPLES.rglob("*.yaml"))
     code, verdicts = _validate(*files, home=tmp_path)
 
-    assert code == 2  # two of them are refused by Katib, too
+    assert code == 2  # one of them is refused by Katib, too
     assert [verdict["file"] for verdict in verdicts] == [str(file) for file in files]
     for verdict in verdicts:
         problems, refused_here = VERDICTS[str(Path(verdict["file"]).relative_to(EXAMPLES).with_suffix(""))]
