@@ -1,7 +1,7 @@
 """The libraries' own live objects, asked and told as their users would, over the same encoded space as ours.
 
-For `bench.quality`: what a library finds when nothing of ours stands between. With several trials at once each is driven
-by what it has itself for that: hyperopt and Optuna know what is running, cmaes draws from its generation, and
+For `bench.quality`: what a library finds when nothing of ours stands between. With several trials at once each is
+driven by what it has itself for that: hyperopt and Optuna know what is running, cmaes draws from its generation, and
 scikit-optimize is asked for as many points as run.
 """
 
@@ -79,7 +79,7 @@ class Optuna:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._codec = Codec.of(problem.space)
         self._distributions = optuna_space(self._codec)
-        directions = [str(direction) for direction in problem.all_directions]
+        directions: list[Any] = [str(direction) for direction in problem.all_directions]
         self._study = optuna.create_study(directions=directions, sampler=sampler(problem))
 
     def ask(self) -> Asked:

@@ -103,6 +103,18 @@ def settings_of(experiment: Experiment) -> dict[str, str]:
     return {setting.name: setting.value or "" for setting in settings if setting.name}
 
 
+def stopper_of(experiment: Experiment) -> str:
+    """The name of the early stopping rule, "" without one."""
+    stopping = _spec(experiment).early_stopping
+    return (stopping and stopping.algorithm_name) or ""
+
+
+def stopper_settings_of(experiment: Experiment) -> dict[str, str]:
+    stopping = _spec(experiment).early_stopping
+    settings = (stopping and stopping.algorithm_settings) or ()
+    return {setting.name: setting.value or "" for setting in settings if setting.name}
+
+
 def seed_of(experiment: Experiment) -> int | None:
     """The user's seed (`spec.seed`, else Katib's setting `random_state`), or None: draw one and store it."""
     seed = _spec(experiment).seed

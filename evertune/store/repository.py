@@ -26,11 +26,12 @@ from evertune.domain.records import (
     TrialRecord,
 )
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.domain.stopping import Decision
 from evertune.domain.trial import AttemptEnd, AttemptRef, Conclude, HistoryTrial
 from evertune.errors import EnvironmentProblem, NotFoundError
-from evertune.protocols import Answer, JsonDict, LedgerEntry
+from evertune.protocols import Answer, EarlyStopper, JsonDict, LedgerEntry
 from evertune.settings import Settings
-from evertune.store import experiments, following, launches, requests, schema, trials
+from evertune.store import experiments, following, launches, requests, schema, stopping, trials
 from evertune.store.engine import Database, Durability, parse_url
 from evertune.store.records import NewExperiment
 from evertune.store.reporting import ReportMethods
@@ -319,6 +320,37 @@ class Store(ReportMethods):
     def phases(self, uid: str) -> dict[int, str]:
         """What running attempts wait for, by trial number; those that wait for nothing are left out."""
         return self._read(lambda tx: trials.phases(tx, uid))
+
+    # ----------------------------------------------------------------------------------------- early stopping
+
+    def weigh(
+        self, uid: str, rule: EarlyStopper, metric: str, attempts: Collection[tuple[int, int]], at: datetime
+    ) -> tuple[list[Decision], list[tuple[int, int]]]:
+        """Ask the rule about what these running attempts, (number, attempt), have reported since they were weighed.
+
+        `metric`: the objective's. Returns the attempts that are to be stopped, those included that were decided before
+        and that nobody was asked to stop yet, and the attempts that are to be weighed again since there is more.
+        """
+        return self._write(lambda tx: stopping.weigh(tx, uid, rule, metric, attempts, at))
+
+    def silent(self, uid: str, rule: EarlyStopper, seconds: float, *, since: datetime, at: datetime) -> list[Decision]:
+        """Decide on running attempts that have reported nothing for so long, what was before `since` left aside.
+
+        An attempt that still waits for its place is not silent.
+        """
+        return self._write(lambda tx: stopping.silent(tx, uid, rule, seconds, since=since, at=at))
+
+    def running_experiments(self) -> list[str]:
+        """The uids of experiments of which an attempt runs."""
+        return self._read(stopping.running)
+
+    def undelivered_stops(self) -> list[tuple[str, Decision]]:
+        """(experiment uid, decision) about attempts that run and that nobody was asked to stop yet."""
+        return self._read(stopping.undelivered)
+
+    def stop_decisions(self, uid: str) -> list[Decision]:
+        """What early stopping has decided, by trial, whether or not the trial had ended by then."""
+        return self._read(lambda tx: stopping.decisions(tx, uid))
 
     # ----------------------------------------------------------------------------------------------- launches
 

@@ -27,6 +27,7 @@ from evertune.cli.views.sentences import (
     numbers_words,
     over_defaults,
     paused_words,
+    stopping_words,
 )
 from evertune.cli.views.trials import waiting_lines
 from evertune.cli.views.unavailable import mending_command, missed_sentence, unavailable_groups
@@ -61,6 +62,8 @@ def details(
     rows += [("Best", _best(record, now, marks)), ("Trials", _trials(record, marks))]
     rows += [("Waiting", line) for line in waiting_lines(waiting or {})]
     rows.append(("Search", _search(record)))
+    if rule := stopping_words(record):
+        rows.append(("Early stop", rule))
     rows += _places(record)
     if wide:
         times = (("Created", record.created), ("Started", record.started), ("Ended", record.ended))
