@@ -14,6 +14,13 @@ RUN := $(VENV)/bin/python
 export KUBE ?= $(wildcard $(CURDIR)/../shared/kube)
 FILE ?= examples/kubernetes/job.yaml
 
+# Tests wait more than they compute, so three processes keep two cores busy. Each takes over what the slowest has not
+# begun. `make test PARALLEL=` runs them in one process. Those of `make test-slow` have the machine to themselves: they
+# kill at random moments and look at how long things take.
+PARALLEL ?= -n 3 --dist worksteal
+# Bytecode is kept, whatever the environment says: else each process of the tests compiles the house anew.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest
+
 .PHONY: help demo cluster-demo setup test test-slow test-cluster test-all lint type docs bench lock clean
 
 help:  ## list these targets
@@ -21,7 +28,11 @@ help:  ## list these targets
 		printf '  make %-13s %s\n' "$$target" "$$text"; done
 
 demo: setup  ## tune a real model on real data, with a live display
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" evertune run examples/digits.yaml
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; VIRTUAL_ENV="$(CURDIR)/$(VENV)"; export PATH VIRTUAL_ENV; \
+	set -- evertune run examples/digits.yaml; taken=$$(evertune list -o name); name= number=1; \
+	while printf '%s\n' "$$taken" | grep -qx "$${name:-digits}"; do \
+		number=$$((number + 1)); name=digits-$$number; done; \
+	set -- "$$@" $${name:+--name "$$name"}; echo "$$@" >&2; exec "$$@"
 
 cluster-demo: setup  ## the same with real pods, on a cluster: FILE=examples/kubernetes/job.yaml, tfjob.yaml, …
 	deploy/cluster/demo.sh $(FILE)
@@ -29,10 +40,10 @@ cluster-demo: setup  ## the same with real pods, on a cluster: FILE=examples/kub
 setup: $(VENV)/.ready  ## install into .venv (all other targets do it when needed)
 
 test: setup  ## the default test suite
-	$(RUN) -m pytest
+	$(PYTEST) $(PARALLEL)
 
 test-slow: setup  ## what the default suite leaves out: slow tests and chaos
-	$(RUN) -m pytest -m "(slow or chaos) and not bench and not cluster" --timeout 900
+	$(PYTEST) -m "(slow or chaos) and not bench and not cluster" --timeout 900
 
 test-cluster: setup  ## tests on a real Kubernetes cluster: KUBECONFIG's, or one that is brought up
 	deploy/cluster/test.sh

@@ -1,5 +1,8 @@
 """Coalesces observations of running trials into at most one `observe` signal per experiment and second.
 
+Both paths of reports meet here, the gateway's and that of the worker which reads local trials: so this is also where
+early stopping looks at what was stored. What it decides is not coalesced.
+
 The signal is light (last value and step of the trials that changed); the points are in the database already, so a
 signal that gets lost with its process loses nothing. While Temporal is away the last news of each trial wait for it.
 """
@@ -7,7 +10,7 @@ signal that gets lost with its process loses nothing. While Temporal is away the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -16,8 +19,11 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 import evertune.contracts as c
+from activities.stop import Stopping
 from evertune.domain.metrics import Report
 from evertune.domain.records import Taken
+from evertune.domain.states import AttemptState
+from evertune.domain.stopping import Decision
 from evertune.errors import EvertuneError, NotFoundError
 from evertune.store import Store
 
@@ -45,9 +51,15 @@ class Observer:
     _senders: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _workflow_ids: dict[str, str] = field(default_factory=dict)
     _waiters: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
+    stopping: Stopping = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stopping = Stopping(self.store, self.stop)
 
     async def take(self, report: Report, taken: Taken) -> None:
         """Tell the workflow what a stored report changed for its decisions, if anything."""
+        if report.points and taken.state is AttemptState.RUNNING:  # also when it came before, to one who died of it
+            self.stopping.take(report.experiment_uid, report.number, report.attempt)
         if taken.objective is not None and (taken.new or taken.late):
             count, seq, text = taken.objective
             await self.observe(
@@ -73,6 +85,16 @@ class Observer:
         if uid not in self._senders:
             self._senders[uid] = asyncio.create_task(self._send(uid))
 
+    async def stop(self, uid: str, decisions: Sequence[Decision]) -> None:
+        """Send decisions of early stopping at once; while Temporal is away they wait with the other news."""
+        told = [
+            c.Observation(number=each.number, attempt=each.attempt, seq=-1, step=each.step, stop=each.reason)
+            for each in decisions
+        ]
+        if not await self._signal(uid, c.ObserveSignal(observations=told)):
+            for observation in told:
+                await self.observe(uid, observation)
+
     async def delivered(self, uid: str) -> None:
         """Returns once what was observed of the experiment until now has been sent (or can never be)."""
         if uid in self._senders:
@@ -82,6 +104,7 @@ class Observer:
 
     async def close(self) -> None:
         """Send nothing more."""
+        await self.stopping.close()
         senders = list(self._senders.values())
         for sender in senders:
             sender.cancel()
@@ -141,4 +164,5 @@ def _latest(before: c.Observation, after: c.Observation) -> c.Observation:
     if before.attempt != after.attempt:
         return after
     told = {"final": before.final or after.final, "late": before.late or after.late, "stop": after.stop or before.stop}
-    return after.model_copy(update=told)
+    newer = after if after.seq >= before.seq else before  # a decision alone has no value
+    return newer.model_copy(update=told)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -89,7 +89,7 @@ class Reviser:
         attempt = self._last(uid, trial)
         if skipped := self._skipped(attempt):
             return Judgement(trial, skipped=skipped)
-        read = self._read(uid, attempt, rereading)
+        read = self._read(uid, attempt, rereading, self.store.likely_origin)
         if read is None:
             return Judgement(trial, skipped="its log is not kept any more")
         kept = [
@@ -106,7 +106,7 @@ class Reviser:
         attempt = self._last(uid, trial)
         read: _Reread | None = _Reread([], Findings(), [])
         if rereading is not None:
-            read = None if self._skipped(attempt) else self._read(uid, attempt, rereading)
+            read = None if self._skipped(attempt) else self._read(uid, attempt, rereading, self.store.origin)
         if read is None:
             return False
         before, after = self.store.revise(
@@ -144,7 +144,9 @@ class Reviser:
             return "it ran on another host; read its log again there"
         return ""
 
-    def _read(self, uid: str, attempt: AttemptRecord, rereading: c.Rereading) -> _Reread | None:
+    def _read(
+        self, uid: str, attempt: AttemptRecord, rereading: c.Rereading, origin_of: Callable[[str, int, int, str], int]
+    ) -> _Reread | None:
         plan = self.plans.of(uid, attempt.number, attempt.attempt)
         wanted = plan.wanted
         if rereading.filters is not None:
@@ -169,7 +171,7 @@ class Reviser:
             findings = collector.findings()
             forget = places_of(wanted, there, gaps)
         if sources.origin:
-            ordinal = self.store.origin(uid, attempt.number, attempt.attempt, sources.origin)
+            ordinal = origin_of(uid, attempt.number, attempt.attempt, sources.origin)
             points, forget = list(placed(points, ordinal)), ranges_of_origin(forget, ordinal)
         if alias is not None:
             objective = plan.objective.metric

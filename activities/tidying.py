@@ -50,7 +50,6 @@ class Tidier:
         if len(self._hands) < AT_ONCE:
             hand = asyncio.create_task(self._work(), name="tidying")
             self._hands.add(hand)
-            hand.add_done_callback(self._hands.discard)
 
     async def close(self) -> None:
         """Do what is left at once, as far as time allows; the sweep finds the rest."""
@@ -62,19 +61,24 @@ class Tidier:
             await asyncio.gather(*hands, return_exceptions=True)
 
     async def _work(self) -> None:
-        while self._left:
-            left = self._left.popleft()
-            pause = left.due - asyncio.get_running_loop().time()
-            if pause > 0:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), pause)
-            try:
-                await asyncio.wait_for(self._tidy(left), EACH_S)
-            except (EvertuneError, TimeoutError) as error:
-                log.info("an attempt's object is left to the sweep", trial=left.ref.trial_name,
-                         reason=str(error) or "no answer in time")  # fmt: skip
-            except Exception:  # the others are not to suffer from it
-                log.exception("an attempt's object is left to the sweep", trial=left.ref.trial_name)
+        try:
+            while self._left:
+                await self._one(self._left.popleft())
+        finally:  # at once: who comes between this and a callback of the task would count on a hand that is gone
+            self._hands.discard(asyncio.current_task())
+
+    async def _one(self, left: _Left) -> None:
+        pause = left.due - asyncio.get_running_loop().time()
+        if pause > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), pause)
+        try:
+            await asyncio.wait_for(self._tidy(left), EACH_S)
+        except (EvertuneError, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            log.info("an attempt's object is left to the sweep", trial=left.ref.trial_name, reason=reason)
+        except Exception:  # the others are not to suffer from it
+            log.exception("an attempt's object is left to the sweep", trial=left.ref.trial_name)
 
     async def _tidy(self, left: _Left) -> None:
         """In this order: the object holds the only copy of a log that is not here."""

@@ -35,6 +35,9 @@ def warm_start_problems(store: Store, experiment: spec.Experiment) -> Iterator[P
             yield Problem(path=path, type="NotFound", message=message, hint=hint)
             continue
         found = _unlike(record, space, objective, identical=wanted.mode == "identical")
+        theirs = (record.manifest.get("spec") or {}).get("nasConfig")
+        if found is None and wanted.mode == "identical" and theirs != spec.nas_of(experiment):
+            found = "searches other architectures"
         if found is not None:
             hint = "write mode: transfer, which takes what fits" if wanted.mode == "identical" else "name another one"
             yield Problem(path=path, type="Invalid", message=f"{name} {found}", hint=hint)

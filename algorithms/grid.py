@@ -103,7 +103,7 @@ class GridSession:
         pass
 
     def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
-        index = first_number if state is None else state["next"]
+        index = (state or {}).get("next", first_number)
         assignments = self._grid.given(k, index)
         return Answer(
             assignments=assignments,

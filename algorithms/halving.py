@@ -151,10 +151,14 @@ class Climbing:
     def take(self, trial: HistoryTrial) -> None:
         """A trial without the labels of a rung - a person added it, or it is another experiment's - is not ours."""
         given = trial.labels
-        if trial.number < 0 or labels.RUNG not in given or labels.CONFIG not in given:
+        at, config = given.get(labels.RUNG), given.get(labels.CONFIG)
+        if at is None or config is None or trial.number < 0:
             return
-        rung = self.rungs.setdefault((int(given.get(labels.BRACKET, "0")), int(given[labels.RUNG])), Rung())
-        rung.put(int(given[labels.CONFIG]), trial, self.problem.direction)
+        place = (int(given.get(labels.BRACKET, "0")), int(at))
+        rung = self.rungs.get(place)
+        if rung is None:
+            rung = self.rungs[place] = Rung()
+        rung.put(int(config), trial, self.problem.direction)
 
     def rung(self, bracket: int, number: int) -> Rung:
         return self.rungs.get((bracket, number), self.empty)

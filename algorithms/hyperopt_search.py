@@ -208,10 +208,18 @@ class TpeSession:
 
 
 class AnnealSession(TpeSession):
+    """Told what has ended only: as long as nothing has, it would draw around the trials that run."""
+
     def _method(self, problem: SearchProblem) -> tuple[Any, dict[str, Any]]:
+        import hyperopt
         from hyperopt import anneal
 
-        return anneal.suggest, anneal_options(problem)
+        def suggest(new_ids: list[int], domain: Any, trials: Any, seed: int, **options: Any) -> Any:
+            ended = hyperopt.Trials(refresh=False)
+            ended._trials = [each for each in trials.trials if each["state"] == hyperopt.JOB_STATE_DONE]
+            return anneal.suggest(new_ids, domain, ended, seed, **options)
+
+        return suggest, anneal_options(problem)
 
 
 def anneal_options(problem: SearchProblem) -> dict[str, Any]:

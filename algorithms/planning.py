@@ -56,7 +56,8 @@ def rank(trial: HistoryTrial, direction: ObjectiveType) -> Rank:
     loss = loss_of(trial, direction)
     if loss is None:
         return True, 0.0, 0.0, trial.number
-    return False, sum(max(0.0, violation) for violation in trial.violations), loss, trial.number
+    missed = sum(max(0.0, violation) for violation in trial.violations) if trial.violations else 0.0
+    return False, missed, loss, trial.number
 
 
 class Draws:

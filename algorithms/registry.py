@@ -15,6 +15,8 @@ from importlib.metadata import EntryPoint, entry_points
 
 from algorithms import auto, steering
 from algorithms.settings import SETTINGS, Rule
+from algorithms.stoppers import registry as stoppers
+from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm, Feature
@@ -116,7 +118,8 @@ def settings(name: str) -> Mapping[str, Rule]:
     """The settings of an algorithm, for whoever lists them; empty where a third party's says nothing of them."""
     if name in SETTINGS:
         return SETTINGS[name]
-    found: Mapping[str, Rule] = getattr(sys.modules[get(name).__module__], "SETTINGS", {})
+    kind = get(name)
+    found: Mapping[str, Rule] = getattr(kind, "settings", getattr(sys.modules[kind.__module__], "SETTINGS", {}))
     return found
 
 
@@ -229,3 +232,9 @@ class Registry:
 
     def runs(self, name: str) -> bool:
         return runs(name)
+
+    def stoppers(self) -> Sequence[str]:
+        return stoppers.names()
+
+    def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
+        return stoppers.check(name, settings, objective)

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from evertune.ending import told
 from evertune.errors import EnvironmentProblem, EvertuneError, UsageError
 
 APP_PACKAGES = ("workflows", "activities", "algorithms", "collectors", "worker")
@@ -102,5 +103,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except EvertuneError as error:
-        sys.stderr.write(f"error: {error}\n" + (f"  {error.hint}\n" if error.hint else ""))
-        sys.exit(error.exit_code)
+        sys.exit(told(error))

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -41,7 +41,8 @@ ADMIT_TIMEOUT_S = 60.0
 # A worker killed within a workflow task holds the experiment up for this long. Replaying 10,000 events takes 2.4 s, and
 # a replay that did come too late is in the cache for the next try.
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
-ADMIT_POLL_S = 0.05
+ADMIT_POLL_S, ADMIT_SLOWEST_POLL_S = 0.05, 1.0  # each question is a task for a worker that is busy admitting
+ASKED_AT_ONCE = 16  # of such questions, by all that one client submits
 UPDATE_TIMEOUT_S = 30.0
 TRY_TIMEOUT_S = 10.0  # a server that lost a call between two runs of a workflow is asked again before that
 REPARSE_TIMEOUT_S = 3600.0  # reading ten thousand logs of 1 MB takes minutes
@@ -55,6 +56,7 @@ class Client:
     temporal: TemporalClient
     store: Store
     address: str
+    _asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ASKED_AT_ONCE), repr=False)
 
     @classmethod
     @asynccontextmanager
@@ -193,14 +195,16 @@ class Client:
         failures = [activity.last_failure.message for activity in waiting if activity.HasField("last_failure")]
         return f": {failures[0]}" if failures else ""
 
-    @staticmethod
-    async def _until_status(run: WorkflowHandle[Any, Any]) -> c.Status:
+    async def _until_status(self, run: WorkflowHandle[Any, Any]) -> c.Status:
+        pause = ADMIT_POLL_S
         while True:
             try:
-                status: c.Status = await run.query(c.QUERY_STATUS, result_type=c.Status)
+                async with self._asking:
+                    status: c.Status = await run.query(c.QUERY_STATUS, result_type=c.Status)
                 return status
             except (WorkflowQueryFailedError, RPCError):
-                await asyncio.sleep(ADMIT_POLL_S)
+                await asyncio.sleep(pause)
+                pause = min(ADMIT_SLOWEST_POLL_S, 1.5 * pause)
 
 
 @dataclass

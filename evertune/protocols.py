@@ -1,5 +1,6 @@
 """The seams: what evertune asks of an algorithm, a runner and a collector. Implementations live in the five
-application packages; third parties implement `Algorithm` and register it under the entry point `evertune.algorithms`.
+application packages; third parties implement `Algorithm` (entry point `evertune.algorithms`) or `EarlyStopper`
+(`evertune.stoppers`).
 
 Each protocol has a contract suite in `evertune.testing` that every implementation passes.
 """
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from evertune.domain.metrics import CollectorSpec as CollectorSpec
-from evertune.domain.metrics import Point
+from evertune.domain.metrics import Objective, Point
 from evertune.domain.space import SearchProblem as SearchProblem
 from evertune.domain.space import Value
+from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef, HistoryTrial
 from evertune.errors import Problem
 
@@ -107,6 +109,58 @@ class AlgorithmCatalog(Protocol):
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]: ...
 
     def runs(self, name: str) -> bool: ...
+
+    def stoppers(self) -> Sequence[str]:
+        """The names of all rules that stop trials early."""
+        ...
+
+    def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]: ...
+
+
+class EarlyStopper(Protocol):
+    """A rule that stops trials early. Pure: what it may remember of an attempt is handed to it and back.
+
+    Registered under the entry point `evertune.stoppers`; made once per experiment and asked from several threads.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]  # what it is and when to take it, one sentence
+    peers: ClassVar[
+        Literal["none", "succeeded", "all"]
+    ]  # whose marks it compares with; "all": those of running ones too
+
+    @classmethod
+    def check(cls, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
+        """All problems of the settings, with paths below `spec.earlyStopping`."""
+        ...
+
+    def __init__(self, settings: Mapping[str, str], objective: Objective) -> None: ...
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Whose values it is asked about. Marks are made of the objective alone."""
+        ...
+
+    @property
+    def silent_s(self) -> float | None:
+        """Seconds without any report after which a trial is stopped; None for rules that time is nothing to."""
+        ...
+
+    def mark(self, prefix: Prefix, *, last: bool) -> tuple[int, float] | None:
+        """What others compare with: (step, value); None where there is nothing to keep.
+
+        Asked for every value of the objective, the very last one of a trial that has ended with `last`. A step is
+        marked once.
+        """
+        ...
+
+    def judge(self, prefix: Prefix, peers: Peers, memory: JsonDict) -> Ruling:
+        """Whether an attempt that has just reported the last value of `prefix` goes on.
+
+        `peers`: what others have marked at that step; to ask it costs a query. `memory`: of the last ruling about this
+        attempt, empty at first.
+        """
+        ...
 
 
 # ------------------------------------------------------------------------------------------------- runners

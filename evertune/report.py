@@ -30,17 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-__all__ = [
-    "ReportError",
-    "checkpoint_dir",
-    "flush",
-    "params",
-    "parent_checkpoint_dir",
-    "report",
-    "report_metrics",
-    "resume_from",
-    "should_stop",
-]
+__all__ = ["ReportError", "checkpoint_dir", "flush", "params", "parent_checkpoint_dir", "report", "report_metrics"]
+__all__ += ["resume_from", "should_stop"]
 
 MAX_NAME = 512  # characters; this and the next are the gateway's limits
 MAX_VALUE = 64 << 10  # bytes of UTF-8
@@ -658,9 +649,7 @@ def parent_checkpoint_dir() -> Path | None:
 
 
 def resume_from() -> Path | None:
-    """The directory to resume from: EVERTUNE_RESUME_FROM, what an earlier attempt left, or the parent's checkpoint.
-    None to begin anew.
-    """
+    """The directory to resume from: the one given, what an earlier attempt left, or the parent's. None: begin anew."""
     from pathlib import Path
 
     found = _trial().resume

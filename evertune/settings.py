@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import evertune.variables as values
 from evertune.errors import EnvironmentProblem, UsageError
 
 Durability = Literal["normal", "full"]
@@ -26,10 +27,6 @@ CollectorMode = Literal["auto", "native", "classic", "logs"]
 PodIdentity = Literal["token", "account"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-DATABASE_DIALECTS = ("sqlite", "mysql", "mariadb", "postgresql")
-INGEST_KEYS_RULE = (
-    "keys are id:hex[,id:hex], each id once, of letters, digits, - and _, each secret 16 to 64 bytes as hexadecimal"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +100,7 @@ class Settings:
         if unknown:
             raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
         problems: list[str] = []
-        values: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for name, (variables, parse) in _SOURCES.items():
             if overrides.get(name) is not None:
                 where, text = f"option {name}", str(overrides[name])
@@ -113,21 +110,21 @@ class Settings:
             if not where:
                 continue
             try:
-                values[name] = parse(text)
+                found[name] = parse(text)
             except ValueError as error:
                 problems.append(f'{where} is "{_shown(name, text)}": {error}')
         for name, value in _log_settings(environ, problems).items():
-            values.setdefault(name, value)
-        if "home" not in values and not problems:
-            values["home"] = _default_home(environ)
+            found.setdefault(name, value)
+        if "home" not in found and not problems:
+            found["home"] = values.default_home(environ)
         if problems:
             raise UsageError("; ".join(problems), hint="settings are EVERTUNE_* variables: evertune doctor shows them")
-        values.setdefault("database_url", f"sqlite:///{values['home'] / 'evertune.db'}")
-        if "temporal_address" not in values:  # and what starts the embedded server hands this on
-            values["temporal_tls"] = False
+        found.setdefault("database_url", f"sqlite:///{found['home'] / 'evertune.db'}")
+        if "temporal_address" not in found:  # and what starts the embedded server hands this on
+            found["temporal_tls"] = False
         if environ.get("KUBERNETES_SERVICE_HOST"):
-            values.setdefault("backend", "kubernetes")
-        return cls(**values)
+            found.setdefault("backend", "kubernetes")
+        return cls(**found)
 
     def told_of_clusters(self) -> dict[str, str]:
         """The variables that a worker goes by in clusters, with their values."""
@@ -170,7 +167,7 @@ class Settings:
     @property
     def shown_database_url(self) -> str:
         """The database URL without its password, for people and logs."""
-        return _without_password(self.database_url)
+        return values.without_password(self.database_url)
 
     # -------------------------------------------------------------------------------------- below the home
 
@@ -267,153 +264,32 @@ def home_problem(home: Path, error: OSError) -> EnvironmentProblem:
     return EnvironmentProblem(f"the home {home} cannot be written to: {reason}{name}", hint=hint)
 
 
-# ------------------------------------------------------------------------------------------------------ values
-
-
-def _home(text: str) -> Path:
-    path = Path(text).expanduser()
-    if re.search(r"[?#%\x00-\x1f\x7f]", text):
-        raise ValueError("a home must not contain ?, #, % or control characters, they mean something in database URLs")
-    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links and hide what the user wrote
-
-
-def _default_home(environ: Mapping[str, str]) -> Path:
-    base = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises without a passwd entry
-    if base == "~":
-        raise UsageError("HOME is not set and this user has no home directory", hint="set EVERTUNE_HOME to a directory")
-    try:
-        return _home(os.path.join(base, ".evertune"))  # noqa: PTH118
-    except ValueError as error:
-        raise UsageError(f'HOME is "{base}": {error}', hint="set EVERTUNE_HOME to another directory") from error
-
-
-def _name(text: str) -> str:
-    if len(text) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
-        raise ValueError("a namespace has at most 63 lower-case letters, digits and dashes, no dash at either end")
-    return text
-
-
-def _temporal_name(text: str) -> str:
-    if len(text) > 255 or not re.fullmatch(r"[A-Za-z0-9][-_.A-Za-z0-9]*", text):
-        raise ValueError("a Temporal namespace has letters, digits, dashes, dots and underscores, at most 255")
-    return text
-
-
-def _database_url(text: str) -> str:
-    scheme, separator, _ = text.partition("://")
-    dialect = scheme.partition("+")[0]
-    if not separator or dialect not in DATABASE_DIALECTS:
-        raise ValueError("a database URL begins with sqlite:///, mysql+pymysql:// or postgresql+psycopg://")
-    if text.startswith("sqlite") and re.fullmatch(r"sqlite(\+\w+)?://(/(:memory:)?)?", text):
-        raise ValueError("a database in memory cannot be shared by processes; name a file as sqlite:////path/to/file")
-    return text
-
-
-def _address(text: str) -> str:
-    host, separator, port = text.rpartition(":")
-    if "://" in text or not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError("an address is host:port, as 127.0.0.1:7233")
-    return text
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "1", "false", "0"):
-        raise ValueError("it is true or false")
-    return text.lower() in ("true", "1")
-
-
-def _host(text: str) -> str:
-    if len(text) > 253 or not re.fullmatch(r"[A-Za-z0-9][-.A-Za-z0-9]*|[0-9A-Fa-f:.]+", text):
-        raise ValueError("a host is a name or an address without a port, as 127.0.0.1 or 0.0.0.0")
-    return text
-
-
-def _ingest_keys(text: str) -> str:
-    keys = [re.fullmatch(r"\s*([A-Za-z0-9_-]{1,32}):(?:[0-9A-Fa-f]{2}){16,64}\s*", part) for part in text.split(",")]
-    if len({found[1] for found in keys if found}) < len(keys):
-        raise ValueError(INGEST_KEYS_RULE)
-    return text
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or not 1024 <= int(text) <= 65535:
-        raise ValueError("a port is a whole number from 1024 to 65535")
-    return int(text)
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,15})([KMG]?)(iB|B)?", text, re.IGNORECASE | re.ASCII)
-    size = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()] if match else 0
-    if size < 1 << 20:
-        raise ValueError("a size is a whole number of bytes, or of K, M or G, and at least 1M")
-    return size
-
-
-def _days(text: str) -> float:
-    try:
-        days = float(text)
-    except ValueError:
-        days = 0.0
-    if not 0 < days <= 36500:  # nan is not, either
-        raise ValueError("a number of days is greater than 0, as 30 or 0.5; leave it out to keep logs for ever")
-    return days
-
-
-def _url(text: str) -> str:
-    if not re.match(r"https?://\S+$", text):
-        raise ValueError("a URL begins with http:// or https://")
-    return text.rstrip("/")
-
-
-def _kubeconfig(text: str) -> str:
-    """Absolute, for processes that work elsewhere; several files as kubectl takes them."""
-    files = [os.path.abspath(os.path.expanduser(file)) for file in text.split(os.pathsep) if file.strip()]  # noqa: PTH100, PTH111
-    if not files:
-        raise ValueError("it names one file, or several with colons between")
-    return os.pathsep.join(files)
-
-
-def _image(text: str) -> str:
-    if len(text) > 500 or not re.fullmatch(r"[A-Za-z0-9][-\w.:/@]*", text):
-        raise ValueError("an image is a name as registry/collector:1.0, without blanks")
-    return text
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in choices:
-            raise ValueError(f"it must be one of {', '.join(choices)}")
-        return text.lower()
-
-    return parse
-
-
 _Parser = Callable[[str], Any]
 _SOURCES: dict[str, tuple[tuple[str, ...], _Parser]] = {
-    "home": (("EVERTUNE_HOME",), _home),
-    "namespace": (("EVERTUNE_NAMESPACE",), _name),
-    "database_url": (("EVERTUNE_DATABASE_URL",), _database_url),
-    "durability": (("EVERTUNE_DURABILITY",), _one_of("normal", "full")),
-    "temporal_address": (("EVERTUNE_TEMPORAL_ADDRESS", "TEMPORAL_ADDRESS"), _address),
-    "temporal_namespace": (("EVERTUNE_TEMPORAL_NAMESPACE", "TEMPORAL_NAMESPACE"), _temporal_name),
-    "temporal_tls": (("EVERTUNE_TEMPORAL_TLS", "TEMPORAL_TLS"), _flag),
-    "temporal_port": (("EVERTUNE_TEMPORAL_PORT",), _port),
-    "ui_port": (("EVERTUNE_UI_PORT",), _port),
-    "ui_url": (("EVERTUNE_UI_URL",), _url),
-    "server_host": (("EVERTUNE_SERVER_HOST",), _host),
-    "server_port": (("EVERTUNE_SERVER_PORT",), _port),
-    "ingest_url": (("EVERTUNE_INGEST_URL",), _url),
-    "ingest_keys": (("EVERTUNE_INGEST_KEYS",), _ingest_keys),
-    "backend": (("EVERTUNE_BACKEND",), _one_of("local", "kubernetes")),
-    "kubeconfig": (("EVERTUNE_KUBECONFIG", "KUBECONFIG"), _kubeconfig),
+    "home": (("EVERTUNE_HOME",), values.home),
+    "namespace": (("EVERTUNE_NAMESPACE",), values.namespace),
+    "database_url": (("EVERTUNE_DATABASE_URL",), values.database_url),
+    "durability": (("EVERTUNE_DURABILITY",), values.one_of("normal", "full")),
+    "temporal_address": (("EVERTUNE_TEMPORAL_ADDRESS", "TEMPORAL_ADDRESS"), values.address),
+    "temporal_namespace": (("EVERTUNE_TEMPORAL_NAMESPACE", "TEMPORAL_NAMESPACE"), values.temporal_name),
+    "temporal_tls": (("EVERTUNE_TEMPORAL_TLS", "TEMPORAL_TLS"), values.flag),
+    "temporal_port": (("EVERTUNE_TEMPORAL_PORT",), values.port),
+    "ui_port": (("EVERTUNE_UI_PORT",), values.port),
+    "ui_url": (("EVERTUNE_UI_URL",), values.http_url),
+    "server_host": (("EVERTUNE_SERVER_HOST",), values.host),
+    "server_port": (("EVERTUNE_SERVER_PORT",), values.port),
+    "ingest_url": (("EVERTUNE_INGEST_URL",), values.http_url),
+    "ingest_keys": (("EVERTUNE_INGEST_KEYS",), values.ingest_keys),
+    "backend": (("EVERTUNE_BACKEND",), values.one_of("local", "kubernetes")),
+    "kubeconfig": (("EVERTUNE_KUBECONFIG", "KUBECONFIG"), values.kubeconfig),
     "kube_context": (("EVERTUNE_KUBE_CONTEXT",), str),
-    "collector_image": (("EVERTUNE_COLLECTOR_IMAGE",), _image),
-    "collector_mode": (("EVERTUNE_COLLECTOR_MODE",), _one_of("auto", "native", "classic", "logs")),
-    "pod_identity": (("EVERTUNE_POD_IDENTITY",), _one_of("token", "account")),
-    "log_cap": (("EVERTUNE_LOG_CAP",), _bytes),
-    "log_retention_days": (("EVERTUNE_LOG_RETENTION",), _days),
-    "log_level": ((), _one_of(*LOG_LEVELS)),
-    "log_format": ((), _one_of("auto", "human", "json")),
+    "collector_image": (("EVERTUNE_COLLECTOR_IMAGE",), values.image),
+    "collector_mode": (("EVERTUNE_COLLECTOR_MODE",), values.one_of("auto", "native", "classic", "logs")),
+    "pod_identity": (("EVERTUNE_POD_IDENTITY",), values.one_of("token", "account")),
+    "log_cap": (("EVERTUNE_LOG_CAP",), values.size),
+    "log_retention_days": (("EVERTUNE_LOG_RETENTION",), values.days),
+    "log_level": ((), values.one_of(*LOG_LEVELS)),
+    "log_format": ((), values.one_of("auto", "human", "json")),
 }
 
 
@@ -435,10 +311,6 @@ def _log_settings(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
     return found
 
 
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
-
-
 def _shown(name: str, text: str) -> str:
     """A refused value as it may be repeated: never a secret."""
-    return "***" if name == "ingest_keys" else _without_password(text) if name == "database_url" else text
+    return "***" if name == "ingest_keys" else values.without_password(text) if name == "database_url" else text

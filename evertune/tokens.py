@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Self
 
 from evertune.errors import EnvironmentProblem, UsageError
-from evertune.settings import INGEST_KEYS_RULE, Settings, home_problem
+from evertune.settings import Settings, home_problem
+from evertune.variables import INGEST_KEYS_RULE
 
 VERSION = "et1"
 MAX_TOKEN_CHARS = 4096  # a trial's name has at most 300; what is longer was not made here

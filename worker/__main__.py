@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 
 import structlog
@@ -19,11 +18,13 @@ from temporalio.client import Client
 
 import evertune.log as logs
 from evertune.connection import connect_temporal
+from evertune.ending import leave, told
 from evertune.errors import EvertuneError
 from evertune.settings import Settings
 from evertune.stack.files import open_lock, try_lock
-from evertune.store import store_of
+from evertune.store import Store, store_of
 from worker.compose import Parts, compose, run_until, stop_local_trials
+from worker.giving_up import watch_the_end
 from worker.reconcile import reconciler_of
 
 log = structlog.get_logger()
@@ -42,6 +43,7 @@ async def serve(settings: Settings) -> None:
     _hold(settings)
     settings.worker_ready_file.unlink(missing_ok=True)  # of a worker that was killed, and may have had this very pid
     store = await asyncio.to_thread(store_of, settings)
+    ending = asyncio.create_task(_watch_the_end(settings, stopping, store))
     try:
         client = await _connect(settings, stopping)
         if client is None:
@@ -61,7 +63,17 @@ async def serve(settings: Settings) -> None:
             warming.cancel()
             await parts.close()
     finally:
+        ending.cancel()
         await asyncio.to_thread(store.close)
+
+
+async def _watch_the_end(settings: Settings, stopping: asyncio.Event, store: Store) -> None:
+    await stopping.wait()
+    watch_the_end(settings, _address(settings), store.ping)
+
+
+def _address(settings: Settings) -> str:
+    return settings.temporal_address or "127.0.0.1:7233"
 
 
 async def _warm(parts: Parts) -> None:
@@ -73,7 +85,7 @@ async def _warm(parts: Parts) -> None:
 
 
 async def _connect(settings: Settings, stopping: asyncio.Event) -> Client | None:
-    address = settings.temporal_address or "127.0.0.1:7233"
+    address = _address(settings)
     while not stopping.is_set():
         try:
             return await connect_temporal(address, settings.temporal_namespace, tls=settings.temporal_tls)
@@ -114,13 +126,9 @@ def main() -> int:
     try:
         asyncio.run(serve(settings))
     except EvertuneError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return told(error)
     return 0
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # temporalio's threads may touch a finalising interpreter and abort
+    leave(main())

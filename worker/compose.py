@@ -204,5 +204,8 @@ async def run_until(
             stack.push_async_callback(activities.tidier.close)
         for worker in workers(parts, trial, inside):
             await stack.enter_async_context(worker)
+        watching = asyncio.create_task(trial.observer.stopping.watch())
+        stack.push_async_callback(trial.observer.stopping.close)
+        stack.callback(watching.cancel)
         ready()
         await stopping.wait()

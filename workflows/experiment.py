@@ -191,8 +191,10 @@ class ExperimentWorkflow(Trials):
         for observation in signal.observations:
             if observation.late:
                 self._revise_late(state, observation.number)
-            elif rules.observe(state, observation) and observation.stop:
-                self._stop_aside(state, [observation.number], f"EarlyStopped: {observation.stop}")
+                continue
+            rules.observe(state, observation)
+            if observation.stop and rules.decide_stop(state, observation):
+                self._stop_aside(state, [observation.number], state.in_flight[observation.number].stop)
 
     @workflow.query(name=c.QUERY_STATUS)
     def status(self) -> c.Status:

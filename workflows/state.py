@@ -237,6 +237,15 @@ def observe(state: RunState, observation: Observation) -> bool:
     return True
 
 
+def decide_stop(state: RunState, observation: Observation) -> bool:
+    """Take early stopping's decision about a running attempt. False when it comes too late, or not as the first."""
+    entry = state.in_flight.get(observation.number)
+    if entry is None or entry.attempt != observation.attempt or entry.stop:
+        return False
+    state.in_flight[observation.number] = entry.model_copy(update={"stop": f"EarlyStopped: {observation.stop}"})
+    return True
+
+
 def apply_revision(state: RunState, revised: Revised, counts_before: dict[str, int]) -> None:
     """Take over what a revision of finished trials has made of counts and best.
 

@@ -5,23 +5,17 @@ Verbs are listed in `verbs`, written in `commands`, one file per family; `edge` 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
+
+from evertune.ending import leave
 
 FLAGS = ("-q", "--quiet", "-v", "--verbose", "--no-color")
 
 
 def main() -> NoReturn:
-    """Ends without the interpreter's own shutdown: threads of temporalio may abort it and change the exit code."""
-    code = run(sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            code = code or 1
-    os._exit(code)
+    leave(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:

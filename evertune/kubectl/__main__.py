@@ -6,11 +6,10 @@ Started by `evertune operator`. Needs the extra `operator`.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 
 import evertune.log as logs
 from evertune.app import activate
+from evertune.ending import leave, told
 from evertune.errors import EnvironmentProblem, EvertuneError
 from evertune.settings import Settings
 
@@ -44,15 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
             ),
         )
     except EvertuneError as error:
-        print(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return told(error)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # temporalio's threads may touch a finalising interpreter and abort
+    leave(main())

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import sys
 
 import structlog
 
 import evertune.log as logs
 from evertune.app import activate
+from evertune.ending import leave, told
 from evertune.errors import EvertuneError
 from evertune.server.app import PARTS, Gateway, create_app
 from evertune.server.serving import Server, bound, configured
@@ -47,15 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
         activate()
         asyncio.run(serve(settings, given.only or list(PARTS)))
     except EvertuneError as error:
-        print(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return told(error)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # temporalio's threads may touch a finalising interpreter and abort
+    leave(main())

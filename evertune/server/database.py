@@ -85,10 +85,7 @@ class LateStore:
 
     def ping(self) -> None:
         """Returns when the database answers; raises an EvertuneError when it does not."""
-        try:
-            self.store().experiment_by_uid("")
-        except NotFoundError:
-            return
+        self.store().ping()
 
     def close(self) -> None:
         if self._store is not None:

@@ -1,8 +1,9 @@
 """What a stored report changes for an experiment's decisions, told to its workflow - or to its row, once it has ended.
 
-Called by `ingest` after the commit. News of running trials are coalesced by `activities.observing.Observer` and sent
-when Temporal can be reached; they may be dropped, since the points are in the database. A late report, which revises a
-verdict, is told before its sender is answered: whoever dies in between is asked again by the sender's repetition.
+Called by `ingest` after the commit. News of running trials go to `activities.observing.Observer`, which asks early
+stopping about them, coalesces them and sends them when Temporal can be reached; they may be dropped, since the points
+are in the database. A late report, which revises a verdict, is told before its sender is answered: whoever dies in
+between is asked again by the sender's repetition.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Teller:
         """Returns at once, but for a late report: then when the verdict is on its way, or UnavailableError."""
         if taken.late:
             await self._revise(report, taken)
-        elif taken.objective is not None and taken.new:
+        elif report.points or (taken.objective is not None and taken.new):
             if self._observer is not None:
                 await self._observer.take(report, taken)
                 return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
 from evertune.spec.findings import quote
@@ -21,6 +22,14 @@ class Catalog(Protocol):
 
     def runs(self, name: str, /) -> bool:
         """Whether this version runs it, too. Katib's names are judged even where they do not run."""
+        ...
+
+    def stoppers(self) -> Sequence[str]:
+        """The names of all rules that stop trials early."""
+        ...
+
+    def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective, /) -> Sequence[Problem]:
+        """Everything wrong with the settings of an early stopping rule, or with its name."""
         ...
 
 

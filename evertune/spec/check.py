@@ -45,9 +45,9 @@ def check(
 ) -> Verdict:
     """Judge one parsed document. Never raises for what is in it.
 
-    Without `catalog` the algorithm's name and settings are not judged. A ConfigMap template must be among `templates`:
-    as in Katib, what cannot be retrieved is refused; without `templates` a warning says that it was not checked.
-    `backend`, when known, adds warnings that only matter there.
+    Without `catalog` the names and settings of algorithm and early stopping are not judged. A ConfigMap template must
+    be among `templates`: as in Katib, what cannot be retrieved is refused; without `templates` a warning says that it
+    was not checked. `backend`, when known, adds warnings that only matter there.
     """
     if document.problems:
         return Verdict(document, None, list(document.problems))

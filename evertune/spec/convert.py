@@ -60,6 +60,7 @@ def number(text: str | None) -> float:
 def to_objective(experiment: Experiment) -> Objective:
     spec = _spec(experiment).objective or ObjectiveSpec()
     known = {strategy.value for strategy in Strategy}
+    directions = [direction.value for direction in ObjectiveType]
     return Objective(
         type=ObjectiveType(spec.type or ""),
         metric=spec.objective_metric_name or "",
@@ -71,7 +72,9 @@ def to_objective(experiment: Experiment) -> Objective:
             if strategy.name and strategy.value in known
         },
         further=tuple(
-            Further(further.name, ObjectiveType(further.type or "")) for further in _spec(experiment).objectives or ()
+            Further(further.name, ObjectiveType(further.type))
+            for further in _spec(experiment).objectives or ()
+            if further.type in directions  # stopping rules are judged beside wrong ones
         ),
         constraints=tuple(
             Constraint(constraint.metric or "", constraint.le, constraint.ge)
@@ -97,6 +100,18 @@ def algorithm_of(experiment: Experiment) -> str:
 def settings_of(experiment: Experiment) -> dict[str, str]:
     algorithm = _spec(experiment).algorithm
     settings = (algorithm and algorithm.algorithm_settings) or ()
+    return {setting.name: setting.value or "" for setting in settings if setting.name}
+
+
+def stopper_of(experiment: Experiment) -> str:
+    """The name of the early stopping rule, "" without one."""
+    stopping = _spec(experiment).early_stopping
+    return (stopping and stopping.algorithm_name) or ""
+
+
+def stopper_settings_of(experiment: Experiment) -> dict[str, str]:
+    stopping = _spec(experiment).early_stopping
+    settings = (stopping and stopping.algorithm_settings) or ()
     return {setting.name: setting.value or "" for setting in settings if setting.name}
 
 

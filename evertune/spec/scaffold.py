@@ -28,6 +28,17 @@ _ABOVE = {  # comment lines above a key of spec
 }
 _OBJECTIVE_OPTIONS = {"goal": "    # goal: 0.99", "additionalMetricNames": "    # additionalMetricNames: [loss]"}
 _OPTIONS = {  # key of spec -> lines that offer it where it is not set
+    "objectives": [
+        "# Objectives beside the one above:",
+        "# objectives: [{type: minimize, metric: latency_ms}]",
+    ],
+    "constraints": [
+        "# Bounds that metrics have to keep, and what the parameters of a trial have to satisfy:",
+        "# constraints: [{metric: memory_mb, le: 512}]",
+        '# parameterConstraints: ["layers * width <= 4096"]',
+    ],
+    "initialTrials": ["# Trials to begin with:", "# initialTrials: [{lr: 0.001}]"],
+    "replicates": ["# Run each trial several times, and take the mean:", "# replicates: 3"],
     "seed": ["# Draw the same proposals again:", "# seed: 1"],
     "deadline": ["# Ends the experiment, or one trial, after this time:", "# deadline: 2h", "# trialDeadline: 10m"],
     "onCompletion": [

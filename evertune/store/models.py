@@ -90,6 +90,7 @@ class ExperimentRow(Base):
     ended: Mapped[datetime | None]
     reason: Mapped[str]
     message: Mapped[str]
+    marked: Mapped[int | None]  # the told_seq up to which ended trials have left their marks
     settings: Mapped[Any] = mapped_column(Json, nullable=False)
     objective: Mapped[Any] = mapped_column(Json, nullable=False)
     space: Mapped[Any] = mapped_column(Json, nullable=False)
@@ -277,6 +278,42 @@ class PointRow(Base):
     timestamp: Mapped[float | None]
     value: Mapped[str]
     step: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class StoppingRow(Base):
+    """How far early stopping has read an attempt, and its decision. `series` is by metric; see `store.stopping`."""
+
+    __tablename__ = "evertune_stopping"
+    __table_args__ = (UniqueConstraint("experiment_id", "number", "attempt"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment_id: Mapped[int] = _owner("evertune_experiments.id")
+    number: Mapped[int]
+    attempt: Mapped[int]
+    series: Mapped[Any] = mapped_column(Json, nullable=False)
+    memory: Mapped[Any] = mapped_column(Json, nullable=True)
+    reported: Mapped[datetime | None]
+    decided: Mapped[datetime | None]
+    step: Mapped[int | None] = mapped_column(BigInteger)
+    reason: Mapped[str | None]
+
+
+class MarkRow(Base):
+    """What a trial had at one step, for others to compare with; it counts once its trial does."""
+
+    __tablename__ = "evertune_marks"
+    __table_args__ = (
+        Index(None, "experiment_id", "step", "counts", "value"),
+        {"sqlite_with_rowid": False},
+    )
+
+    experiment_id: Mapped[int] = mapped_column(
+        ForeignKey("evertune_experiments.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    counts: Mapped[bool]
+    value: Mapped[float]
 
 
 class RevisionRow(Base):

@@ -16,6 +16,12 @@ _O = ORIGINS.c
 _OF = select(_O.attempt_id, _O.origin, _O.ordinal).where(_O.attempt_id.in_(bindparam("attempts", expanding=True)))
 
 
+def likely(tx: Connection, attempt: int, origin: str) -> int:
+    """The origin's ordinal, or the one that it would get now."""
+    known = {name: int(ordinal) for _, name, ordinal in tx.execute(_OF, {"attempts": [attempt]})}
+    return known.get(origin, len(known))
+
+
 def ordinals(tx: Connection, wanted: Iterable[tuple[int, str]]) -> tuple[dict[tuple[int, str], int], set[int]]:
     """The ordinal of each (attempt id, origin), and the attempts that have got a new one.
 

@@ -108,7 +108,7 @@ def _series_of(row: Any) -> _Series:
 
 
 def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
-    attempts = _lock_attempts(tx, reports)
+    attempts = lock_attempts(tx, reports)
     by_attempt: dict[tuple[str, int, int], list[Report]] = {}
     for report in reports:
         by_attempt.setdefault((report.experiment_uid, report.number, report.attempt), []).append(report)
@@ -145,7 +145,7 @@ def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
     return [taken.get((report.experiment_uid, report.number, report.attempt), nobody) for report in reports]
 
 
-def _lock_attempts(tx: Connection, reports: Iterable[Report]) -> dict[tuple[str, int, int], Any]:
+def lock_attempts(tx: Connection, reports: Iterable[Report]) -> dict[tuple[str, int, int], Any]:
     """The attempts' rows, locked in the order of their ids, so that two batches never wait for each other."""
     wanted: dict[str, set[tuple[int, int]]] = {}
     for report in reports:
@@ -169,9 +169,17 @@ def _lock_attempts(tx: Connection, reports: Iterable[Report]) -> dict[tuple[str,
 def ordinal(tx: Connection, uid: str, number: int, attempt: int, origin: str) -> int:
     """Of one of the attempt's origins; 0 for an attempt that is not there."""
     report = Report(uid, number, attempt, origin=origin)
-    for row in _lock_attempts(tx, [report]).values():
+    for row in lock_attempts(tx, [report]).values():
         known, _ = origins.ordinals(tx, [(row.id, origin)])
         return known[row.id, origin]
+    return 0
+
+
+def likely_ordinal(tx: Connection, uid: str, number: int, attempt: int, origin: str) -> int:
+    """The same without writing or locking: where the origin has none, the one that is next."""
+    for id_, _, of in tx.execute(_ATTEMPTS_OF, {"uid": uid, "numbers": [number]}):
+        if of == attempt:
+            return origins.likely(tx, id_, origin)
     return 0
 
 

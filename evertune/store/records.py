@@ -22,11 +22,13 @@ from evertune.store.models import (
     ExperimentRow,
     LaunchRow,
     LeftoverRow,
+    MarkRow,
     OriginRow,
     PointRow,
     RequestRow,
     RevisionRow,
     SeriesRow,
+    StoppingRow,
     TrialRow,
     table_of,
 )
@@ -42,6 +44,8 @@ AUDIT = table_of(AuditRow)
 LAUNCHES = table_of(LaunchRow)
 LEFTOVERS = table_of(LeftoverRow)
 ORIGINS = table_of(OriginRow)
+STOPPING = table_of(StoppingRow)
+MARKS = table_of(MarkRow)
 
 REQUEST_COLUMNS = [column for column in REQUESTS.c if column.name not in ("id", "experiment_id", "state")]
 

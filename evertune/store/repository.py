@@ -9,12 +9,13 @@ come from its callers.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, Self
 
 from sqlalchemy import Connection
 
-from evertune.domain.metrics import MetricSummary, Point, Report
+from evertune.domain.metrics import Point
 from evertune.domain.records import (
     AttemptRecord,
     AuditRecord,
@@ -22,18 +23,18 @@ from evertune.domain.records import (
     Counts,
     ExperimentRecord,
     RequestRecord,
-    SeriesRecord,
-    Taken,
     TrialRecord,
 )
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.domain.stopping import Decision
 from evertune.domain.trial import AttemptEnd, AttemptRef, Conclude, HistoryTrial
 from evertune.errors import EnvironmentProblem, NotFoundError
-from evertune.protocols import Answer, JsonDict, LedgerEntry
+from evertune.protocols import Answer, EarlyStopper, JsonDict, LedgerEntry
 from evertune.settings import Settings
-from evertune.store import experiments, following, launches, points, requests, schema, trials
+from evertune.store import experiments, following, launches, requests, schema, stopping, trials
 from evertune.store.engine import Database, Durability, parse_url
 from evertune.store.records import NewExperiment
+from evertune.store.reporting import ReportMethods
 
 
 def open_store(url: str, *, create: bool = True, durability: Durability = "normal") -> Store:
@@ -60,7 +61,7 @@ def store_of(settings: Settings, *, create: bool = True) -> Store:
     return open_store(settings.database_url, create=create, durability=settings.durability)
 
 
-class Store:
+class Store(ReportMethods):
     """See the module. Made by `open_store`."""
 
     def __init__(self, database: Database, database_id: str) -> None:
@@ -68,6 +69,11 @@ class Store:
         self._read = database.read
         self._write = database.write
         self.database_id = database_id
+
+    def ping(self) -> None:
+        """Returns when the database answers; raises UnavailableError when it does not."""
+        with suppress(NotFoundError):
+            self.experiment_by_uid("")
 
     def close(self) -> None:
         self._database.close()
@@ -279,62 +285,6 @@ class Store:
         """
         return self._write(lambda tx: trials.open_attempt(tx, uid, number, attempt, home_id=home_id, at=at))
 
-    def add_reports(self, reports: Sequence[Report]) -> list[Taken]:
-        """Store what is new of many reports, of any attempts, in one transaction; what became of each, in order.
-
-        A report for an attempt that is not there is answered by a `Taken` without a state.
-        """
-        return self._write(lambda tx: points.add_reports(tx, reports))
-
-    def origin(self, uid: str, number: int, attempt: int, origin: str) -> int:
-        """Which of the attempt's pods that is, from 0; one that nobody has named yet gets the next ordinal."""
-        return self._write(lambda tx: points.ordinal(tx, uid, number, attempt, origin))
-
-    def add_points(self, uid: str, number: int, attempt: int, new: Sequence[Point]) -> int:
-        """One report, for callers that know its attempt: how many of its points were new. Else NotFoundError."""
-        (taken,) = self.add_reports([Report(uid, number, attempt, new)])
-        if taken.state is None:
-            raise NotFoundError(f"trial {number} has no attempt {attempt}")
-        return taken.new
-
-    def points(
-        self,
-        uid: str,
-        number: int,
-        *,
-        metric: str | None = None,
-        attempt: int | None = None,
-        newest: int | None = None,
-    ) -> list[tuple[int, Point]]:
-        """(attempt, point) by attempt and seq. `newest`: the last ones of each attempt, that many at most."""
-        return self._read(
-            lambda tx: points.points(
-                tx, trials.trial_id(tx, uid, number), metric=metric, attempt=attempt, newest=newest
-            )
-        )
-
-    def page(
-        self, uid: str, number: int, metric: str, attempt: int, *, after: int = -1, limit: int = 5000
-    ) -> list[Point]:
-        """Some points of one series by seq, those behind `after` first: to read it whole without holding it."""
-        return self._read(
-            lambda tx: points.page(tx, trials.trial_id(tx, uid, number), metric, attempt, after=after, limit=limit)
-        )
-
-    def series(self, uid: str, number: int, *, attempt: int | None = None) -> list[SeriesRecord]:
-        """Which metrics the trial has reported, by attempt and name: counts and extremes without reading points."""
-        return self._read(lambda tx: points.series(tx, trials.trial_id(tx, uid, number), attempt))
-
-    def summaries(self, uid: str, number: int, attempt: int) -> dict[str, MetricSummary]:
-        """min, max and latest of every metric of an attempt."""
-        return self._read(lambda tx: points.summaries(tx, trials.trial_id(tx, uid, number), attempt))
-
-    def curve(self, uid: str, number: int, metric: str, attempt: int, *, at_most: int = 200) -> list[Point]:
-        """The shape of a series in at most that many points (and three more), however long it is."""
-        return self._read(
-            lambda tx: points.curve(tx, trials.trial_id(tx, uid, number), metric, attempt, at_most=at_most)
-        )
-
     def end_attempt(
         self,
         uid: str,
@@ -370,6 +320,37 @@ class Store:
     def phases(self, uid: str) -> dict[int, str]:
         """What running attempts wait for, by trial number; those that wait for nothing are left out."""
         return self._read(lambda tx: trials.phases(tx, uid))
+
+    # ----------------------------------------------------------------------------------------- early stopping
+
+    def weigh(
+        self, uid: str, rule: EarlyStopper, metric: str, attempts: Collection[tuple[int, int]], at: datetime
+    ) -> tuple[list[Decision], list[tuple[int, int]]]:
+        """Ask the rule about what these running attempts, (number, attempt), have reported since they were weighed.
+
+        `metric`: the objective's. Returns the attempts that are to be stopped, those included that were decided before
+        and that nobody was asked to stop yet, and the attempts that are to be weighed again since there is more.
+        """
+        return self._write(lambda tx: stopping.weigh(tx, uid, rule, metric, attempts, at))
+
+    def silent(self, uid: str, rule: EarlyStopper, seconds: float, *, since: datetime, at: datetime) -> list[Decision]:
+        """Decide on running attempts that have reported nothing for so long, what was before `since` left aside.
+
+        An attempt that still waits for its place is not silent.
+        """
+        return self._write(lambda tx: stopping.silent(tx, uid, rule, seconds, since=since, at=at))
+
+    def running_experiments(self) -> list[str]:
+        """The uids of experiments of which an attempt runs."""
+        return self._read(stopping.running)
+
+    def undelivered_stops(self) -> list[tuple[str, Decision]]:
+        """(experiment uid, decision) about attempts that run and that nobody was asked to stop yet."""
+        return self._read(stopping.undelivered)
+
+    def stop_decisions(self, uid: str) -> list[Decision]:
+        """What early stopping has decided, by trial, whether or not the trial had ended by then."""
+        return self._read(lambda tx: stopping.decisions(tx, uid))
 
     # ----------------------------------------------------------------------------------------------- launches
 

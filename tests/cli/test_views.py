@@ -519,3 +519,29 @@ def test_explaining_a_trial_shows_each_attempt_and_the_end_of_its_log() -> None:
 def test_a_long_command_does_not_move_the_purpose_of_the_others_off_the_screen() -> None:
     lines = texts(next_lines([("evertune reparse " + "x" * 100, "read"), ("evertune logs a", "its log")]))
     assert lines == ["  evertune reparse " + "x" * 100 + "    read", "  evertune logs a    its log"]
+
+
+def test_early_stopping_is_told_by_get_trials_and_explain_without_pushing_peoples_deeds_aside() -> None:
+    settings = [{"name": "start_step", "value": "2"}]
+    rule = {"algorithmName": "medianstop", "algorithmSettings": settings}
+    record = experiment(manifest={"spec": {"earlyStopping": rule}}, counts=Counts(created=20, early_stopped=6))
+    lines = texts(details(record, now=at(41), marks=MARKS))
+    assert any(" ".join(line.split()) == "Early stop medianstop, start_step=2" for line in lines)
+
+    sentence = "medianstop: best loss 9 at step 2 is worse than 4, the mean of 3 earlier trials"
+    audit = [AuditRecord(at=at(1), actor="mira", action="edit", detail={"parallel": 8})]
+    audit += [
+        AuditRecord(at=at(n), actor="medianstop", action="early-stop", detail={"trial": n, "reason": sentence})
+        for n in range(2, 8)
+    ]
+    told = texts(explain_experiment(record, now=at(41), marks=MARKS, audit=audit, failed=[]))
+    assert any("early stop" in line and "medianstop, start_step=2: 6 trials stopped" in line for line in told)
+    assert any(f"the last one, trial 7: {sentence}" in line for line in told)
+    assert any("edit by mira: parallel=8" in line for line in told)
+    assert not any("early-stop by" in line for line in told)
+
+    ended = trial(7, TrialState.EARLY_STOPPED, 9.0, reason=f"EarlyStopped: {sentence}")
+    assert trial_sentence(ended) == sentence
+    asked = AttemptRecord(number=7, attempt=0, state=AttemptState.RUNNING, stop=f"EarlyStopped: {sentence}")
+    running = texts(explain_trial(record, trial(7, TrialState.RUNNING), [asked], now=at(41), marks=MARKS))
+    assert any(f"asked to end: EarlyStopped: {sentence}" in line for line in running)

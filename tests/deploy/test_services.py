@@ -22,6 +22,7 @@ from evertune.stack import temporal
 from evertune.store import Store, open_store
 from tests import servers
 from tests.deploy.services import IMAGE_HOME, SCRATCH, Container
+from tests.ports import free_port
 from tests.repository.checkout import ROOT
 from tests.stack.conftest import processes_of
 from tests.workflow.conftest import serve
@@ -72,7 +73,7 @@ def database() -> Iterator[URL]:
 def services(tmp_path: Path) -> Iterator[dict[str, Container]]:
     """`worker` and `server`, not started yet; their Temporal and their database are up."""
     with database() as url, contextmanager(serve)(temporal.binary()) as address:
-        port = servers.free_port()
+        port = free_port()
         here = {
             "temporal:7233": address,
             "@mysql/": f"@{url.host}:{url.port}/",

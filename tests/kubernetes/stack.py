@@ -21,10 +21,10 @@ from evertune.stack import status
 from evertune.stack.state import recorded_parent
 from evertune.store import Store, open_store
 from tests.kubernetes.real import Manifest, gateway_host
+from tests.ports import free_port
 from tests.repository.checkout import ROOT
 from tests.server.conftest import ServerProcess
 from tests.workflow.harness import House, a_house
-from tests.workflow.test_gateway_away import lasting_port
 
 EVERYTHING = ("parent", "worker", "server", "temporal")
 
@@ -75,7 +75,7 @@ class Stack:
 
 @contextmanager
 def a_stack(directory: Path, kubeconfig: Path) -> Iterator[Stack]:
-    port = lasting_port()
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(directory),
@@ -111,7 +111,7 @@ class Gateway:
 async def a_real_house(
     address: str, directory: Path, kubeconfig: Path, **overrides: Any
 ) -> AsyncIterator[tuple[House, Gateway]]:
-    port = lasting_port()
+    port = free_port()
     url = f"http://{gateway_host(kubeconfig)}:{port}"
     async with a_house(address, directory, kubeconfig=str(kubeconfig), ingest_url=url, **overrides) as house:
         seen = Settings.load(

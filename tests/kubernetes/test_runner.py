@@ -292,67 +292,6 @@ def with_collector(ref: AttemptRef) -> Launch:
     return job(ref, collector=collector, ingest_url="http://gateway.example:8080", token="key")
 
 
-def with_own_collector(ref: AttemptRef) -> Launch:
-    return job(
-        ref,
-        collector=CollectorSpec(kind="Custom", metrics=("loss",), path="/out/metrics.log", path_kind="File"),
-        custom_collector={"name": "own", "image": "own:1"},
-        ingest_url="http://gateway.example:8080",
-        token="key",
-    )
-
-
-async def test_a_collector_that_ends_by_itself_ends_with_its_job_and_does_not_run_twice(world: World) -> None:
-    runner, ref = world.runner(mode="native"), attempt_ref()
-    world.fates[ref.key] = Script(beside_s=0.5)
-    await runner.create(with_own_collector(ref))
-    end = await ended(runner, ref)
-    assert (end.state, end.warnings) == (AttemptState.SUCCEEDED, ()), end
-    assert [each["type"] for each in world.jobs()[0]["status"]["conditions"]][-1] == "Complete"
-    own = next(each for each in world.pods()[0]["status"]["containerStatuses"] if each["name"] == "own")
-    assert own["restartCount"] == 0
-
-
-@pytest.mark.parametrize("code", [0, 3])
-async def test_a_collector_that_never_ends_is_ended_some_time_after_the_training_whose_end_counts(
-    tmp_path: Path, code: int
-) -> None:
-    async with a_world(tmp_path, limits=Limits(collector_s=1.0)) as world:
-        runner, ref = world.runner(mode="native"), attempt_ref()
-        world.fates[ref.key] = Script(lines=("no data",), exit_code=code, beside_s=FOR_EVER)
-        await runner.create(with_own_collector(ref))
-        waiting = asyncio.create_task(ended(runner, ref))
-        await until(lambda: runner.phase(ref) == "Ended, its collector own has not")
-        end = await waiting
-        assert end.state is (AttemptState.FAILED if code else AttemptState.SUCCEEDED)
-        assert end.exit_code == code
-        assert end.warnings == ("the collector's container own went on for 1 s, and was ended",)
-        await until(lambda: not world.jobs() and not world.pods(), "its Job stays")
-
-
-@pytest.mark.parametrize("retries", [0, 3])
-async def test_a_collector_that_fails_fails_no_trial_and_has_none_run_again(world: World, retries: int) -> None:
-    runner, ref = world.runner(mode="native"), attempt_ref()
-    world.fates[ref.key] = Script(beside_s=0.2, beside_exit_code=2)
-    launch = with_own_collector(ref)
-    launch.manifest["spec"]["backoffLimit"] = retries
-    await runner.create(launch)
-    end = await ended(runner, ref)
-    assert (end.state, end.exit_code) == (AttemptState.SUCCEEDED, 0), end
-    assert end.warnings == ("the collector's container own ended with 2",)
-
-
-async def test_another_worker_knows_the_collector_that_need_not_end(tmp_path: Path) -> None:
-    async with a_world(tmp_path, limits=Limits(collector_s=1.0)) as world:
-        ref = attempt_ref()
-        world.fates[ref.key] = Script(beside_s=FOR_EVER)
-        first = world.runner(mode="native")
-        await first.create(with_own_collector(ref))
-        await until(lambda: bool(world.pods()))
-        await first.close()
-        assert (await ended(world.runner(mode="native"), ref)).state is AttemptState.SUCCEEDED
-
-
 async def test_deleted_by_somebody_it_is_forgiven_once(world: World) -> None:
     runner, ends = world.runner(), []
     for attempt in (0, 1):

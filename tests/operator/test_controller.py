@@ -16,6 +16,7 @@ from evertune.domain.states import ExperimentState
 from evertune.errors import UnavailableError
 from evertune.kubectl.controller import Controller
 from tests.operator.conftest import Thing
+from tests.ports import free_port
 from tests.workflow.harness import House, a_house, manifest, until
 
 pytestmark = pytest.mark.timeout(150)
@@ -261,9 +262,7 @@ async def test_what_ran_under_katib_when_it_was_adopted_starts_and_its_condition
 
 @pytest.mark.slow
 async def test_a_temporal_that_went_away_costs_time_only(binary: str, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     state = str(tmp_path / "temporal.db")
     words = ["server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port), "--db-filename", state]
 

@@ -26,7 +26,7 @@ def built() -> set[str]:
     paths = [name_of(path).removesuffix(".py").split("/") for path in python_files()]
     packages = {parts[0] for parts in paths if parts[0] in APPLICATION_PACKAGES or parts[0] == "evertune"}
     rooms = {f"evertune/{parts[1]}" for parts in paths if parts[0] == "evertune" and not parts[1].startswith("__")}
-    return packages | rooms | {"activities/runners"}
+    return packages | rooms | {"activities/runners", "algorithms/stoppers"}
 
 
 def test_every_package_and_every_room_of_evertune_is_on_the_map() -> None:

@@ -28,11 +28,7 @@ from evertune.store import Store, open_store
 from evertune.testing.gateway import Attempt
 from evertune.testing.store.making import create, suggest
 from evertune.tokens import Claims, TokenKeys
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+from tests.ports import free_port
 
 
 def settings_in(folder: Path, **overrides: Any) -> Settings:
@@ -73,7 +69,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     # Port 9 of this machine: nobody is there, as when Temporal is away.
-    made = World(settings_in(tmp_path, server_port=closed_port(), temporal_address="127.0.0.1:9"))
+    made = World(settings_in(tmp_path, server_port=free_port(), temporal_address="127.0.0.1:9"))
     yield made
     made.close()
 

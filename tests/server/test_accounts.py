@@ -19,7 +19,8 @@ from evertune.settings import Settings
 from evertune.testing.gateway import Attempt
 from evertune.testing.kubernetes import FakeKube
 from evertune.testing.kubernetes.calling import a_pod
-from tests.server.conftest import World, closed_port, health, in_thread, points, post, settings_in
+from tests.ports import free_port
+from tests.server.conftest import World, health, in_thread, points, post, settings_in
 
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 Answer = tuple[int, dict[str, Any], dict[str, str]]
@@ -73,7 +74,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with FakeKube() as kube:
         config = kube.kubeconfig(tmp_path / "kubeconfig")
         settings = settings_in(
-            tmp_path, server_port=closed_port(), temporal_address="127.0.0.1:9", pod_identity="account",
+            tmp_path, server_port=free_port(), temporal_address="127.0.0.1:9", pod_identity="account",
             kubeconfig=str(config),
         )  # fmt: skip
         world = World(settings)

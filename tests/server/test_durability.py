@@ -26,7 +26,8 @@ from evertune.server.app import Gateway
 from evertune.server.database import LateStore
 from evertune.server.telling import Teller
 from evertune.testing.gateway import Attempt
-from tests.server.conftest import ServerProcess, World, closed_port, health, in_thread, points, post, settings_in
+from tests.ports import free_port
+from tests.server.conftest import ServerProcess, World, health, in_thread, points, post, settings_in
 
 
 class Sender(threading.Thread):
@@ -107,7 +108,7 @@ def test_when_the_database_is_away_reports_are_put_off_and_nothing_hangs(tmp_pat
     (attempt,) = world.open_attempts(1)
     away = settings_in(
         tmp_path, server_port=world.settings.server_port,
-        database_url=f"mysql+pymysql://nobody:secret@127.0.0.1:{closed_port()}/evertune",
+        database_url=f"mysql+pymysql://nobody:secret@127.0.0.1:{free_port()}/evertune",
     )  # fmt: skip
     with in_thread(away):
         began = time.monotonic()

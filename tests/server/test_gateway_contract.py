@@ -15,13 +15,14 @@ from evertune.server.app import Gateway
 from evertune.testing.gateway import Attempt, GatewayContract
 from evertune.testing.store.making import create, suggest
 from evertune.tokens import Claims, TokenKeys
-from tests.server.conftest import World, closed_port, in_thread, settings_in
+from tests.ports import free_port
+from tests.server.conftest import World, in_thread, settings_in
 
 
 class TestTheGateway(GatewayContract):
     @contextmanager
     def start_gateway(self, folder: Path) -> Iterator[str]:
-        settings = settings_in(folder, server_port=closed_port(), temporal_address="127.0.0.1:9")
+        settings = settings_in(folder, server_port=free_port(), temporal_address="127.0.0.1:9")
         self.world = World(settings)
         self.claims: dict[Attempt, Claims] = {}
         self.offset_s = 0.0

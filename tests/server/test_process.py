@@ -17,7 +17,8 @@ import pytest
 
 from evertune.testing.gateway import Attempt
 from evertune.tokens import Claims, TokenKeys
-from tests.server.conftest import World, closed_port, in_thread, points, post, settings_in
+from tests.ports import free_port
+from tests.server.conftest import World, in_thread, points, post, settings_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +97,7 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_gateway_with_keys_of_its_own_makes_its_home(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, ingest_keys=f"k1:{'ab' * 32}", server_port=closed_port())
+    settings = settings_in(tmp_path, ingest_keys=f"k1:{'ab' * 32}", server_port=free_port())
     assert not settings.home.exists()
     token = TokenKeys.load(settings).mint(Claims("0" * 32, 0, 0, "trial-x"))
     with in_thread(settings):
@@ -106,7 +107,7 @@ def test_a_gateway_with_keys_of_its_own_makes_its_home(tmp_path: Path) -> None:
 
 def test_a_damaged_key_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "ingest.key").write_text("damaged")
-    process = command(tmp_path, "server", "--port", str(closed_port()))
+    process = command(tmp_path, "server", "--port", str(free_port()))
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "ingest.key is damaged" in said

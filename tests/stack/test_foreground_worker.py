@@ -20,7 +20,7 @@ from evertune.errors import UnavailableError
 from evertune.settings import Settings
 from evertune.stack import ensure_up, status
 from evertune.stack.state import foreground_worker_starts
-from tests.servers import free_port
+from tests.ports import free_port
 from tests.stack.conftest import Stack, processes_of, until
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +27,20 @@ def server_of(stack: Stack) -> ServiceStatus:
 
 
 def health(url: str | None) -> Any:
+    """Once the server has found its Temporal: it serves before that, and says so by 503."""
     assert url is not None
+    until(lambda: answers(url))
     with urllib.request.urlopen(f"{url}/healthz", timeout=10) as answer:
         return json.loads(answer.read())
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=10):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
 
 
 @pytest.fixture

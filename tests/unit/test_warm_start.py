@@ -10,9 +10,14 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.admit import AdmitActivities
+from evertune.domain.trial import Assignment
 from evertune.store import Store, open_store
+from evertune.testing.store.making import finish, suggest
 from tests.unit.spec.samples import base
 from tests.unit.test_admission import admission, problems_of, request
+
+ENAS = ("architecture", "nn_config")
+TPE = {"algorithmName": "tpe"}
 
 
 @pytest.fixture
@@ -23,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 async def admit(store: Store, run: str, **changes: Any) -> AdmitActivities:
     activities = admission(store)
-    await activities.admit(request(base(**changes), run))
+    await activities.admit(request(base(**{"spec__algorithm": TPE, **changes}), run))
     return activities
 
 
@@ -35,11 +40,24 @@ async def refused(store: Store, **changes: Any) -> ApplicationError:
 
 async def test_one_starts_from_another_that_is_there_and_alike(store: Store) -> None:
     await admit(store, "first")
+    source = store.experiment("default", "fake")
+    suggest(store, source.uid, 0, [Assignment({"layers": 2}), Assignment({"layers": 3})])
+    finish(store, source.uid, 1, 0.5)
     await admit(store, "second", metadata__name="second", spec__warmStart="fake")
+    record = store.experiment("default", "second")
+    assert record.context["warm_start"] == [{"uid": source.uid, "name": "fake", "cut": 1, "trials": 2}]
+    assert record.context["libraries"]["hyperopt"]
     assert store.experiment("default", "second").manifest["spec"]["warmStart"] == {
         "from": ["fake"],
         "mode": "identical",
     }
+
+
+async def test_an_algorithm_that_learns_from_nobody_cannot_start_from_others(store: Store) -> None:
+    await admit(store, "first")
+    error = await refused(store, spec__warmStart="fake", spec__algorithm={"algorithmName": "random"})
+    assert problems_of(error) == [("Forbidden", "spec.warmStart")]
+    assert "algorithms that can: " in str(error.details)
 
 
 async def test_an_experiment_that_is_not_there_is_told_with_the_one_that_was_meant(store: Store) -> None:
@@ -65,6 +83,24 @@ async def test_identical_means_the_same_objective_and_space(
     assert "mode: transfer" in str(error.details)
     transfer = {"from": "fake", "mode": "transfer"}
     await admit(store, "third", metadata__name="third", spec__warmStart=transfer, **changes)
+
+
+def architectures(layers: int, **changes: Any) -> dict[str, Any]:
+    """The base as a search of architectures."""
+    size = {"name": "size", "parameterType": "categorical", "feasibleSpace": {"list": ["3"]}}
+    graph = {"numLayers": layers, "inputSizes": [8, 8, 1], "outputSizes": [10]}
+    uses = {f"spec__trialTemplate__trialParameters__{i}__reference": key for i, key in enumerate(ENAS)}
+    nas = {"graphConfig": graph, "operations": [{"operationType": "convolution", "parameters": [size]}]}
+    return {
+        "spec__parameters": None, "spec__nasConfig": nas, "spec__algorithm__algorithmName": "enas", **uses, **changes,
+    }  # fmt: skip
+
+
+async def test_identical_means_the_same_architectures(store: Store) -> None:
+    await admit(store, "first", **architectures(2))
+    await admit(store, "same", **architectures(2, metadata__name="same", spec__warmStart="fake"))
+    error = await refused(store, **architectures(3, spec__warmStart="fake"))
+    assert "searches other architectures" in str(error.details)
 
 
 async def test_what_was_admitted_stays_admitted_when_the_other_is_gone(store: Store) -> None:

@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 
 from evertune.stack import temporal
+from tests.ports import free_port
 from tests.workflow.harness import House, a_house
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +22,7 @@ def binary() -> str:
 
 
 def serve(binary: str, *dynamic: str) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     values = [f"--dynamic-config-value={value}" for value in ('history.timerProcessorMaxTimeShift="50ms"', *dynamic)]
     process = subprocess.Popen(
         [binary, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port), *values],

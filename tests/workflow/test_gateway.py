@@ -14,7 +14,8 @@ from evertune.domain.states import ExperimentState, TrialState
 from evertune.settings import Settings
 from evertune.testing.gateway import Attempt
 from evertune.tokens import Claims, TokenKeys
-from tests.server.conftest import closed_port, in_thread, post
+from tests.ports import free_port
+from tests.server.conftest import in_thread, post
 from tests.workflow.harness import House, a_house, manifest, until
 
 # Silent until the test lets them go; without that file they would wait a minute.
@@ -26,7 +27,7 @@ class Way:
 
     def __init__(self, target: str) -> None:
         self.host, _, port = target.rpartition(":")
-        self.target, self.port = int(port), closed_port()
+        self.target, self.port = int(port), free_port()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -61,7 +62,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def seen_from_the_gateway(house: House, temporal: str) -> Settings:
-    return Settings.load(house.settings.environment(), server_port=closed_port(), temporal_address=temporal)
+    return Settings.load(house.settings.environment(), server_port=free_port(), temporal_address=temporal)
 
 
 def attempt_of(house: House, uid: str, number: int) -> Attempt:
@@ -164,7 +165,7 @@ for step in range(50):
 async def test_a_trial_that_can_only_reach_the_gateway_pushes_with_its_token(
     temporal_address: str, tmp_path: Path
 ) -> None:
-    port = closed_port()
+    port = free_port()
     async with a_house(temporal_address, tmp_path, ingest_url=f"http://127.0.0.1:{port}") as house:
         (house.workdir / "push.py").write_text(PUSHES)
         command = f"PYTHONPATH={Path(__file__).parents[2]} {sys.executable} push.py"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import random
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +22,7 @@ from evertune.protocols import Launch
 from evertune.settings import Settings
 from evertune.testing.runners import FOR_EVER, Script
 from evertune.testing.sidecars import SidecarRunner
+from tests.ports import free_port
 from tests.server.conftest import ServerProcess
 from tests.workflow.harness import House, a_house, manifest, until
 
@@ -34,16 +33,6 @@ OUTAGE_S, SHORT_WAIT_S = 3.0, 1.0
 
 def lines_of(number: int) -> tuple[str, ...]:
     return tuple(f"epoch {step}: objective={number + step / 100}" for step in range(LINES))
-
-
-def lasting_port() -> int:
-    """A free port that no connection of somebody else gets while nobody listens on it."""
-    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(first_ephemeral // 2, first_ephemeral)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclasses.dataclass
@@ -130,7 +119,7 @@ def cluster(temporal_address: str, tmp_path: Path) -> Opens:
         def adapt(trial: TrialActivities) -> TrialActivities:
             return dataclasses.replace(trial, runner=runner, final_wait_s=wait_s)
 
-        port = lasting_port()
+        port = free_port()
         async with a_house(temporal_address, tmp_path, adapt=adapt, ingest_url=f"http://127.0.0.1:{port}") as house:
             seen = Settings.load(house.settings.environment(), server_port=port, temporal_address=temporal_address)
             gateway = ServerProcess(seen)

@@ -83,6 +83,28 @@ async def test_an_experiment_in_a_cluster_end_to_end(temporal_address: str, tmp_
         assert kube.count("POST", "/jobs") == 6
 
 
+async def test_a_trial_that_is_stopped_early_keeps_its_metrics_and_its_job_is_deleted(
+    temporal_address: str, tmp_path: Path
+) -> None:
+    def fate(pod: JsonDict) -> Fate:
+        if attempt_of(pod)[0]:
+            return reports(pod, duration_s=0.1)
+        return Script(lines=("objective=-0.25", "objective=-0.5"), duration_s=FOR_EVER)
+
+    settings = [{"name": "value", "value": "0"}, {"name": "start_step", "value": "2"}]
+    rule = {"algorithmName": "threshold", "algorithmSettings": settings}
+    async with a_cluster_house(temporal_address, tmp_path, fate) as (house, kube):
+        handle = await submit(house, "cluster-early", maxTrialCount=3, maxFailedTrialCount=0, earlyStopping=rule)
+        record = await house.ended(handle)
+        assert record.state is ExperimentState.SUCCEEDED, record.message
+        assert (record.counts.early_stopped, record.counts.succeeded) == (1, 2)
+        trial = house.store.trial(record.uid, 0)
+        assert (trial.state, trial.objective) == (TrialState.EARLY_STOPPED, "-0.25")
+        assert trial.reason == "EarlyStopped: threshold: objective -0.5 at step 2 is less than 0"
+        await gone(house, kube)
+        assert kube.count("POST", "/jobs") == 3
+
+
 @pytest.mark.slow
 async def test_workers_that_come_and_go_execute_no_trial_twice(temporal_address: str, tmp_path: Path) -> None:
     started: list[tuple[int, int]] = []

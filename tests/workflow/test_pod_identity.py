@@ -26,7 +26,8 @@ from evertune.testing.gateway import Attempt
 from evertune.testing.kubernetes import FakeCluster
 from evertune.testing.kubernetes.sidecars import Sidecars
 from evertune.testing.runners import Script
-from tests.server.conftest import closed_port, in_thread, points, post
+from tests.ports import free_port
+from tests.server.conftest import in_thread, points, post
 from tests.workflow.harness import House, a_house, manifest, until
 
 REVIEWS = "/tokenreviews"
@@ -65,7 +66,7 @@ async def a_scene(
     given: dict[str, Any] = {"pod_identity": "account", "collector_mode": "native", **overrides}
     async with FakeCluster(script_of) as kube:
         given["kubeconfig"] = str(kube.kubeconfig(home / "kubeconfig"))
-        port = closed_port()
+        port = free_port()
         async with a_house(address, home / "house", ingest_url="http://gateway.example:8090", **given) as house:
             environment = {**house.settings.environment(), "EVERTUNE_POD_IDENTITY": "account"}
             seen = Settings.load(environment, server_port=port, temporal_address=address)

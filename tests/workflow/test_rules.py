@@ -307,3 +307,19 @@ def test_an_attempt_after_one_without_memory_counts_against_no_other_budget_of_r
     following = rules.next_attempt(entry, outcome, paused=False)
     assert following == InFlight(number=3, attempt=2, signal_retries=1, infrastructure_retries=2)
     assert rules.next_attempt(entry, outcome, paused=True).parked
+
+
+def test_a_decision_of_early_stopping_is_taken_once_about_the_attempt_that_runs_and_spares_what_was_observed() -> None:
+    state = a_state()
+    launch(state, 2)
+    assert rules.observe(state, Observation(number=0, seq=7, step=3, value="0.5"))
+    late = Observation(number=0, attempt=1, seq=-1, stop="of another attempt")
+    unknown = Observation(number=9, seq=-1, stop="nobody")
+    assert not rules.decide_stop(state, late)
+    assert not rules.decide_stop(state, unknown)
+    decision = Observation(number=0, seq=-1, step=3, stop="medianstop: worse")
+    assert not rules.observe(state, decision)
+    assert rules.decide_stop(state, decision)
+    assert not rules.decide_stop(state, decision.model_copy(update={"stop": "again"}))
+    entry = state.in_flight[0]
+    assert (entry.stop, entry.seq, entry.value) == ("EarlyStopped: medianstop: worse", 7, "0.5")

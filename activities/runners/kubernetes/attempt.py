@@ -17,19 +17,17 @@ from pathlib import Path
 import structlog
 
 from activities.runners.kubernetes.api import ApiError
+from activities.runners.kubernetes.belongings import Belongings
 from activities.runners.kubernetes.causes import Cause
-from activities.runners.kubernetes.classify import NODE_LOST, Case, Limits, Look, primary_pods, suspended
+from activities.runners.kubernetes.classify import NODE_LOST, Case, Limits, Look, suspended
 from activities.runners.kubernetes.cluster import Cluster
 from activities.runners.kubernetes.creating import find, mine
-from activities.runners.kubernetes.discovery import POD, Resource
+from activities.runners.kubernetes.discovery import Resource
 from activities.runners.kubernetes.events import Warnings
-from activities.runners.kubernetes.labels import owned
-from activities.runners.kubernetes.logs import PodLog
 from activities.runners.kubernetes.place import Place
-from activities.runners.kubernetes.reflector import Reflector, Topic, named, topic, version_of
+from activities.runners.kubernetes.reflector import Reflector
 from activities.runners.kubernetes.riding import AWAY_S, TRY_S, away, ride, sentence
-from activities.runners.local.outcome import MESSAGE_LINES, last_lines, signal_text, telling
-from evertune import archive
+from activities.runners.local.outcome import signal_text
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import NotFoundError, UnavailableError
@@ -42,7 +40,6 @@ EVENTS_EVERY_S = 4.0
 LOOK_EVERY_S = 60.0  # also when nothing happens: whether the API server is away for too long
 LAST_LOG_S = 5.0  # of a stop, for the log of what is about to be deleted
 PODS_GONE_S = 30.0  # beyond the grace period
-TAIL_BYTES = 16_384
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Attempt:
     ) -> None:
         self.ref = ref
         self.place = place
-        self.log = PodLog(cluster.api, place.namespace, place.rules.container, directory)
+        self._own = Belongings(ref, place, cluster, world.database_id, directory)
         self._cluster = cluster
         self._resource = resource
         self._world = world
@@ -84,7 +81,6 @@ class Attempt:
         self._wake: asyncio.Event | None = None
         self._stop_by: float | None = None  # when to wait no longer for pods, once it is to stop
         self._deleted = False  # by us
-        self._succeeded: JsonDict | None = None  # the pod by which its object did
 
     # ------------------------------------------------------------------------------------------- from outside
 
@@ -92,7 +88,7 @@ class Attempt:
     def phase(self) -> str:
         if self._wake is None:  # not followed: its reflectors may be gone, and are not to be started for this
             return self._phase
-        troubles = (self._objects.trouble, self._pods.trouble)
+        troubles = (self._objects.trouble, self._own.pods.trouble)
         trouble = next((error for error in troubles if away(error)), None)
         if trouble is None:
             self._trouble_since = None
@@ -107,7 +103,7 @@ class Attempt:
     @property
     def logged(self) -> bool:
         """Whether this worker has its log."""
-        return archive.exists(self.log.path)
+        return self._own.logged
 
     @property
     def over(self) -> bool:
@@ -146,18 +142,7 @@ class Attempt:
 
     async def fetch(self, *, patience_s: float = AWAY_S) -> None:
         """What the pod printed, into the attempt's log."""
-        if not self.place.reads_log and self.logged:
-            return
-        pod = self._succeeded or self._trained(await self._listed(patience_s=patience_s))
-        try:
-            if self.place.reads_log:
-                await self.log.complete(pod, patience_s=patience_s)
-            elif pod is not None:
-                await self.log.fetch(pod, patience_s=patience_s)
-        except ApiError as error:
-            if away(error):
-                raise UnavailableError(str(error)) from error
-            log.warning("a log cannot be read", trial=self.ref.trial_name, reason=str(error))
+        await self._own.fetch(patience_s=patience_s)
 
     async def release(self, *, even_retained: bool = False) -> None:
         """Delete the object; where it is retained, only what of it still runs."""
@@ -168,7 +153,7 @@ class Attempt:
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
-        await self.log.close()
+        await self._own.log.close()
 
     # --------------------------------------------------------------------------------------------- following
 
@@ -176,20 +161,10 @@ class Attempt:
     def _objects(self) -> Reflector:
         return self._cluster.objects(self._resource, self.place.namespace)
 
-    @property
-    def _pods(self) -> Reflector:
-        return self._cluster.pods(self.place.namespace, named_by=self.place.named_by)
-
-    @property
-    def _topic(self) -> Topic:
-        """Which pods are its own."""
-        by = self.place.named_by
-        return topic(self.ref) if by is None else named(by, self.place.namespace, self.place.name)
-
     async def _follow(self) -> AttemptEnd:
-        objects, pods = self._objects, self._pods
-        self._wake = wake = _Wake(lambda: self._case.note(pods.of(self._topic)))
-        with objects.waking(wake, self.place.key), pods.waking(wake, self._topic):
+        objects, pods = self._objects, self._own.pods
+        self._wake = wake = _Wake(lambda: self._case.note(pods.of(self._own.topic)))
+        with objects.waking(wake, self.place.key), pods.waking(wake, self._own.topic):
             for reflector in (objects, pods):
                 await ride(self._cluster.api, self._say, lambda r=reflector: r.ready(TRY_S))  # type: ignore[misc]
             try:
@@ -197,7 +172,7 @@ class Attempt:
                     pass
                 return end
             finally:
-                await self.log.close()
+                await self._own.log.close()
                 self._wake = None
 
     async def _consider(self, objects: Reflector, pods: Reflector, wake: asyncio.Event) -> AttemptEnd | None:
@@ -209,20 +184,20 @@ class Attempt:
             obj = await ride(self._cluster.api, self._say, lambda: objects.confirm(self.place.key, patience_s=TRY_S))
         if obj is None or not mine(obj, self.ref, self._world.database_id):
             return await self._gone(pods, wake)
-        own = pods.of(self._topic)
+        own = pods.of(self._own.topic)
         events = await self._world.warnings.of(self._cluster.api, self.place.namespace) if self._phase else ()
         look = self._case.look(obj, own, loop.time(), events=[e for e in events if self._concerns(e)])
         if self._stop_by is not None and not (look.end and look.end.state is AttemptState.SUCCEEDED):
             return await self._stopping(obj, own, wake)
         if look.end is not None:
             if look.end.state is AttemptState.SUCCEEDED:
-                self._succeeded = next((pod for pod in own if pod["metadata"]["name"] == look.pod), None)
+                self._own.succeeded = next((pod for pod in own if pod["metadata"]["name"] == look.pod), None)
             return await self._end(look, obj)
         if not self._phase and look.phase:
             wake.set()  # once more, with what the events say
         self._phase = look.phase
-        if self.place.reads_log and (pod := self._trained(own)) is not None and self._case.started is not None:
-            self.log.follow(pod)
+        if self.place.reads_log and (pod := self._own.trained(own)) is not None and self._case.started is not None:
+            self._own.log.follow(pod)
         left = [LOOK_EVERY_S, look.again_s, EVENTS_EVERY_S if look.phase else None, self._deadline_left()]
         if left[-1] is not None and left[-1] <= 0:
             return await self._overdue()
@@ -247,51 +222,27 @@ class Attempt:
         name = str((event.get("involvedObject") or {}).get("name") or "")
         return name == self.place.name or name.startswith(f"{self.place.name}-")
 
-    def _trained(self, pods: Sequence[JsonDict]) -> JsonDict | None:
-        """The newest of the pods that train."""
-        chosen = primary_pods(pods, self.place.rules.labels)
-        return max(chosen, key=_newness, default=None)
-
-    async def _listed(self, *, patience_s: float) -> list[JsonDict]:
-        """Its pods as the API server has them, whatever the watch has brought so far."""
-        ref = self.ref
-        by = self.place.named_by
-        told = self._own_labels() if by is None else {by: self.place.name}
-        wanted = ",".join(f"{name}={value}" for name, value in told.items())
-        path = POD.path(self.place.namespace)
-        try:
-            page = await self._cluster.api.call("GET", path, query={"labelSelector": wanted}, patience_s=patience_s)
-        except ApiError as error:
-            if away(error):
-                raise UnavailableError(str(error)) from error
-            log.warning("pods cannot be listed", trial=ref.trial_name, reason=str(error))
-            return self._pods.of(self._topic)
-        return list(page.get("items") or ())
-
-    def _own_labels(self) -> dict[str, str]:
-        return owned(self.ref, self._world.database_id)
-
     # ---------------------------------------------------------------------------------------------- its ends
 
     async def _end(self, look: Look, obj: JsonDict) -> AttemptEnd:
         pods = None
         if look.unsure or look.printed or self.place.reads_log:
-            pods = await self._listed(patience_s=AWAY_S)
+            pods = await self._own.listed(patience_s=AWAY_S)
         if look.unsure and pods is not None:
             look = self._case.look(obj, pods, asyncio.get_running_loop().time())
         assert look.end is not None
         end = look.end
         if self.place.reads_log:
             try:
-                await self.log.complete(self._trained(pods or ()), patience_s=AWAY_S)
+                await self._own.log.complete(self._own.trained(pods or ()), patience_s=AWAY_S)
             except ApiError as error:
                 if away(error):
                     raise UnavailableError(str(error)) from error
                 end = dataclasses.replace(end, warnings=(f"its log cannot be read: {error}",))
         if look.printed:
-            trained = self._trained(pods or ())
+            trained = self._own.trained(pods or ())
             own = trained is not None and trained["metadata"]["name"] == look.pod
-            end = await self._with_lines(end, look.pod, own=own)
+            end = await self._own.with_lines(end, look.pod, own=own)
         recorded = await self._record(end)
         if not self._case.ended(obj):  # by our own judgement: it may still run
             with suppress(ApiError, UnavailableError):
@@ -305,22 +256,9 @@ class Attempt:
         """Wait until its pods are gone, for a while."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + PODS_GONE_S
-        while self._wake is not None and self._pods.of(self._topic) and loop.time() < give_up:
+        while self._wake is not None and self._own.seen() and loop.time() < give_up:
             self._wake.clear()
             await self._pause(self._wake, min(1.0, give_up - loop.time()))
-
-    async def _with_lines(self, end: AttemptEnd, pod: str, *, own: bool) -> AttemptEnd:
-        """What it printed last says more than its exit code; `own`: its log is the attempt's."""
-        if self.place.reads_log and (own or not pod):
-            tail = await asyncio.to_thread(archive.last_bytes, self.log.path, TAIL_BYTES)
-        else:
-            tail = await self.log.tail(pod)
-        lines = last_lines(tail)
-        if not lines:
-            return end
-        reason = end.reason if end.signal is not None else f"{end.reason}: {telling(lines)}"
-        message = "\n".join(filter(None, ["\n".join(lines[-MESSAGE_LINES:]), end.message]))
-        return dataclasses.replace(end, reason=reason, message=message)
 
     async def _overdue(self) -> AttemptEnd:
         """Longer than the trial may run. Recorded first: whoever finds the object gone must not take it for lost."""
@@ -361,7 +299,7 @@ class Attempt:
             return entry.end
         if entry.stop is not None:
             self._stop_by = self._stop_by or loop.time() + PODS_GONE_S
-            if pods.of(self._topic) and loop.time() < self._stop_by:
+            if pods.of(self._own.topic) and loop.time() < self._stop_by:
                 await self._pause(wake, self._stop_by - loop.time())
                 return None
             return await self._killed()
@@ -426,12 +364,6 @@ class Attempt:
                 await api.call("PATCH", path, body=place.suspension, content_type=kind, patience_s=TRY_S)
             return
         await delete(self._cluster, self._resource, obj)
-
-
-def _newness(pod: JsonDict) -> tuple[str, bool, int]:
-    """Times have whole seconds; of two pods of one second the one that was replaced has failed."""
-    failed = (pod.get("status") or {}).get("phase") == "Failed"
-    return str(pod["metadata"].get("creationTimestamp")), not failed, version_of(pod)
 
 
 def _heard(task: asyncio.Task[AttemptEnd]) -> None:

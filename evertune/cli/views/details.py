@@ -33,6 +33,7 @@ from evertune.cli.views.sentences import (
     paused_words,
     rules_words,
     spread_words,
+    stopping_words,
 )
 from evertune.cli.views.trials import waiting_lines
 from evertune.cli.views.unavailable import mending_command, missed_sentence, unavailable_groups
@@ -73,6 +74,8 @@ def details(
     rows.append(("Search", _search(record)))
     if rules := rules_words(record):
         rows.append(("Rules", "; ".join(rules)))
+    if rule := stopping_words(record):
+        rows.append(("Early stop", rule))
     rows += _places(record)
     if wide:
         times = (("Created", record.created), ("Started", record.started), ("Ended", record.ended))

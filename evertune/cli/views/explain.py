@@ -18,6 +18,7 @@ from evertune.cli.views.sentences import (
     numbers_words,
     rules_words,
     spread_words,
+    stopping_words,
     trial_sentence,
     trial_warnings,
 )
@@ -29,6 +30,8 @@ from evertune.domain.states import AttemptState, ExperimentState, TrialState
 from evertune.domain.trial import REUSED, WARNING
 
 LINE_SHOWN = 200  # characters of a line of a log: it is there to be recognised
+
+EARLY_STOP = "early-stop"  # the action under which its decisions are in the audit
 
 Evidence = list[tuple[str, str]]
 Commands = list[tuple[str, str]]
@@ -53,8 +56,10 @@ def explain_experiment(
     evidence = _failures(record, failed, succeeded)
     evidence += [_lost(trial) for trial in waiting[:3] if not record.state.terminal]
     evidence += _limits(record)
-    evidence += [_audit_row(entry) for entry in audit[:-4] if entry.action == OTHER_LIBRARIES]  # never out of sight
-    evidence += [_audit_row(entry) for entry in audit[-4:]]
+    evidence += _early_stops(record, [entry for entry in audit if entry.action == EARLY_STOP])
+    told = [entry for entry in audit if entry.action != EARLY_STOP]
+    evidence += [_audit_row(entry) for entry in told[:-4] if entry.action == OTHER_LIBRARIES]  # never out of sight
+    evidence += [_audit_row(entry) for entry in told[-4:]]
     if stack:
         evidence.append(("stack", stack))
     sentence = _sentence(record, audit, now, polling, len(waiting))
@@ -136,6 +141,18 @@ def _in_common(failed: Sequence[TrialRecord], succeeded: Sequence[TrialRecord]) 
         if succeeded and value not in others:
             found.append(f"{name}={value}; the {plural(len(succeeded), 'trial')} that succeeded have others")
     return " and ".join(found)
+
+
+def _early_stops(record: ExperimentRecord, decided: Sequence[AuditRecord]) -> Evidence:
+    """The rule and what came of it; the last decision stands for all."""
+    rule = stopping_words(record)
+    if not rule:
+        return []
+    rows = [("early stop", f"{rule}: {plural(record.counts.early_stopped, 'trial')} stopped")]
+    if decided:
+        last = decided[-1]
+        rows.append(("", f"the last one, trial {last.detail.get('trial')}: {last.detail.get('reason')}"))
+    return rows
 
 
 def _limits(record: ExperimentRecord) -> Evidence:
@@ -242,6 +259,8 @@ def _attempt_words(attempt: AttemptRecord, now: datetime) -> str:
     parts = [str(attempt.state), clean(attempt.reason) if attempt.reason != str(attempt.state) else ""]
     if attempt.failure is not None:
         parts.append(f"{attempt.failure} failure")
+    if attempt.stop and not attempt.state.terminal:
+        parts.append(f"asked to end: {clean(attempt.stop)}")
     if attempt.started is not None:
         parts.append(f"took {interval(((attempt.ended or now) - attempt.started).total_seconds())}")
     if attempt.state.terminal:

@@ -167,6 +167,13 @@ def search_words(record: ExperimentRecord) -> str:
     return f"{record.algorithm}, {record.budget.parallel} parallel, {where}{namespace}"
 
 
+def stopping_words(record: ExperimentRecord) -> str:
+    """`medianstop, start_step=2`; empty where every trial runs to its end."""
+    rule = (record.manifest.get("spec") or {}).get("earlyStopping") or {}
+    settings = [f"{each.get('name')}={each.get('value')}" for each in rule.get("algorithmSettings") or ()]
+    return clean(", ".join([str(rule["algorithmName"]), *settings])) if rule.get("algorithmName") else ""
+
+
 def trials_done(record: ExperimentRecord) -> str:
     limit = record.budget.max_trials
     return f"{record.counts.finished}/{limit}" if limit is not None else str(record.counts.finished)

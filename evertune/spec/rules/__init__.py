@@ -46,5 +46,5 @@ def apply_rules(
     check_template(experiment, findings, templates=templates, backend=backend or backend_of(experiment))
     check_collector(experiment, findings)
     check_checkpoints(experiment, findings, backend=backend)
-    check_early_stopping(experiment, findings)
+    check_early_stopping(experiment, findings, catalog)
     check_algorithm(experiment, findings, catalog)

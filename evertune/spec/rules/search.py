@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.spec.catalog import not_run
-from evertune.spec.convert import search_problem, seed_of
+from evertune.spec.convert import search_problem, seed_of, stopper_settings_of, to_objective
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
 from evertune.spec.rules.space import sound_space
 
 if TYPE_CHECKING:
     from evertune.spec.catalog import Catalog
-
-KATIB_EARLY_STOPPING = {"medianstop": {"min_trials_required": 1, "start_step": 1}}  # setting -> smallest value
 
 
 def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog | None) -> None:
@@ -102,32 +101,22 @@ def _check_setting_names(settings: list[AlgorithmSetting], path: str, findings: 
         seen.add(setting.name or "")
 
 
-def check_early_stopping(experiment: Experiment, findings: Findings) -> None:
+def check_early_stopping(experiment: Experiment, findings: Findings, catalog: Catalog | None) -> None:
     stopping = (experiment.spec or ExperimentSpec()).early_stopping
     if stopping is None:
         return
-    path = "spec.earlyStopping"
-    name = stopping.algorithm_name
-    settings = stopping.algorithm_settings or []
-    _check_setting_names(settings, f"{path}.algorithmSettings", findings)
+    name, path = stopping.algorithm_name, "spec.earlyStopping"
+    _check_setting_names(stopping.algorithm_settings or [], f"{path}.algorithmSettings", findings)
     if not name:
-        findings.error(f"{path}.algorithmName", "Required", "the rule's name is missing", "known: medianstop")
-        return
-    if name not in KATIB_EARLY_STOPPING:
-        hint = suggestion(name, KATIB_EARLY_STOPPING, "known")
-        findings.error(f"{path}.algorithmName", "Invalid", f"{quote(name)} is not an early stopping rule", hint)
-        return
-    known = KATIB_EARLY_STOPPING[name]
-    for index, setting in enumerate(settings):
-        at = f"{path}.algorithmSettings[{index}]"
-        if setting.name and setting.name not in known:
-            hint = suggestion(setting.name, known, "known")
-            findings.error(f"{at}.name", "Invalid", f"{quote(setting.name)} is not a setting of {name}", hint)
-        elif setting.name and setting.value is not None:
-            text = setting.value.strip()
-            if not (
-                text.isascii() and text.lstrip("+").isdigit() and len(text) < 10 and int(text) >= known[setting.name]
-            ):
-                message = f"{setting.name} must be a whole number of at least {known[setting.name]}, not {quote(text)}"
-                findings.error(f"{at}.value", "Invalid", message)
-    findings.warn(path, "this version does not stop trials early: every trial runs to its end")
+        hint = f"known: {' '.join(catalog.stoppers())}" if catalog else "medianstop is Katib's"
+        findings.error(f"{path}.algorithmName", "Required", "the rule's name is missing", hint)
+    elif catalog is not None and not findings.broken(f"{path}.algorithmName"):
+        findings.adopt(catalog.check_stopper(name, stopper_settings_of(experiment), _objective(experiment)))
+
+
+def _objective(experiment: Experiment) -> Objective:
+    """As far as it is sound: a rule's settings are judged also where the objective is wrong."""
+    spec = (experiment.spec or ExperimentSpec()).objective
+    if spec is not None and spec.type in ("minimize", "maximize"):
+        return to_objective(experiment)
+    return Objective(ObjectiveType.MINIMIZE, "")

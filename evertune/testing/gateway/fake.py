@@ -66,7 +66,9 @@ class _Server(ThreadingHTTPServer):
 class FakeGateway:
     """`with FakeGateway() as gateway:` serves at `gateway.url`. All methods may be called from any thread."""
 
-    def __init__(self, *, next_after_s: float = 0.1, limited: bool = True, tls: SSLContext | None = None) -> None:
+    def __init__(
+        self, *, next_after_s: float = 0.1, limited: bool = True, tls: SSLContext | None = None, port: int = 0
+    ) -> None:
         self.next_after_s = next_after_s
         self.limited = limited  # False: no 429 but those asked for
         self.latency_s = 0.0
@@ -79,7 +81,7 @@ class FakeGateway:
         self._offset_s = 0.0
         self._lock = threading.Lock()
         self._server: _Server | None = None
-        self._port = 0
+        self._port = port  # 0: any; while it is down another program may get that one
         self._connections: set[Any] = set()
 
     # ---------------------------------------------------------------------------- coming and going

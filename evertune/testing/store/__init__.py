@@ -15,6 +15,7 @@ from evertune.store import Store
 from evertune.testing.store.experiments import ExperimentContract
 from evertune.testing.store.launches import LaunchContract
 from evertune.testing.store.reports import ReportContract
+from evertune.testing.store.stopping import StoppingContract
 from evertune.testing.store.suggestions import SuggestionContract
 from evertune.testing.store.trials import TrialContract
 from evertune.testing.store.values import ValueContract
@@ -23,7 +24,13 @@ __all__ = ["StoreContract"]
 
 
 class StoreContract(
-    ExperimentContract, SuggestionContract, TrialContract, ValueContract, ReportContract, LaunchContract
+    ExperimentContract,
+    SuggestionContract,
+    TrialContract,
+    ValueContract,
+    ReportContract,
+    LaunchContract,
+    StoppingContract,
 ):
     @pytest.fixture
     def store(self) -> Store:

@@ -64,6 +64,8 @@ class ReportContract:
         assert not collected()
         store.add_reports([Report(uid, 0, 0, final=True, origin="b")])
         assert collected()
+        assert [store.likely_origin(uid, 0, 0, origin) for origin in ("b", "c", "d", "c")] == [1, 2, 2, 2]
+        assert collected(), "whoever only looks says nothing"
         assert store.origin(uid, 0, 0, "c") == 2, "a pod that the worker has found, and nobody else"
         assert not collected()
 

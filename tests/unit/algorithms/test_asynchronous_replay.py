@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ import pytest
 from algorithms import registry
 from evertune.app import child_environment
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
+from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, When
+from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Answer, Feature, JsonDict
-from evertune.testing.algorithms import Play, chance
+from evertune.testing.algorithms import Play, chance, names_of
 
 pytestmark = pytest.mark.slow
 TRIALS, PARALLEL = 30, 4
@@ -66,6 +68,8 @@ sys.stdout.buffer.write(pickle.dumps(answers))
 
 
 def problem_for(name: str, **features: Any) -> SearchProblem:
+    if "torch" in registry.libraries(name):
+        pytest.importorskip("torch", reason="evertune[gp] is not installed")
     searches_networks = Feature.NAS_CONFIG in getattr(registry.get(name), "handles", ())
     directions = (ObjectiveType.MINIMIZE,)
     found = SearchProblem(
@@ -83,7 +87,7 @@ def problem_for(name: str, **features: Any) -> SearchProblem:
     return found
 
 
-def recorded(name: str, problem: SearchProblem) -> tuple[list[Any], list[Answer]]:
+def recorded(name: str, problem: SearchProblem, before: Sequence[HistoryTrial] = ()) -> tuple[list[Any], list[Answer]]:
     """The questions and answers of a run whose trials end in a random order, a fifth of them badly."""
     algorithm = registry.create(name, problem)
     make_session = getattr(algorithm, "session", None)
@@ -92,10 +96,12 @@ def recorded(name: str, problem: SearchProblem) -> tuple[list[Any], list[Answer]
     questions: list[Any] = []
 
     def ask(history: Sequence[HistoryTrial], k: int, first: int, state: JsonDict | None) -> Answer:
-        questions.append((history, k, first, state))
+        everything = (*before, *history)
+        questions.append((everything, k, first, state))
         if session is None:
-            return algorithm.ask(history, k, first, state)
-        session.update(trial for trial in history if trial.number >= len(seen) or trial != seen[trial.number])
+            return algorithm.ask(everything, k, first, state)
+        changed = [trial for trial in history if trial.number >= len(seen) or trial != seen[trial.number]]
+        session.update(changed if len(questions) > 1 else [*before, *changed])
         seen[:] = history
         answer: Answer = session.ask(k, first, state)
         return answer
@@ -141,3 +147,23 @@ def test_a_steered_run_is_replayed_as_well(name: str) -> None:
     problem = problem_for(name, **wanted)
     questions, answers = recorded(name, problem)
     assert repr(replayed(name, problem, questions)) == repr(answers)
+
+
+@pytest.mark.parametrize("name", sorted(registry.BUILT_IN))
+def test_a_warm_start_in_a_conditional_space_is_replayed_as_well(name: str) -> None:
+    if not {Feature.WARM_START, Feature.WHEN} <= registry.supports(name):
+        pytest.skip(f"{name} does not learn from others, or knows no conditions")
+    momentum = replace(SPACE.parameters[1], when=(When("optimizer", ("sgd",)),))
+    tree = SearchSpace((SPACE.parameters[0], momentum, *SPACE.parameters[2:]))
+    problem = replace(problem_for(name), space=tree, warm_start="transfer")
+    assert not registry.check(name, problem)
+    others = [
+        HistoryTrial(-3, {"lr": 0.05, "layers": 2}, TrialState.SUCCEEDED, 0.3),
+        HistoryTrial(-2, {"lr": 0.1, "momentum": 0.5, "optimizer": "sgd"}, TrialState.SUCCEEDED, 0.1),
+        HistoryTrial(-1, {"lr": 0.2, "layers": 5, "optimizer": "adam", "epochs": 3}, TrialState.SUCCEEDED, 0.2),
+    ]
+    questions, answers = recorded(name, problem, others)
+    assert repr(replayed(name, problem, questions)) == repr(answers)
+    for answer in answers:
+        for assignment in answer.assignments:
+            assert set(assignment.parameters) == names_of(tree, assignment.parameters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from collectors import prometheus
 from evertune.domain.metrics import CollectorSpec, Point, Scrape
 from evertune.errors import LaunchError
 from evertune.protocols import Collector
+from tests.ports import free_port
 from tests.unit.collectors.endpoint import Handler, showing
 from tests.unit.collectors.reading import collector
 
@@ -193,9 +193,7 @@ def test_a_compressed_answer_is_not_opened(tmp_path: Path, monkeypatch: pytest.M
 def test_an_endpoint_that_is_not_there_yet_is_asked_again_when_it_is_due(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     made = scraper(tmp_path, port, "loss")
     assert made.has_more()
     assert found(made) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.repository.checkout import ROOT
 from tests.unit.collectors.endpoint import Gateway
 
@@ -26,13 +26,6 @@ def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Trial:
@@ -73,6 +66,13 @@ class Trial:
     def say(self, *lines: str) -> None:
         with self.log.open("a") as log:
             log.writelines(line + "\n" for line in lines)
+
+
+def catches_sigterm(process: subprocess.Popen[str]) -> bool:
+    """Since it has begun its work."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -150,11 +150,12 @@ def test_a_gateway_that_is_away_costs_nothing_but_time(tmp_path: Path) -> None:
     trial = Trial(tmp_path, port)
     trial.say(*(f"loss={number}" for number in range(2500)))
     with trial.sidecar() as process:
-        time.sleep(1.0)
+        assert process.stderr is not None
+        said = process.stderr.readline()
         trial.exit.touch()
         time.sleep(0.5)
         with gateway.open(port):
-            said = ended(process)
+            said += ended(process)
     assert gateway.values() == [str(number) for number in range(2500)]
     assert [len(report["points"]) for report in gateway.reports] == [1000, 1000, 500, 0]
     assert gateway.final
@@ -218,7 +219,7 @@ def test_with_the_gateway_away_sigterm_ends_it_within_the_grace(tmp_path: Path) 
     trial = Trial(tmp_path, free_port())
     trial.say("loss=2")
     with trial.sidecar("--grace-s", "1") as process:
-        time.sleep(0.5)
+        until(lambda: catches_sigterm(process))
         process.terminate()
         begun = time.monotonic()
         assert "left to the log" in ended(process)
@@ -298,7 +299,8 @@ def test_the_users_own_collector_may_end_after_the_trial_and_what_it_printed_cou
         }
         with trial.sidecar(**told) as process:
             trial.exit.write_text("0\n")
-            time.sleep(1.2)
+            until(lambda: catches_sigterm(process))
+            time.sleep(0.5)
             assert process.poll() is None
             printed.write_text('ready\n{"metrics": {"loss": 3}}\n')
             beside.write_text("0\n")
@@ -314,12 +316,13 @@ def test_in_a_pod_that_does_not_report_it_waits_for_the_end_and_sends_nothing(ro
         trial = Trial(tmp_path, port)
         trial.say("loss=2")
         with trial.sidecar(EVERTUNE_ROLE=role) as process:
-            time.sleep(1.0)
+            until(lambda: catches_sigterm(process))
+            time.sleep(0.3)
             assert process.poll() is None
             trial.exit.write_text("0\n")
             assert "another pod reports" in ended(process)
         with trial.sidecar(EVERTUNE_ROLE=role, EVERTUNE_EXIT_FILE="") as process:
-            time.sleep(1.0)
+            until(lambda: catches_sigterm(process))
             process.terminate()
             ended(process)
     assert gateway.reports == []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from evertune.testing.gateway import FakeGateway
+from tests.ports import free_port
 from tests.unit.report.programs import TRIAL, beside_a_gateway, run, start, values
 
 OFFSETS = 1 << 42
@@ -19,7 +20,7 @@ OFFSETS = 1 << 42
 
 @pytest.fixture
 def gateway() -> Iterator[FakeGateway]:
-    with FakeGateway() as served:
+    with FakeGateway(port=free_port()) as served:
         yield served
 
 
@@ -211,5 +212,5 @@ def test_https_trusts_the_authority_that_is_given_and_no_other(tmp_path: Path) -
         _, err = run("report(loss=1)", environment)
         assert "not all reports" in err
         assert values(gateway) == []
-        run("report(loss=2)", {**environment, "EVERTUNE_CA_FILE": str(certificate)})
+        run("report(loss=2)", {**environment, "EVERTUNE_FLUSH_S": "30", "EVERTUNE_CA_FILE": str(certificate)})
         assert values(gateway) == ["1", "2"]

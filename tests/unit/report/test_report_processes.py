@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evertune.testing.gateway import FakeGateway
+from tests.ports import free_port
 from tests.repository.checkout import ROOT
 from tests.unit.report.programs import HEAD, beside_a_gateway, run, start, values
 
@@ -124,7 +125,7 @@ def test_whatever_is_killed_each_report_that_returned_is_delivered_exactly_once(
     lives: list[tuple[float, float, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     spool = tmp_path_factory.mktemp("spool")
-    with FakeGateway(next_after_s=0.05, limited=False) as gateway:
+    with FakeGateway(next_after_s=0.05, limited=False, port=free_port()) as gateway:
         environment = beside_a_gateway(gateway, spool)
         returned: list[str] = []
         for life, (seconds, pause, weather) in enumerate(lives):

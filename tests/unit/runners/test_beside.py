@@ -315,7 +315,7 @@ async def test_whoever_is_killed_and_when_nothing_runs_twice_and_nothing_is_left
     end = await ended(runner)
     assert end.state in (AttemptState.SUCCEEDED, AttemptState.LOST)
     assert end.state is AttemptState.LOST or runner.log_path(ref()).read_text() == "value=1\n"
-    await until(lambda: mentioning(str(tmp_path)) == [], 5)
+    await until(lambda: mentioning(str(tmp_path)) == [])
     counted = tmp_path / "counted"
     executed = counted.read_text().split() if counted.exists() else []
     assert sorted(executed) == sorted(set(executed)), "nothing is executed twice"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from algorithms.stoppers import registry as stoppers
+from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
 from evertune.spec import Document, Verdict, check
@@ -90,7 +92,10 @@ def put(data: Any, steps: Sequence[str | int], value: Any) -> None:
 
 
 class SomeAlgorithms:
-    """A catalog of five that run and one that does not; `picky` refuses every setting, to see problems come through."""
+    """A catalog of five that run and one that does not; `picky` refuses every setting, to see problems come through.
+
+    The rules of early stopping are the real ones.
+    """
 
     RUNNING = ("random", "grid", "tpe", "multivariate-tpe", "picky")
 
@@ -107,6 +112,12 @@ class SomeAlgorithms:
             Problem(path=f"spec.algorithm.algorithmSettings[{i}].name", type="Invalid", message=f"no setting {key}")
             for i, key in enumerate(problem.settings)
         ] + [Problem(path="spec.parameters[0]", type="Invalid", message="not this one")]
+
+    def stoppers(self) -> Sequence[str]:
+        return stoppers.names()
+
+    def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
+        return stoppers.check(name, settings, objective)
 
 
 def judge(data: Any, **options: Any) -> Verdict:

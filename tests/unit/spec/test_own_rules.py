@@ -146,10 +146,32 @@ def test_median_stops_settings_are_checked(setting: str, value: str, path: str) 
     assert found(base(spec__earlyStopping=stopping)) == [("Invalid", f"spec.earlyStopping.algorithmSettings[0].{path}")]
 
 
-def test_early_stopping_is_accepted_with_a_warning_that_it_does_nothing_yet() -> None:
+def test_medianstop_is_accepted_without_a_word() -> None:
     verdict = judge(base(spec__earlyStopping={"algorithmName": "medianstop"}))
     assert verdict.valid
-    assert [problem.path for problem in verdict.warnings] == ["spec.earlyStopping"]
+    assert verdict.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("stopping", "hint"),
+    [
+        ({"algorithmName": "median-stop"}, 'did you mean "medianstop"?'),
+        ({"algorithmName": "noreport"}, 'did you mean "no-report"?'),
+        (
+            {"algorithmName": "medianstop", "algorithmSettings": [{"name": "startstep", "value": "2"}]},
+            'did you mean "start_step"?',
+        ),
+    ],
+)
+def test_a_misspelled_rule_of_early_stopping_is_refused_with_what_was_meant(
+    stopping: dict[str, object], hint: str
+) -> None:
+    (problem,) = judge(base(spec__earlyStopping=stopping)).problems
+    assert hint in (problem.hint or "")
+
+
+def test_early_stopping_is_not_judged_where_no_catalog_is_at_hand() -> None:
+    assert found(base(spec__earlyStopping={"algorithmName": "anything"}), catalog=None) == []
 
 
 def test_a_misspelled_reference_is_one_mistake_and_not_an_unused_parameter_too() -> None:

@@ -9,7 +9,7 @@ import pytest
 from evertune.errors import EnvironmentProblem, UnavailableError, UsageError
 from evertune.store import open_store
 from evertune.store.engine import parse_url
-from tests.servers import free_port
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import pathlib
 import time
 
@@ -26,13 +27,17 @@ logging.basicConfig(
     filename=args.log_path if args.log_path and not hypertune else None,
 )
 logging.Formatter.converter = time.gmtime
-best = 0.05 + 0.3 * abs(math.log10(args.lr / 0.02)) + 0.4 * (args.momentum - 0.6) ** 2
+best = 0.05 + 1.5 * abs(math.log10(args.lr / 0.02)) + 0.4 * (args.momentum - 0.6) ** 2
 batches = 60000 // args.batch_size
+lines = args.epochs * (1 + len(range(0, batches, args.log_interval * 10)))
+pause_s = float(os.environ.get("STAND_IN_SECONDS", "0")) / lines
 for epoch in range(1, args.epochs + 1):
     for batch in range(0, batches, args.log_interval * 10):
         loss = best + 2.2 * math.exp(-3 * (epoch - 1 + batch / batches))
         seen = batch * args.batch_size
+        time.sleep(pause_s)
         logging.info("Train Epoch: %d [%d/60000 (%.0f%%)]\tloss=%.4f", epoch, seen, 100 * batch / batches, loss)
+    time.sleep(pause_s)
     accuracy = math.exp(-loss / 3)
     if hypertune:
         record = {"timestamp": time.time(), "trial": "0", "loss": f"{loss:.4f}", "accuracy": f"{accuracy:.4f}"}

@@ -8,8 +8,8 @@ from alembic import op
 from evertune.store.columns import Real
 from evertune.store.migrating import may, need
 
-revision = "0006"
-down_revision = "0005"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

@@ -8,8 +8,8 @@ from alembic import op
 from evertune.store.columns import Json, Real
 from evertune.store.migrating import may, need
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

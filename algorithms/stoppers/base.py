@@ -1,0 +1,109 @@
+"""What the rules share: settings read and checked, values compared in the objective's direction, numbers in sentences.
+
+A rule's module has its settings in the class, as the algorithms' modules do; nothing here is imported by anybody else.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+from algorithms.settings import Rule
+from evertune.domain.metrics import Objective, ObjectiveType
+from evertune.domain.stopping import Peers, Prefix
+from evertune.errors import Problem
+
+PATH = "spec.earlyStopping.algorithmSettings"
+
+
+class Stopper:
+    """Base of the built-in rules: those that compare the objective, one value after the other."""
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    settings: ClassVar[Mapping[str, Rule]]
+    peers: ClassVar[Literal["none", "succeeded", "all"]] = "none"
+    silent_s: float | None = None
+
+    def __init__(self, settings: Mapping[str, str], objective: Objective) -> None:
+        self.objective = objective
+        self._settings = settings
+
+    @classmethod
+    def check(cls, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
+        return settings_problems(cls.name, settings, cls.settings)
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        return (self.objective.metric,)
+
+    def mark(self, prefix: Prefix, *, last: bool) -> tuple[int, float] | None:
+        return None
+
+    def text(self, name: str) -> str:
+        """A setting, or its default."""
+        value = self._settings.get(name, self.settings[name].default)
+        assert value is not None  # `check` asked for it
+        return value.strip()
+
+    def whole(self, name: str) -> int:
+        return int(self.text(name))
+
+    def number(self, name: str) -> float:
+        return float(self.text(name))
+
+    def worse(self, value: float | None, than: float) -> bool:
+        """Strictly; what has no number at all is worse than any."""
+        return value is None or self.objective.better(than, value)
+
+    @property
+    def descending(self) -> bool:
+        """Whether the best is the highest."""
+        return self.objective.type is ObjectiveType.MAXIMIZE
+
+
+def settings_problems(name: str, settings: Mapping[str, str], rules: Mapping[str, Rule]) -> list[Problem]:
+    """Unknown settings, bad values, and settings that are missing."""
+    found = []
+    for index, (key, text) in enumerate(settings.items()):
+        if key not in rules:
+            known = f"settings of {name}: {', '.join(rules)}"
+            close = difflib.get_close_matches(key, rules, 1, 0.6)
+            hint = f'did you mean "{close[0]}"? {known}' if close else known
+            message = f'"{key}" is not a setting of {name}'
+            found.append(Problem(path=f"{PATH}[{index}].name", type="Invalid", message=message, hint=hint))
+        elif not rules[key].allows(text.strip()):
+            shown = text if len(text) <= 60 else f"{text[:58]}…"
+            message = f'{key} must be {rules[key].must_be}; got "{shown}"'
+            found.append(Problem(path=f"{PATH}[{index}].value", type="Invalid", message=message))
+    for key, rule in rules.items():
+        if rule.default is None and key not in settings:
+            message = f"{name} needs the setting {key}: {rule.meaning}"
+            found.append(Problem(path=PATH, type="Required", message=message, hint=f"{key} is {rule.must_be}"))
+    return found
+
+
+def quantile(peers: Peers, fraction: float) -> float:
+    """Linear between the two nearest, as numpy's default; `fraction` from 0 to 1 of the ascending values."""
+    place = fraction * (peers.count - 1)
+    below = int(place)
+    low = peers.at(below)
+    if below == place:
+        return low
+    high = peers.at(below + 1)
+    return low + (high - low) * (place - below)
+
+
+def shown(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def said(metric: str, value: float | None, *, best: bool = False) -> str:
+    if value is None:
+        return f"{metric} without a number"
+    return f"{'best ' * best}{metric} {shown(value)}"
+
+
+def reports(count: int) -> str:
+    return f"{count} report" if count == 1 else f"{count} reports"
