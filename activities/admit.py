@@ -23,6 +23,8 @@ import evertune.contracts as c
 import evertune.spec as spec
 from activities.database import check_database
 from activities.errors import translated
+from activities.problems import LIBRARIES, WARM_START, libraries, sources
+from activities.revising import best_of
 from activities.warm_start import warm_start_problems
 from algorithms.registry import Registry
 from evertune.domain.metrics import ObjectiveType
@@ -122,7 +124,12 @@ class AdmitActivities:
             if used is not None and key == used.key and isinstance(text, str)
         ]
         context = context.model_copy(update={"templates": kept})
-        record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never))
+        known: dict[str, Any] = {
+            LIBRARIES: libraries(spec.algorithm_of(experiment), spec.search_problem(experiment, 0))
+        }
+        if begun_with := sources(self.store, experiment):
+            known[WARM_START] = begun_with
+        record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never, known))
         return self._answer(record)
 
     def _admitted_before(self, experiment: spec.Experiment, request: c.AdmitRequest) -> bool:
@@ -140,6 +147,7 @@ class AdmitActivities:
         context: c.StartContext,
         request: c.AdmitRequest,
         explicit_never: bool,
+        known: Mapping[str, Any],
     ) -> NewExperiment:
         seed = spec.seed_of(experiment)
         return NewExperiment(
@@ -150,7 +158,12 @@ class AdmitActivities:
             first_run_id=request.first_run_id,
             manifest=experiment.model_dump(mode="json", by_alias=True, exclude_none=True),
             # Katib's default is Never as well, but only a Never that somebody wrote down means it.
-            context={**context.model_dump(mode="json"), "resume_never": explicit_never, "temporal": self.temporal_id},
+            context={
+                **context.model_dump(mode="json"),
+                "resume_never": explicit_never,
+                "temporal": self.temporal_id,
+                **known,
+            },
             algorithm=spec.algorithm_of(experiment),
             settings=spec.settings_of(experiment),
             seed=secrets.randbelow(2**31) if seed is None else seed,
@@ -227,11 +240,7 @@ class AdmitActivities:
             request_no=max((request.request_no for request in requests if request.committed), default=0),
             created=record.counts.created,
             counts=_counts(record),
-            best=None
-            if best is None
-            else c.Best(
-                number=best.number, value=best.objective_value, text=best.objective or "", told_seq=best.told_seq or 0
-            ),
+            best=None if best is None else best_of(best),
             in_flight=[c.InFlight(number=trial.number, attempt=max(trial.attempts - 1, 0)) for trial in open_trials],
         )
 
@@ -320,7 +329,8 @@ def _reopened_limits(answer: c.Admitted, record: ExperimentRecord, command: c.Re
     """Without the limits that would end the new run at once: who goes on after the goal wants better than the goal."""
     limits, best = answer.limits, answer.best
     over: dict[str, None] = {}
-    if command.goal is None and best and best.value is not None and record.objective.reached(best.value):
+    reached = best is not None and best.value is not None and record.objective.reached(best.value)
+    if command.goal is None and reached and best is not None and not best.shortfall:
         over["goal"] = None
     if limits.deadline is not None and datetime.now(UTC).timestamp() >= limits.deadline:
         over["deadline"] = None

@@ -1,26 +1,32 @@
-"""AskHost: the warm child process that asks algorithms, as the worker sees it.
+"""AskHost: the warm child processes that ask algorithms, as the worker sees them.
 
 Asks are CPU-bound and hold the interpreter's lock for seconds, so they never run in the event loop that heartbeats.
-The child reads the history itself, keeps what it read, and ends itself after a minute of silence; it may be killed at
+A child reads the history itself, keeps what it read, and ends itself after a minute of silence; it may be killed at
 any point, because an ask is a pure function of the database: it is simply repeated. Algorithms that need no library
 are asked in a thread of the worker instead.
+
+An experiment is asked where its session is kept. Heavy experiments, whose asks take long, have children of their own,
+of lower priority: they never stand before one that is quick. What is heavy says the algorithm, or the clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections import OrderedDict, deque
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
 
+from activities.ask_child import AskChild
 from activities.asks import AskJob as AskJob
 from activities.asks import Asks
-from algorithms.registry import in_process
-from evertune.app import child_environment, module_command
+from activities.problems import changed_libraries, problem_of
+from algorithms import registry
+from evertune.domain.records import ExperimentRecord
 from evertune.domain.trial import Assignment
 from evertune.errors import AlgorithmError, EvertuneError, UnavailableError
 from evertune.protocols import Answer
@@ -29,54 +35,57 @@ from evertune.store import Store
 log = structlog.get_logger()
 
 IDLE_S = 60.0
-MAX_DEATHS = 3  # in a row on the same ask: then it is the ask that kills
-MAX_LINE = 64 * 1024 * 1024
-STDERR_LINES = 5
-LAST_WORDS_S = 1.0
 KNOWN_ALGORITHMS = 1000
+MAX_PROCESSES = 4  # each keeps sessions of its own: more would cost memory, and the cores are for the trials
+HEAVY_CPU_S = 0.5  # of a warm ask, twice in a row
+STUCK_S = 5.0  # of an ask that others wait for: it turns out to be heavy
+LOADING_S = 30.0  # the same of a new process, which loads libraries
+LOOK_EVERY_S = 0.5
+QUEUE = 4  # asks that wait before another process is worth its start
+
+
+@dataclass
+class _Known:
+    """What the host knows of an experiment."""
+
+    in_process: bool
+    heavy: bool
+    slow: int = 0  # warm asks in a row that took long
+    child: AskChild | None = None  # the one that has its session
 
 
 @dataclass
 class AskHost:
-    """One ask at a time. `close` ends the child; cancelling an ask kills it, the next one starts another."""
+    """`close` ends the children; cancelling an ask kills its child, the next ask starts another."""
 
     store: Store
     database_url: str
     idle_s: float = IDLE_S
-    _child: asyncio.subprocess.Process | None = None
-    _errors: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
-    _reader: asyncio.Task[None] | None = None
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _algorithms: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    processes: int = field(default_factory=lambda: min(MAX_PROCESSES, os.cpu_count() or 1))
+    _children: list[AskChild] = field(default_factory=list)
+    _experiments: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     _asks: Asks | None = None
-    _doomed: bool = False  # the child was killed and has not ended yet
     _closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.processes = max(2, self.processes)  # one for what is quick, one for what is not
 
     async def ask(self, job: AskJob) -> Answer:
         """Raises AlgorithmError when the algorithm gives up or its process dies three times on this ask.
 
         UnavailableError when the database is away or the host was closed: ask again later.
         """
-        if in_process(await self._algorithm(job.uid)):
+        known = await self._algorithm(job.uid)
+        if known.in_process:
             if self._asks is None:
                 self._asks = Asks(self.store)
             return await asyncio.to_thread(self._asks.answer, job)
-        async with self._lock:
-            deaths = 0
-            while not self._closed:
-                fresh = await self._ensure_child()
-                reply = await self._exchange(asdict(job))
-                if reply is not None:
-                    return _answer(reply)
-                code = await self._ended()
-                # One that was there before may have left, idle, just as we wrote to it.
-                if fresh or code != 0:
-                    deaths += 1
-                    log.warning("the ask process died", request=job.request_no, exit_code=code, times=deaths)
-                if deaths == MAX_DEATHS:
-                    said = "; ".join(self._errors) or f"exit code {code}"
-                    raise AlgorithmError(f"the ask process died {deaths} times on request {job.request_no}: {said}")
-            raise UnavailableError("this worker is shutting down")
+        async with self._turn(known) as child:
+            warm = known.child is child and child.answered > 0
+            reply = await child.ask(job.uid, asdict(job), f"request {job.request_no}")
+            known.child = child
+            self._weigh(known, reply.get("cpu_s", 0.0) if warm else 0.0)
+        return _answer(reply)
 
     async def warm(self, uid: str) -> None:
         """Load what asks of this experiment need, so that the first one does not wait for it. Never raises.
@@ -84,100 +93,108 @@ class AskHost:
         Called at a worker's start for what it finds unfinished: after a kill, the ask under way comes again in seconds.
         """
         try:
-            if in_process(await self._algorithm(uid)):
+            known = await self._algorithm(uid)
+            if known.in_process:
                 return
-            async with self._lock:
-                if not self._closed:
-                    await self._ensure_child()
-                    await self._exchange({"warm": uid})
+            async with self._turn(known) as child:
+                await child.ask(uid, {"warm": uid}, "loading its libraries")
         except EvertuneError as error:  # the ask itself will say it
             log.debug("the ask process is not warm", error=str(error))
 
     @property
+    def pids(self) -> list[int]:
+        """Of the living children, for `doctor` and tests."""
+        return [child.pid for child in self._children if child.pid is not None]
+
+    @property
     def pid(self) -> int | None:
-        """Of the living child, for `doctor` and tests."""
-        return self._child.pid if self._child is not None and self._child.returncode is None else None
+        """Of the first of them."""
+        return next(iter(self.pids), None)
 
     async def close(self) -> None:
-        """End the child, whatever it is doing; an ask under way raises UnavailableError."""
+        """End the children, whatever they are doing; an ask under way raises UnavailableError."""
         self._closed = True
-        self._kill()
-        async with self._lock:
-            self._kill()  # one that was being started
-            await self._ended()
+        await asyncio.gather(*(child.close() for child in self._children))
 
-    def _kill(self) -> None:
-        if self._child is not None and self._child.returncode is None:
-            self._doomed = True
-            with contextlib.suppress(ProcessLookupError):
-                self._child.kill()
+    # ------------------------------------------------------------------------------------------------- who asks
 
-    async def _algorithm(self, uid: str) -> str:
-        if uid not in self._algorithms:
+    @contextlib.asynccontextmanager
+    async def _turn(self, known: _Known) -> AsyncIterator[AskChild]:
+        """A child for this experiment, and its lock."""
+        while True:
+            if self._closed:
+                raise UnavailableError("this worker is shutting down")
+            child = self._choose(known)
+            child.waiting += 1
+            try:
+                if not await self._acquired(child, known):
+                    continue
+                try:
+                    if child.heavy == known.heavy:  # else it became heavy while we waited
+                        yield child
+                        return
+                finally:
+                    child.lock.release()
+            finally:
+                child.waiting -= 1
+                await self._retire(child)
+
+    async def _acquired(self, child: AskChild, known: _Known) -> bool:
+        """The child's lock; False when what it is asked turns out to be heavy, so that others do not wait for it."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    return await child.lock.acquire()
+            if child.heavy != known.heavy or self._closed:
+                return False
+            if not child.heavy and child.slow_for() > (STUCK_S if child.answered else LOADING_S):
+                if (stuck := self._experiments.get(child.asks)) is not None:
+                    stuck.heavy = True
+                child.lower()
+                return False
+
+    def _choose(self, known: _Known) -> AskChild:
+        """The child that has the session, else the one with the least to do, else a new one."""
+        if known.child in self._children and known.child is not None and known.child.heavy == known.heavy:
+            return known.child
+        self._children = [child for child in self._children if child.waiting or child.pid is not None]
+        alike = [child for child in self._children if child.heavy == known.heavy]
+        least = min(alike, key=lambda child: child.waiting, default=None)
+        # At least one place is left for those of the other kind.
+        room = len(self._children) < self.processes and len(alike) < self.processes - 1
+        if least is None or (room and least.waiting >= (1 if known.heavy else QUEUE)):
+            least = AskChild(self.database_url, self.idle_s, heavy=known.heavy)
+            self._children.append(least)
+        return least
+
+    async def _retire(self, child: AskChild) -> None:
+        """End a child that became heavy and that there is no place for."""
+        heavy = [other for other in self._children if other.heavy]
+        if child.heavy and not child.waiting and len(heavy) > self.processes - 1 and not self._closed:
+            self._children.remove(child)
+            await child.close()
+
+    def _weigh(self, known: _Known, cpu_s: float) -> None:
+        known.slow = known.slow + 1 if cpu_s > HEAVY_CPU_S else 0
+        known.heavy = known.heavy or known.slow >= 2
+
+    async def _algorithm(self, uid: str) -> _Known:
+        if uid not in self._experiments:
             record = await asyncio.to_thread(self.store.experiment_by_uid, uid)
-            self._algorithms[uid] = record.algorithm
-            if len(self._algorithms) > KNOWN_ALGORITHMS:
-                self._algorithms.popitem(last=False)
-        return self._algorithms[uid]
+            found = await asyncio.to_thread(_known, record)
+            self._experiments.setdefault(uid, found)
+            if len(self._experiments) > KNOWN_ALGORITHMS:
+                self._experiments.popitem(last=False)
+        return self._experiments[uid]
 
-    async def _exchange(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        """The child's reply, None when it died first."""
-        child = self._child
-        assert child is not None
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            child.stdin.write(json.dumps(request).encode() + b"\n")
-            await child.stdin.drain()
-            line = await child.stdout.readline()
-        except (BrokenPipeError, ConnectionResetError):
-            return None
-        except BaseException:
-            # Cancelled, or a line beyond all bounds: what it still writes would be read as the next ask's answer.
-            self._kill()
-            raise
-        if not line.endswith(b"\n"):
-            return None
-        reply: dict[str, Any] = json.loads(line)
-        return reply
 
-    async def _ensure_child(self) -> bool:
-        """True when it had to be started."""
-        if self._child is not None and self._child.returncode is None and not self._doomed:
-            return False
-        await self._ended()
-        self._errors.clear()
-        self._child = await asyncio.create_subprocess_exec(
-            *module_command("activities.asking_process", str(self.idle_s)),
-            # A command line is for everybody on this machine to read, and the URL may hold a password.
-            env={**child_environment(), "EVERTUNE_DATABASE_URL": self.database_url},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=MAX_LINE,
-        )
-        self._reader = asyncio.create_task(self._read_errors(self._child))
-        return True
-
-    async def _read_errors(self, child: asyncio.subprocess.Process) -> None:
-        assert child.stderr is not None
-        async for line in child.stderr:
-            self._errors.append(line.decode("utf-8", "replace").strip())
-
-    async def _ended(self) -> int:
-        """The exit code of the child, which is ending; its last words are in `_errors` then."""
-        child, self._child = self._child, None
-        if child is None:
-            return 0
-        code = await child.wait()
-        self._doomed = False
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            # A process that the library left behind may hold the pipe open for ever.
-            await asyncio.wait([reader], timeout=LAST_WORDS_S)
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-        return code
+def _known(record: ExperimentRecord) -> _Known:
+    if changed := changed_libraries(record):
+        log.warning("an experiment goes on with other libraries", experiment=record.name, changed=changed)
+    problem = problem_of(record)
+    name = registry.resolved(record.algorithm, problem).algorithm
+    in_process = registry.in_process(name) and not registry.steers(name, problem)
+    return _Known(in_process=in_process, heavy=registry.heavy(name))
 
 
 def _answer(reply: dict[str, Any]) -> Answer:

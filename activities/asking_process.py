@@ -13,6 +13,7 @@ import json
 import os
 import select
 import sys
+import time
 from typing import Any, TextIO
 
 from activities.asks import AskJob, Asks
@@ -49,8 +50,10 @@ def _warmed(asks: Asks, uid: str) -> str:
 
 
 def _reply(asks: Asks, job: AskJob) -> str:
+    begun = time.process_time()
     try:
-        return json.dumps(_as_json(asks.answer(job)), allow_nan=False)
+        answer = _as_json(asks.answer(job))
+        return json.dumps({**answer, "cpu_s": time.process_time() - begun}, allow_nan=False)
     except (UnavailableError, EnvironmentProblem):
         raise
     except EvertuneError as error:

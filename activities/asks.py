@@ -11,10 +11,10 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from activities import problems
+from activities.problems import problem_of as problem_of
 from algorithms.base import Session, SessionAlgorithm
 from algorithms.registry import create
-from evertune.domain.records import ExperimentRecord
-from evertune.domain.space import SearchProblem
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError, EvertuneError
 from evertune.protocols import Algorithm, Answer, JsonDict
@@ -39,7 +39,7 @@ class AskJob:
 @dataclass
 class _Kept:
     session: Session
-    revision: int
+    algorithm: object  # that of another revision, or of other libraries, is another one
     cut: int = 0  # the last one it has seen
     known: int = 0  # it has been told of all trials below this number
     next_number: int = 0  # the one after its last answer
@@ -47,12 +47,14 @@ class _Kept:
 
 
 class Asks:
-    """One ask at a time, whichever thread it comes from."""
+    """One ask at a time, whichever thread it comes from. `verifying`: nothing is written."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, verifying: bool = False) -> None:
         self._store = store
+        self._verifying = verifying
         self._sessions: OrderedDict[str, _Kept] = OrderedDict()
-        self._algorithms: OrderedDict[tuple[str, int], Algorithm] = OrderedDict()
+        self._algorithms: OrderedDict[tuple[str, int, bool], Algorithm] = OrderedDict()
+        self._independent: OrderedDict[str, int | None] = OrderedDict()  # by uid, from which request on
         self._lock = threading.Lock()
 
     def answer(self, job: AskJob) -> Answer:
@@ -66,8 +68,7 @@ class Asks:
         """Load the libraries of this experiment's algorithm. Raises as `answer`, and answers nothing."""
         with self._lock:
             record = self._store.experiment_by_uid(uid)
-            job = AskJob(uid=uid, request_no=0, k=0, first_number=0, cut=0, revision=record.revision)
-            algorithm = self._algorithm(job)
+            algorithm = create(record.algorithm, problem_of(record))
             if isinstance(algorithm, SessionAlgorithm):
                 algorithm.session()
 
@@ -86,9 +87,7 @@ class Asks:
         try:
             if isinstance(algorithm, SessionAlgorithm):
                 return self._from_session(job, algorithm, state)
-            history: list[HistoryTrial] = []
-            if algorithm.reads_history:
-                history = self._store.history(job.uid, cut=job.cut, first_number=job.first_number)
+            history = self._history(job) if algorithm.reads_history else []
             return algorithm.ask(history, job.k, job.first_number, state)
         except EvertuneError:
             raise
@@ -104,17 +103,17 @@ class Asks:
             and kept.request_no < job.request_no
             and kept.next_number == job.first_number
             and kept.cut <= job.cut
-            and kept.revision == job.revision
+            and kept.algorithm is algorithm
         )
         if kept is None or not goes_on:
-            kept = _Kept(algorithm.session(), job.revision)
+            kept = _Kept(algorithm.session(), algorithm)
         if algorithm.reads_history:
             kept.session.update(
                 self._store.history_since(
                     job.uid, after=kept.cut, from_number=kept.known, cut=job.cut, first_number=job.first_number
                 )
-                if kept.known
-                else self._store.history(job.uid, cut=job.cut, first_number=job.first_number)
+                if kept.request_no >= 0
+                else self._history(job)
             )
         answer = kept.session.ask(job.k, job.first_number, state)
         kept.request_no, kept.cut, kept.known = job.request_no, job.cut, job.first_number
@@ -124,12 +123,23 @@ class Asks:
             self._sessions.popitem(last=False)
         return answer
 
+    def _history(self, job: AskJob) -> list[HistoryTrial]:
+        """The whole history, with the trials of others that the experiment began with."""
+        own = self._store.history(job.uid, cut=job.cut, first_number=job.first_number)
+        record = self._store.experiment_by_uid(job.uid)
+        if problems.WARM_START not in record.context:
+            return own
+        return [*problems.known_before(self._store, record, problems.problem_of(record)), *own]
+
     def _algorithm(self, job: AskJob) -> Algorithm:
-        key = (job.uid, job.revision)
+        independent = self._is_independent(job)
+        key = (job.uid, job.revision, independent)
         if key not in self._algorithms:
             record = self._store.experiment_by_uid(job.uid)
             try:
-                self._algorithms[key] = create(record.algorithm, problem_of(record))
+                self._algorithms[key] = create(
+                    record.algorithm, problems.asked_problem(self._store, record, independent=independent)
+                )
             except EvertuneError:
                 raise
             except Exception as error:
@@ -139,15 +149,14 @@ class Asks:
                 self._algorithms.popitem(last=False)
         return self._algorithms[key]
 
-
-def problem_of(record: ExperimentRecord) -> SearchProblem:
-    """The search problem as it was admitted: edits of the budget must not change answers, so the manifest's counts."""
-    spec = record.manifest.get("spec", {})
-    return SearchProblem(
-        space=record.space,
-        direction=record.objective.type,
-        seed=record.seed,
-        settings=record.settings,
-        max_trials=spec.get("maxTrialCount"),
-        parallel=spec.get("parallelTrialCount", 3),
-    )
+    def _is_independent(self, job: AskJob) -> bool:
+        if job.uid not in self._independent:
+            self._independent[job.uid] = (
+                problems.independent_from(self._store, job.uid)
+                if self._verifying
+                else problems.note_changes(self._store, job.uid, job.request_no)
+            )
+            if len(self._independent) > KEPT_ALGORITHMS:
+                self._independent.popitem(last=False)
+        since = self._independent[job.uid]
+        return since is not None and job.request_no >= since

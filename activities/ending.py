@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 import evertune.contracts as c
+from evertune.domain import labels
 from evertune.domain.metrics import MetricSummary, Objective, Point, chosen, finite, objective_text
 from evertune.domain.records import TrialRecord
 from evertune.domain.retry import MemoryPolicy, retry_again
@@ -80,6 +81,7 @@ def record_end(
         objective=None if ending.again or trial.objective is None else trial.objective[:MAX_CARRIED],
         value=None if ending.again else trial.objective_value,
         told_seq=told_seq,
+        shortfall=labels.shortfall(trial.labels),
     )
 
 
@@ -101,6 +103,7 @@ def stored_outcome(store: Store, ref: AttemptRef, trial: TrialRecord) -> c.Trial
         objective=None if again or trial.objective is None else trial.objective[:MAX_CARRIED],
         value=None if again else trial.objective_value,
         told_seq=0 if again else trial.told_seq or 0,
+        shortfall=labels.shortfall(trial.labels),
     )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import collectors
 import evertune.spec as spec
+from activities.checkpoints import checkpoints_of
+from activities.runners.local import paths
 from activities.runners.local.paths import is_named_alone, rewrite_text
 from collectors.text import DEFAULT_FILTER
 from evertune.domain.metrics import CollectorSpec, Objective
@@ -72,8 +74,10 @@ class Reporting:
 class LaunchPlans:
     """`reporting`: None when there is no gateway, or when nothing is started from these plans."""
 
-    def __init__(self, store: Store, reporting: Reporting | None = None) -> None:
+    def __init__(self, store: Store, reporting: Reporting | None = None, *, trials_dir: Path | None = None) -> None:
+        """`trials_dir`: where local trials keep checkpoints; None when nothing is started from these plans."""
         self._store = store
+        self._trials_dir = trials_dir
         self._reporting = reporting
         self._prepared = functools.lru_cache(maxsize=CACHED_EXPERIMENTS)(self._prepare)
 
@@ -86,13 +90,18 @@ class LaunchPlans:
         record = prepared.record
         trial = trial or self._store.trial(uid, number)
         context: Mapping[str, Any] = record.context
+        kept = checkpoints_of(record, prepared.experiment, number, trial.labels, self._trials_dir)
         manifest = spec.render_trial(
             prepared.experiment,
             trial_name=trial.name,
             namespace=record.namespace,
             parameters=trial.parameters,
             templates=prepared.templates,
+            checkpoint_dir=kept.own or "",
+            parent_checkpoint_dir=kept.parent or "",
         )
+        if record.backend == "local" and kept.path is not None and kept.own is not None:
+            manifest = paths.moved(manifest, {kept.path: kept.own})
         on_oom = memory_policy(prepared.experiment, manifest)
         memory_retries = self._memory_retries(uid, number, attempt) if on_oom is not None else 0
         gateway = self._reporting
@@ -109,6 +118,7 @@ class LaunchPlans:
             custom_collector=prepared.custom_collector,
             parameters=record.space.typed(trial.parameters),
             ingest_url=gateway.url if gateway else None,
+            checkpoints=kept,
             token=gateway.keys.mint(Claims(uid, number, attempt, trial.name)) if gateway else None,
             memory=memory_growth(prepared.experiment, memory_retries),
             **_in_a_cluster(prepared, trial),
@@ -208,20 +218,20 @@ def collected(experiment: spec.Experiment) -> CollectorSpec:
 def shared_paths(experiment: spec.Experiment, templates: spec.Templates | None = None) -> tuple[str, ...]:
     """Absolute paths that Katib gives each pod for itself: the collector's, and emptyDir mounts."""
     wanted = spec.collector_spec(experiment)
-    paths = []
+    found = []
     if wanted.path and wanted.path.startswith("/"):
         is_directory = wanted.kind == "TensorFlowEvent" or wanted.path_kind == "Directory"
-        paths.append(wanted.path if is_directory else str(PurePosixPath(wanted.path).parent))
+        found.append(wanted.path if is_directory else str(PurePosixPath(wanted.path).parent))
     template = (experiment.spec and experiment.spec.trial_template) or TrialTemplate()
     pods = [pod for _, _, pod in pod_templates(unfilled(template, templates) or {})]
     containers = [container for pod in pods for _, container in containers_of(pod)]
-    paths += [above for path in paths for above in _named_above(path, containers)]
+    found += [above for path in found for above in _named_above(path, containers)]
     for pod in pods:
         volumes = [volume.get("name") for volume in _tables(pod.get("spec"), "volumes") if "emptyDir" in volume]
         for _, container in containers_of(pod):
             mounts = [mount for mount in _tables(container, "volumeMounts") if mount.get("name") in volumes]
-            paths += [mount["mountPath"] for mount in mounts if isinstance(mount.get("mountPath"), str)]
-    return tuple(dict.fromkeys(path for path in paths if path not in ("", "/")))
+            found += [mount["mountPath"] for mount in mounts if isinstance(mount.get("mountPath"), str)]
+    return tuple(dict.fromkeys(path for path in found if path not in ("", "/")))
 
 
 def _tables(value: Any, key: str) -> list[JsonDict]:

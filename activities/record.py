@@ -12,6 +12,7 @@ import evertune.contracts as c
 from activities.database import check_database
 from activities.errors import translated
 from activities.revising import Reviser
+from evertune.domain import labels
 from evertune.domain.records import Budget
 from evertune.domain.states import AttemptState, TrialState
 from evertune.store import Store
@@ -75,6 +76,7 @@ class RecordActivities:
             objective=None if trial.objective is None else trial.objective[:500],
             value=trial.objective_value,
             told_seq=trial.told_seq or 0,
+            shortfall=labels.shortfall(trial.labels),
         )
 
 

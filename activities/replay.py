@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from threadpoolctl import threadpool_limits
 
 from activities.asks import AskJob, Asks
+from activities.problems import changed_libraries
 from evertune.domain.records import RequestRecord, TrialRecord
 from evertune.domain.space import Value
 from evertune.protocols import Answer, JsonDict
@@ -47,16 +48,19 @@ class Replay:
     requests: int
     trials: int
     divergence: Divergence | None = None
+    versions: str = ""  # libraries that are others than those that gave the answers: then a difference proves nothing
 
     @property
     def identical(self) -> bool:
         return self.divergence is None
 
 
-def verify_replay(store: Store, uid: str) -> Replay:
-    """Raises AlgorithmError when the algorithm cannot be asked again, NotFoundError for an unknown uid."""
-    asks = Asks(store)
-    requests = trials = 0
+def replayed(store: Store, uid: str) -> Iterator[tuple[RequestRecord, Sequence[TrialRecord], Answer]]:
+    """Each committed request, its stored trials, and its answer asked again.
+
+    Raises AlgorithmError when the algorithm cannot be asked again, NotFoundError for an unknown uid.
+    """
+    asks = Asks(store, verifying=True)
     states: dict[int, JsonDict | None] = {}  # by revision: an edit starts a new stream
     for request in store.requests(uid):
         if not request.committed:
@@ -72,10 +76,17 @@ def verify_replay(store: Store, uid: str) -> Replay:
         with threadpool_limits(limits=1):  # as in the ask process; libraries are loaded by the first, empty history
             answer = asks.answer_from(job, states.get(request.revision))
         states[request.revision] = _as_stored(answer.state)
-        stored = store.trials_of_request(uid, request.request_no)
+        yield request, store.trials_of_request(uid, request.request_no), answer
+
+
+def verify_replay(store: Store, uid: str) -> Replay:
+    """Raises as `replayed`."""
+    requests = trials = 0
+    for request, stored, answer in replayed(store, uid):
         divergence = _compare(request, stored, answer)
         if divergence is not None:
-            return Replay(requests=requests, trials=trials, divergence=divergence)
+            versions = changed_libraries(store.experiment_by_uid(uid))
+            return Replay(requests=requests, trials=trials, divergence=divergence, versions=versions)
         requests += 1
         trials += len(stored)
     return Replay(requests=requests, trials=trials)

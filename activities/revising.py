@@ -23,6 +23,7 @@ from activities.ending import ending_of, judged, with_warnings
 from activities.errors import translated
 from activities.launch import LaunchPlans
 from activities.rereading import places_of, readable
+from evertune.domain import labels
 from evertune.domain.metrics import MetricSummary, Objective, Point, placed, ranges_of_origin, summarize
 from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
@@ -251,4 +252,5 @@ def best_of(trial: TrialRecord) -> c.Best:
         value=trial.objective_value,
         text=(trial.objective or "")[:200],
         told_seq=trial.told_seq or 0,
+        shortfall=labels.shortfall(trial.labels),
     )

@@ -34,6 +34,7 @@ from evertune.protocols import Answer, Feature, JsonDict
 LONGEST_LIST = 200  # beyond it one column per value costs more than it tells
 MOST_OF_GP = 1000  # trials, unless max_model_points says that the model may forget
 POINTS_OF_GP = 400
+MOST_OF_TREES = 1e38  # a float of 32 bits
 _BEST_SHARE = 0.25  # of the model's points are the best ones, the others the most recent
 _KEPT = "raw"  # in a trial's meta: raw values that its parameters cannot give back exactly
 
@@ -74,6 +75,13 @@ class BayesianOptimization(SessionAlgorithm):
             message = f"acq_optimizer lbfgs needs gradients, which base_estimator {estimator} does not have"
             hint = "acq_optimizer: sampling, or base_estimator: GP"
             found.append(Problem(path=places["acq_optimizer"], type="Invalid", message=message, hint=hint))
+        if estimator in ("RF", "ET", "GBRT"):
+            for index, parameter in enumerate(problem.space):
+                if max(abs(parameter.low), abs(parameter.high)) > MOST_OF_TREES:
+                    message = f"base_estimator {estimator} takes no numbers beyond {MOST_OF_TREES:g}"
+                    where = f"spec.parameters[{index}].feasibleSpace"
+                    hint = "search the exponent instead, or base_estimator: GP"
+                    found.append(Problem(path=where, type="Invalid", message=message, hint=hint))
         if estimator == "GP" and "max_model_points" not in settings:
             others = f"base_estimator RF or ET, or set max_model_points (it would be {POINTS_OF_GP})"
             found += limits.budget_problems("base_estimator GP", problem, MOST_OF_GP, others)

@@ -3,13 +3,14 @@
 Order: mixed radix over the parameters as written, the last one fastest. With `random_state` the index goes through a
 seeded permutation first (a four-round Feistel network with cycle walking: Luby & Rackoff 1988, Black & Rogaway 2002),
 as Katib's grid hands out combinations in random order. Unlike Katib's, it ends when all have been handed out.
+The index of trial i is i, unless combinations were refused: the state holds the next one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from algorithms import limits
@@ -18,7 +19,7 @@ from algorithms.space import Codec, Dimension, Kind, grid_count, grid_value
 from evertune.domain.space import ParameterType, SearchProblem, Value
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import Answer, Feature, JsonDict
+from evertune.protocols import STEERED, Answer, Feature, JsonDict
 
 _ROUNDS = 4
 
@@ -30,9 +31,11 @@ class Grid:
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["grid"]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "refuse"
     reads_history: ClassVar[bool] = False
-    supports: ClassVar[frozenset[Feature]] = frozenset()
+    supports: ClassVar[frozenset[Feature]] = STEERED
+    enumerates: ClassVar[bool] = True  # there is nothing but its combinations, however many are refused
 
     def __init__(self, problem: SearchProblem) -> None:
+        self._problem = problem
         self._codec = Codec.of(problem.space)
         self._counts = [_count(dimension) for dimension in self._codec.dimensions]
         self._total = math.prod(self._counts)
@@ -47,12 +50,19 @@ class Grid:
         countless = continuous or bool(limits.problems_of(problem.space))
         return [*problems_of(cls.name, problem), *grid_problems(problem, None if countless else cls(problem)._total)]
 
+    def session(self) -> GridSession:
+        return GridSession(self)
+
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
-        numbers = range(first_number, min(first_number + k, self._total))
-        assignments = tuple(Assignment(self._point(self._permuted(number))) for number in numbers)
-        exhausted = first_number + k >= self._total and not assignments
-        reason = f"all {self._total} combinations were tried" if exhausted else ""
-        return Answer(assignments=assignments, exhausted=exhausted, reason=reason)
+        return self.session().ask(k, first_number, state)
+
+    def given(self, k: int, index: int) -> tuple[Assignment, ...]:
+        indices = range(index, min(index + k, self._total))
+        return tuple(Assignment(self._point(self._permuted(each))) for each in indices)
+
+    @property
+    def end(self) -> str:
+        return f"all {self._total} combinations were tried"
 
     def _point(self, index: int) -> dict[str, Value]:
         digits = []
@@ -81,6 +91,29 @@ class Grid:
             digest = hashlib.blake2b(b"%d:%d" % (number, right), key=self._key[:64], digest_size=8).digest()
             left, right = right, left ^ (int.from_bytes(digest, "big") & mask)
         return (left << half) | right
+
+
+class GridSession:
+    """Combinations by index."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def update(self, trials: Iterable[HistoryTrial]) -> None:
+        pass
+
+    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
+        index = (state or {}).get("next", first_number)
+        assignments = self._grid.given(k, index)
+        return Answer(
+            assignments=assignments,
+            state={"next": index + len(assignments)},
+            exhausted=not assignments,
+            reason="" if assignments else self._grid.end,
+        )
+
+    def refuse(self, number: int) -> None:
+        """Nothing to do: the state of the refused answer has the next one."""
 
 
 def _count(dimension: Dimension) -> int:

@@ -33,7 +33,7 @@ from algorithms.space import Codec, Dimension, Kind, Raw, fits
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import Answer, Feature, JsonDict
+from evertune.protocols import LEARNED, STEERED, Answer, Feature, JsonDict
 
 _KEPT = "raw"  # in a trial's meta: raw values that its parameters cannot give back exactly
 
@@ -53,6 +53,7 @@ class Random(_Hyperopt):
     advice: ClassVar[str] = "Any budget, any parallelTrialCount."
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["random"]
     reads_history: ClassVar[bool] = False
+    supports: ClassVar[frozenset[Feature]] = STEERED | {Feature.NAS_CONFIG}
 
     def search(self) -> RandomSession:
         return RandomSession(self.problem)
@@ -63,7 +64,7 @@ class Tpe(_Hyperopt):
     about: ClassVar[str] = "Densities of good and bad trials, one parameter at a time: for any space, cheap to ask."
     advice: ClassVar[str] = "From some 50 trials on; parallelTrialCount up to about 10 costs little."
     reads_history: ClassVar[bool] = True
-    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {Feature.WARM_START}
+    supports: ClassVar[frozenset[Feature]] = LEARNED | {Feature.NAS_CONFIG}
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["tpe"]
 
     def search(self) -> TpeSession:
@@ -118,6 +119,9 @@ class RandomSession:
             assignments.append(Assignment(self._codec.decode(_raw_of(found))))
         return Answer(assignments=tuple(assignments))
 
+    def refuse(self, number: int) -> None:
+        self._seeds.refuse(number)
+
 
 class TpeSession:
     """A `Trials` object that holds one document per trial, updated in place as trials end."""
@@ -166,6 +170,11 @@ class TpeSession:
             self._insert(number, raw)  # as running: the next of the batch must see it
         return Answer(assignments=tuple(assignments))
 
+    def refuse(self, number: int) -> None:
+        self._seeds.refuse(number)
+        del self._documents[number]
+        self._trials._dynamic_trials.pop()  # the last one that was inserted
+
     def _insert(self, number: int, raw: Mapping[str, Raw]) -> None:
         misc = {
             "tid": number,
@@ -199,10 +208,18 @@ class TpeSession:
 
 
 class AnnealSession(TpeSession):
+    """Told what has ended only: as long as nothing has, it would draw around the trials that run."""
+
     def _method(self, problem: SearchProblem) -> tuple[Any, dict[str, Any]]:
+        import hyperopt
         from hyperopt import anneal
 
-        return anneal.suggest, anneal_options(problem)
+        def suggest(new_ids: list[int], domain: Any, trials: Any, seed: int, **options: Any) -> Any:
+            ended = hyperopt.Trials(refresh=False)
+            ended._trials = [each for each in trials.trials if each["state"] == hyperopt.JOB_STATE_DONE]
+            return anneal.suggest(new_ids, domain, ended, seed, **options)
+
+        return suggest, anneal_options(problem)
 
 
 def anneal_options(problem: SearchProblem) -> dict[str, Any]:
@@ -234,10 +251,20 @@ class _Seeds:
     def __init__(self, seed: int) -> None:
         import numpy as np
 
+        self._seed = seed
         self._generator = np.random.default_rng(seed)
         self._drawn: list[int] = []
+        self._refused: tuple[int, int] = (-1, 0)  # the last number that was, and how often
+
+    def refuse(self, number: int) -> None:
+        """The next draw for this number is another one, and a stream of its own: no other number's changes."""
+        self._refused = (number, self._refused[1] + 1 if self._refused[0] == number else 1)
 
     def __getitem__(self, number: int) -> int:
+        if number == self._refused[0]:
+            import numpy as np
+
+            return int(np.random.default_rng([self._seed, *self._refused]).integers(2**31 - 1))
         while number >= len(self._drawn):
             self._drawn += self._generator.integers(2**31 - 1, size=self.BLOCK).tolist()
         return self._drawn[number]

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from algorithms import auto, later
+from algorithms import auto, steering
 from algorithms.settings import SETTINGS, Rule
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
-from evertune.protocols import Algorithm
+from evertune.protocols import Algorithm, Feature
 
 ENTRY_POINT_GROUP = "evertune.algorithms"
 
@@ -38,11 +38,33 @@ BUILT_IN = {
     "motpe": "algorithms.optuna_search:Motpe",
     "nsgaii": "algorithms.optuna_search:NsgaII",
     "gp": "algorithms.optuna_search:Gp",
+    "hyperband": "algorithms.hyperband:Hyperband",
+    "asha": "algorithms.asha:Asha",
+    "bohb": "algorithms.bohb:Bohb",
+    "pbt": "algorithms.pbt:Pbt",
     "auto": "algorithms.auto:Auto",
 }
 
 # Those that need no library and no time: asked in the worker itself.
-_IN_PROCESS = frozenset({"grid", "darts"})
+_IN_PROCESS = frozenset({"grid", "darts", "hyperband", "asha", "pbt"})
+
+# What the answers of an algorithm depend on, where its class does not say so by `libraries`.
+_LIBRARIES = {
+    "random": ("hyperopt", "numpy"),
+    "tpe": ("hyperopt", "numpy", "scipy"),
+    "multivariate-tpe": ("optuna", "numpy"),
+    "anneal": ("hyperopt", "numpy"),
+    "bayesianoptimization": ("scikit-optimize", "scikit-learn", "numpy", "scipy"),
+    "cmaes": ("cmaes", "numpy"),
+    "sobol": ("scipy", "numpy"),
+    "nsgaii": ("optuna", "numpy"),
+    "motpe": ("optuna", "numpy"),
+    "gp": ("optuna", "torch", "numpy", "scipy"),
+    "enas": ("numpy",),
+}
+
+# Those that fit a model of all trials for each ask, where their class does not say so by `heavy`.
+_HEAVY = frozenset({"bayesianoptimization", "gp"})
 
 
 @functools.cache
@@ -51,9 +73,8 @@ def _third_party() -> dict[str, EntryPoint]:
 
 
 def names() -> tuple[str, ...]:
-    """Every name that a spec may use: those that run, then Katib's others."""
-    running = (*BUILT_IN, *sorted(_third_party()))
-    return (*running, *(name for name in later.CHECKS if name not in running))
+    """Every name that a spec may use: the built-in ones, then third parties'."""
+    return (*BUILT_IN, *sorted(_third_party()))
 
 
 def closest(name: str) -> str | None:
@@ -67,7 +88,7 @@ def built_in(name: str) -> bool:
 
 
 def runs(name: str) -> bool:
-    """False for names that are unknown, and for those of Katib's algorithms that are only checked."""
+    """False for names that are unknown."""
     return name in BUILT_IN or name in _third_party()
 
 
@@ -90,17 +111,15 @@ def get(name: str) -> type[Algorithm]:
         except Exception as error:  # whatever a plugin does at import
             raise AlgorithmError(f"the algorithm {name} cannot be imported from {point.value}: {error}") from error
         return loaded
-    fault = "does not run in this version" if name in later.CHECKS else "is not an algorithm"
-    raise AlgorithmError(f"{name} {fault}; it runs: {', '.join(filter(runs, names()))}")
+    raise AlgorithmError(f"{name} is not an algorithm; it runs: {', '.join(names())}")
 
 
 def settings(name: str) -> Mapping[str, Rule]:
     """The settings of an algorithm, for whoever lists them; empty where a third party's says nothing of them."""
-    if name in later.TABLES:
-        return later.TABLES[name][0]
     if name in SETTINGS:
         return SETTINGS[name]
-    found: Mapping[str, Rule] = getattr(sys.modules[get(name).__module__], "SETTINGS", {})
+    kind = get(name)
+    found: Mapping[str, Rule] = getattr(kind, "settings", getattr(sys.modules[kind.__module__], "SETTINGS", {}))
     return found
 
 
@@ -110,7 +129,46 @@ def resolved(name: str, problem: SearchProblem) -> auto.Choice:
 
 
 def create(name: str, problem: SearchProblem) -> Algorithm:
-    return get(resolved(name, problem).algorithm)(problem)
+    """The algorithm for this problem, with what is done around it where the problem asks for that."""
+    return steering.around(get(resolved(name, problem).algorithm), problem)
+
+
+def steers(name: str, problem: SearchProblem) -> bool:
+    """Whether anything is done around the algorithm for this problem."""
+    return bool(steering.steers(get(name), problem))
+
+
+def libraries(name: str) -> tuple[str, ...]:
+    """Distributions whose versions its answers depend on; of a third party's algorithm at least its own."""
+    said: tuple[str, ...] | None = getattr(get(name), "libraries", None)
+    if said is not None:
+        return said
+    if name in BUILT_IN:
+        return _LIBRARIES.get(name, ())
+    distribution = _third_party()[name].dist
+    return () if distribution is None else (distribution.name,)
+
+
+def heavy(name: str) -> bool:
+    """Whether an ask may take long, by what the algorithm says of itself; of a third party's nobody knows."""
+    return name not in BUILT_IN or bool(getattr(get(name), "heavy", name in _HEAVY))
+
+
+def supports(name: str) -> frozenset[Feature]:
+    """All that works with the algorithm of this name. Raises AlgorithmError as `get`."""
+    return steering.supported(get(name))
+
+
+def supporting(feature: Feature) -> list[str]:
+    """The names of all algorithms that this works with, sorted."""
+    found = []
+    for name in filter(runs, names()):
+        try:
+            if feature in supports(name):
+                found.append(name)
+        except AlgorithmError:  # a plugin that cannot be imported supports nothing
+            continue
+    return sorted(found)
 
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
@@ -118,18 +176,49 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     path = "spec.algorithm.algorithmName"
     if runs(name):
         try:
-            return get(name).check(problem)
+            return [*get(name).check(problem), *_unsupported(name, problem)]
         except AlgorithmError as error:
             return [Problem(path=path, type="Invalid", message=error.message)]
         except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
             message = f"{name} cannot check this experiment: {type(error).__name__}: {error}"
             return [Problem(path=path, type="Invalid", message=message)]
-    if name in later.CHECKS:
-        return later.check(name, problem)
     known = f"known: {', '.join(names())}"
     close = closest(name)
     hint = f'did you mean "{close}"? {known}' if close else known
     return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
+
+
+# Where a spec asks for a feature. The first parameter with a condition is found by `_place`.
+_PLACES = {
+    Feature.OBJECTIVES: "spec.objectives",
+    Feature.CONSTRAINTS: "spec.constraints",
+    Feature.PARAMETER_CONSTRAINTS: "spec.parameterConstraints",
+    Feature.INITIAL_TRIALS: "spec.initialTrials",
+    Feature.WARM_START: "spec.warmStart",
+    Feature.ON_DUPLICATE: "spec.onDuplicate",
+    Feature.ON_FAILURE: "spec.onFailure",
+    Feature.EARLY_STOPPING: "spec.earlyStopping",
+    Feature.NAS_CONFIG: "spec.nasConfig",
+}
+
+
+def _unsupported(name: str, problem: SearchProblem) -> list[Problem]:
+    """What the problem asks of the algorithm in vain."""
+    found = []
+    missing = steering.features(problem) - supports(name)
+    for feature in (feature for feature in Feature if feature in missing):
+        others = supporting(feature)
+        hint = f"algorithms that can: {', '.join(others)}" if others else "no algorithm of this version can"
+        message = f"{name} cannot do {feature}"
+        found.append(Problem(path=_place(feature, problem), type="Forbidden", message=message, hint=hint))
+    return found
+
+
+def _place(feature: Feature, problem: SearchProblem) -> str:
+    if feature is Feature.WHEN:
+        index = next(index for index, parameter in enumerate(problem.space) if parameter.when)
+        return f"spec.parameters[{index}].when"
+    return _PLACES[feature]
 
 
 class Registry:

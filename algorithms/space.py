@@ -58,7 +58,7 @@ class Dimension:
         return self.parameter.name
 
     @property
-    def _snaps(self) -> bool:
+    def snaps(self) -> bool:
         return self.parameter.type is ParameterType.INT or self.parameter.step is not None
 
     def decode(self, raw: Raw) -> Value:
@@ -70,8 +70,8 @@ class Dimension:
         if self.kind is Kind.INDEX:
             return grid_value(parameter, _clip_index(raw, self.count))
         if self.kind is Kind.UNIT:
-            return self._on_grid(_from_unit(parameter, float(raw)))
-        return self._on_grid(float(raw))
+            return self.on_grid(_from_unit(parameter, float(raw)))
+        return self.on_grid(float(raw))
 
     def encode(self, value: Value) -> Raw:
         """The raw value of one that `decode` gave, or the nearest one."""
@@ -86,9 +86,9 @@ class Dimension:
             return _to_unit(parameter, float(value))
         return float(value)
 
-    def _on_grid(self, value: float) -> Value:
+    def on_grid(self, value: float) -> Value:
         parameter = self.parameter
-        if self._snaps:
+        if self.snaps:
             return grid_value(parameter, grid_index(parameter, value, grid_count(parameter)))
         return min(max(value, parameter.low), parameter.high)
 

@@ -1,13 +1,16 @@
-"""What an ask costs beside the library's own: a new trial at n = 500 and n = 5,000, all of our way included.
+"""What an ask costs beside the library's own: a new trial at n = 1,000 and n = 5,000, all of our way included.
 
 Ours is `AskHost.ask` with a warm child: a line to the process, what changed since the last ask read from SQLite, the
 library's model, a line back. Native is the library's live object in this process, told the same trials: one suggestion
-of `hyperopt.tpe` with its `Trials` kept, one `study.ask` and `study.tell` of Optuna. They take turns, trial by trial.
+of hyperopt with its `Trials` kept, one `study.ask` and `study.tell` of Optuna, one `ask` and `tell` of scikit-optimize
+(extra trees; its Gaussian process takes a minute at n = 1,000) or `cmaes`. They take turns, trial by trial.
+`python -m bench.ask NAME...` measures these alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 import time
 import warnings
@@ -20,9 +23,13 @@ from uuid import uuid4
 
 from activities.asking import AskHost, AskJob
 from activities.asks import problem_of
-from algorithms.hyperopt_search import Random, hyperopt_space, tpe_options
-from algorithms.optuna_search import tpe_sampler
+from algorithms.bayesian import one_hot, optimizer_of
+from algorithms.cma import cube
+from algorithms.hyperopt_search import Random, anneal_options, hyperopt_space, tpe_options
+from algorithms.native import quiet
+from algorithms.optuna_search import nsgaii_sampler, tpe_sampler
 from algorithms.optuna_session import optuna_space
+from algorithms.sobol import sobol_engine
 from algorithms.space import Codec, Kind
 from bench.figures import Figure
 from evertune.domain.metrics import Objective, ObjectiveType
@@ -34,8 +41,10 @@ from evertune.protocols import Answer
 from evertune.store import NewExperiment, Store, open_store
 from evertune.testing.algorithms import score
 
-SIZES = (500, 5000)
+SIZES = (1000, 5000)
 ASKS = 9
+SLOW = {"bayesianoptimization": (1000,)}  # other sizes, where telling is a fit
+SETTINGS: Mapping[str, Mapping[str, str]] = {"bayesianoptimization": {"base_estimator": "ET", "acq_func": "EI"}}
 FACTOR, EXTRA_MS = 1.2, 15.0
 
 SPACE = SearchSpace(
@@ -54,6 +63,9 @@ Parameters = Mapping[str, Value]
 class LiveHyperopt:
     """A `Trials` that fmin would keep, asked and told as fmin does."""
 
+    def _method(self, problem: SearchProblem) -> tuple[Any, Mapping[str, Any]]:
+        return self._hyperopt.tpe.suggest, tpe_options(problem)
+
     def __init__(self, problem: SearchProblem) -> None:
         import hyperopt
         import numpy as np
@@ -62,7 +74,7 @@ class LiveHyperopt:
         self._codec = Codec.of(problem.space)
         self._domain = hyperopt.Domain(lambda _: 0.0, hyperopt_space(self._codec))
         self._trials = hyperopt.Trials()
-        self._options = tpe_options(problem)
+        self._suggest, self._options = self._method(problem)
         self._rng = np.random.default_rng(problem.seed)
 
     def add(self, told: Sequence[Parameters]) -> None:
@@ -88,7 +100,7 @@ class LiveHyperopt:
         seed = int(self._rng.integers(2**31 - 1))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            new = self._hyperopt.tpe.suggest([number], self._domain, self._trials, seed, **self._options)
+            new = self._suggest([number], self._domain, self._trials, seed, **self._options)
         self._trials.insert_trial_docs(new)
         self._trials.refresh()
         last = self._trials.trials[-1]
@@ -96,8 +108,15 @@ class LiveHyperopt:
         self._trials.refresh()
 
 
+class LiveAnneal(LiveHyperopt):
+    def _method(self, problem: SearchProblem) -> tuple[Any, Mapping[str, Any]]:
+        return self._hyperopt.anneal.suggest, anneal_options(problem)
+
+
 class LiveOptuna:
     """A study in memory, asked and told."""
+
+    sampler: Callable[[SearchProblem], Any] = staticmethod(tpe_sampler)
 
     def __init__(self, problem: SearchProblem) -> None:
         import optuna
@@ -106,7 +125,7 @@ class LiveOptuna:
         self._create_trial = optuna.trial.create_trial
         self._codec = Codec.of(problem.space)
         self._distributions = optuna_space(self._codec)
-        self._study = optuna.create_study(sampler=tpe_sampler(problem))
+        self._study = optuna.create_study(sampler=self.sampler(problem))
 
     def add(self, told: Sequence[Parameters]) -> None:
         for parameters in told:
@@ -124,7 +143,78 @@ class LiveOptuna:
         self._study.tell(trial, trial.number % 7 / 7)
 
 
-LIBRARIES: Mapping[str, Callable[[SearchProblem], Any]] = {"tpe": LiveHyperopt, "multivariate-tpe": LiveOptuna}
+class LiveNsgaII(LiveOptuna):
+    sampler = staticmethod(nsgaii_sampler)
+
+
+class LiveSkopt:
+    """An Optimizer, which fits when it is told."""
+
+    def __init__(self, problem: SearchProblem) -> None:
+        self._codec = Codec.of(problem.space)
+        self._optimizer = optimizer_of(problem)
+
+    def add(self, told: Sequence[Parameters]) -> None:
+        points = []
+        for parameters in told:
+            raw = self._codec.encode(parameters)
+            points.append([parameters[each.name] if one_hot(each) else raw[each.name] for each in self._codec.free])
+        self._optimizer._tell(points, [score(parameters) for parameters in told], fit=False)
+
+    def ask(self) -> None:
+        if not self._optimizer.models:
+            self._optimizer._tell([], [])  # the first fit
+        point = self._optimizer.ask()
+        self._optimizer.tell(point, len(self._optimizer.yi) % 7 / 7)
+
+
+class LiveCma:
+    """A CMA that has been told as many trials as there are, generation by generation."""
+
+    def __init__(self, problem: SearchProblem) -> None:
+        import cmaes
+        import numpy as np
+
+        numbers, _ = cube(Codec.of(problem.space))
+        bounds = np.array([[0.0, 1.0]] * len(numbers))
+        self._cma = cmaes.CMA(mean=np.full(len(numbers), 0.5), sigma=1 / 6, bounds=bounds, seed=problem.seed)
+        self._solutions: list[tuple[Any, float]] = []
+        self._number = 0
+
+    def add(self, told: Sequence[Parameters]) -> None:
+        for _ in told:
+            self.ask()
+
+    def ask(self) -> None:
+        self._number += 1
+        self._solutions.append((self._cma.ask(), self._number % 7 / 7))
+        if len(self._solutions) == self._cma.population_size:
+            self._cma.tell(self._solutions)
+            self._solutions = []
+
+
+class LiveSobol:
+    def __init__(self, problem: SearchProblem) -> None:
+        self._engine = sobol_engine(len(Codec.of(problem.space).free), None)
+
+    def add(self, told: Sequence[Parameters]) -> None:
+        self._engine.fast_forward(len(told))
+
+    def ask(self) -> None:
+        with quiet():
+            self._engine.random(1)
+
+
+LIBRARIES: Mapping[str, Callable[[SearchProblem], Any]] = {
+    "tpe": LiveHyperopt,
+    "anneal": LiveAnneal,
+    "multivariate-tpe": LiveOptuna,
+    "motpe": LiveOptuna,
+    "nsgaii": LiveNsgaII,
+    "cmaes": LiveCma,
+    "sobol": LiveSobol,
+    "bayesianoptimization": LiveSkopt,
+}
 
 
 class Experiment:
@@ -143,7 +233,7 @@ class Experiment:
                 manifest={"spec": {}},
                 context={},
                 algorithm=algorithm,
-                settings={},
+                settings=SETTINGS.get(algorithm, {}),
                 seed=1,
                 objective=Objective(ObjectiveType.MINIMIZE, "loss"),
                 space=SPACE,
@@ -208,13 +298,13 @@ async def compare(host: AskHost, experiment: Experiment, live: Any) -> tuple[flo
     return median(ours) * 1000, median(native) * 1000
 
 
-async def figures(store: Store, database_url: str) -> list[Figure]:
+async def figures(store: Store, database_url: str, names: Sequence[str]) -> list[Figure]:
     found = []
     host = AskHost(store, database_url)
-    for algorithm, library in LIBRARIES.items():
+    for algorithm, library in ((name, LIBRARIES[name]) for name in names):
         experiment = Experiment(store, algorithm)
         live = library(problem_of(experiment.record))
-        for size in SIZES:
+        for size in SLOW.get(algorithm, SIZES):
             live.add(experiment.grow(size))
             ours, native = await compare(host, experiment, live)
             found.append(
@@ -230,13 +320,13 @@ async def figures(store: Store, database_url: str) -> list[Figure]:
     return found
 
 
-def measure() -> Iterator[Figure]:
+def measure(names: Sequence[str] = tuple(LIBRARIES)) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="evertune-bench-") as folder:
         url = f"sqlite:///{Path(folder) / 'evertune.db'}"
         with open_store(url) as store:
-            yield from asyncio.run(figures(store, url))
+            yield from asyncio.run(figures(store, url, names))
 
 
 if __name__ == "__main__":
-    for figure in measure():
+    for figure in measure(sys.argv[1:] or tuple(LIBRARIES)):
         print(figure.line())

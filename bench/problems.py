@@ -75,7 +75,7 @@ def hartmann6(parameters: Parameters) -> tuple[float, ...]:
 
 
 def mixed(parameters: Parameters) -> tuple[float, ...]:
-    """0 at lr 0.01, dropout 0.3, 5 layers, width 12, optimizer adam, norm batch; the best lr depends on the optimizer."""
+    """0 at lr 0.01, dropout 0.3, 5 layers, width 12, adam and batch; the best lr depends on the optimizer."""
     rate = math.log10(number(parameters, "lr"))
     best_rate = {"adam": -2.0, "sgd": -1.0, "rmsprop": -3.0}[str(parameters["optimizer"])]
     loss = 0.4 * (rate - best_rate) ** 2

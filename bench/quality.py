@@ -47,6 +47,7 @@ class Subject:
     fronts: bool = False  # for several objectives only
 
 
+_TREES = (("base_estimator", "ET"),)
 SUBJECTS = (
     Subject("random", "random"),
     Subject("sobol", "sobol"),

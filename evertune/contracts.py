@@ -109,6 +109,7 @@ class Best(Payload):
     value: float | None = None  # None: a text objective, the last one told wins
     text: str = ""
     told_seq: int = 0
+    shortfall: float = 0.0  # `labels.shortfall`: only without one it can reach the goal
 
 
 class InFlight(Payload):
@@ -221,6 +222,7 @@ class TrialOutcome(Payload):
     objective: str | None = None
     value: float | None = None
     told_seq: int = 0
+    shortfall: float = 0.0  # `labels.shortfall`
 
 
 class StopTrialRequest(Payload):

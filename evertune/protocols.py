@@ -31,7 +31,7 @@ JsonDict = dict[str, Any]
 class Answer:
     """The reply to an ask. Fewer than k assignments, none with `wait`, and `exhausted` are all legal.
 
-    `wait`: nothing until another trial ends. `exhausted`: nothing ever again. `state`: JSON for the next ask.
+    `wait`: nothing more until another trial ends. `exhausted`: nothing ever again. `state`: JSON for the next ask.
     """
 
     assignments: tuple[Assignment, ...] = ()
@@ -56,13 +56,29 @@ class Feature(StrEnum):
     NAS_CONFIG = "nasConfig"
 
 
+# What evertune does around any algorithm, and what needs nothing of it; the second of those that read the history.
+STEERED = frozenset(
+    {
+        Feature.PARAMETER_CONSTRAINTS,
+        Feature.WHEN,
+        Feature.INITIAL_TRIALS,
+        Feature.ON_DUPLICATE,
+        Feature.ON_FAILURE,
+        Feature.EARLY_STOPPING,
+    }
+)
+LEARNED = STEERED | {Feature.WARM_START}
+
+
 class Algorithm(Protocol):
     """A search algorithm as a pure function of (problem, history, state): no global state, rebuildable anywhere."""
 
     name: ClassVar[str]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]]
     reads_history: ClassVar[bool]  # False: the answer depends on trial numbers and seed alone (random, grid)
-    supports: ClassVar[frozenset[Feature]]  # what it does itself; the rest of a spec is refused by name, or done for it
+    # What works with it, by itself or because evertune does it around it; the rest is refused by name. Without such an
+    # attribute that is `STEERED`, or `LEARNED`. What it wants to do itself it names in `handles`, if anything.
+    supports: ClassVar[frozenset[Feature]]
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
@@ -149,6 +165,22 @@ class EarlyStopper(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoints:
+    """Where a trial keeps its checkpoint and where it goes on from, as its program sees both.
+
+    A trial writes into its own directory only, and all its attempts have the same one. `parent` is for reading: it is
+    another trial's own. With `inherit` the own one begins as a copy of it, and is also found at `path`.
+    """
+
+    own: str | None = None  # None: a place of the runner's own choice
+    parent: str | None = None
+    inherit: bool = False
+    path: str | None = None  # in the container
+    claim: str | None = None  # cluster only: the PersistentVolumeClaim that holds all of them ...
+    below: tuple[str, str | None] = ("", None)  # ... and the directories in it that become `own` and `parent`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """An attempt ready to start: the rendered trial manifest and the context it runs in."""
 
@@ -164,6 +196,7 @@ class Launch:
     ingest_url: str | None = None  # the gateway's base URL, as seen from the trial
     custom_collector: JsonDict | None = None  # the user's own collector, a container, for kind Custom
     token: str | None = None  # this attempt's key to the gateway; goes into the environment and nowhere else
+    checkpoints: Checkpoints = Checkpoints()
 
     # What only a cluster asks for.
     collector: CollectorSpec | None = None  # what the collector beside the trial looks for; None injects nothing

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-__all__ = ["ReportError", "checkpoint_dir", "flush", "params", "report", "report_metrics", "resume_from", "should_stop"]
+__all__ = ["ReportError", "checkpoint_dir", "flush", "params", "parent_checkpoint_dir", "report", "report_metrics"]
+__all__ += ["resume_from", "should_stop"]
 
 MAX_NAME = 512  # characters; this and the next are the gateway's limits
 MAX_VALUE = 64 << 10  # bytes of UTF-8
@@ -458,6 +459,9 @@ class _Trial:
             with suppress(OSError):
                 left = set(os.listdir(self.checkpoints)) - {"lost+found"}  # which is a fresh volume's
                 self.resume = self.checkpoints if left else ""
+        self.parent = get("EVERTUNE_PARENT_CHECKPOINT_DIR") or ""
+        if not self.resume and self.parent and os.path.isdir(self.parent) and os.listdir(self.parent):
+            self.resume = self.parent
         self.spool: _Spool | None = None
         self.sender: _Sender | None = None
         self.reported_by = 0  # the process that has something to flush
@@ -636,8 +640,16 @@ def checkpoint_dir() -> Path:
     return Path(here.checkpoints)
 
 
+def parent_checkpoint_dir() -> Path | None:
+    """Of the trial that this one goes on from, for reading only; None where there is none: most trials begin anew."""
+    from pathlib import Path
+
+    parent = _trial().parent
+    return Path(parent) if parent else None
+
+
 def resume_from() -> Path | None:
-    """The directory to resume from: EVERTUNE_RESUME_FROM, or what an earlier attempt left. None to begin anew."""
+    """The directory to resume from: the one given, what an earlier attempt left, or the parent's. None: begin anew."""
     from pathlib import Path
 
     found = _trial().resume

@@ -125,7 +125,7 @@ def trial_activities(parts: Parts, runner: TrialRunner | None = None) -> TrialAc
     return TrialActivities(
         parts.store,
         runner or parts.runner,
-        LaunchPlans(parts.store, reporting_of(parts.settings)),
+        LaunchPlans(parts.store, reporting_of(parts.settings), trials_dir=parts.settings.trials_dir),
         Observer(parts.client, parts.store),
         parts.settings.home_id,
         log_cap=parts.settings.log_cap,

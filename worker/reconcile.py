@@ -25,6 +25,7 @@ from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import NotFoundError
 from evertune.protocols import TrialRunner
 from evertune.store import Store
+from worker.checkpoints import CheckpointKeeper
 from worker.clusters import ClusterBroom
 from worker.compose import Parts
 from worker.housekeeping import LogKeeper
@@ -82,6 +83,7 @@ class Reconciler:
                 await self.sweep()
                 if self.keeper.due():
                     await asyncio.to_thread(self.keeper.tend)
+                    await asyncio.to_thread(CheckpointKeeper(self.store, self.keeper.trials_dir).tend)
             except Exception:  # the next sweep tries again; a worker must not die of its broom
                 log.exception("reconciling failed")
             try:

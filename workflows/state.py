@@ -146,7 +146,7 @@ def cancelled(state: RunState) -> Verdict:
 
 def _goal_reached(state: RunState) -> bool:
     goal, best = state.limits.goal, state.best
-    if goal is None or best is None or best.value is None:
+    if goal is None or best is None or best.value is None or best.shortfall:
         return False
     return best.value >= goal if state.limits.maximize else best.value <= goal
 
@@ -189,17 +189,27 @@ def _count_failure(state: RunState, outcome: TrialOutcome) -> None:
 
 
 def _consider_best(state: RunState, outcome: TrialOutcome) -> None:
-    """Katib's rule: strict improvement in told order; a text objective is replaced by every later one."""
+    """Katib's rule: strict improvement in told order; a text objective is replaced by every later one.
+
+    A trial with more of its resource is better than any with less, see `domain.labels.shortfall`.
+    """
     if outcome.objective is None:
         return
     challenger = Best(
-        number=outcome.number, value=outcome.value, text=outcome.objective[:200], told_seq=outcome.told_seq
+        number=outcome.number,
+        value=outcome.value,
+        text=outcome.objective[:200],
+        told_seq=outcome.told_seq,
+        shortfall=outcome.shortfall,
     )
     best = state.best
     if best is None or (best.value is None and challenger.value is not None):
         state.best = challenger
     elif challenger.value is None:
         if best.value is None and challenger.told_seq > best.told_seq:
+            state.best = challenger
+    elif best.value is not None and challenger.shortfall != best.shortfall:
+        if challenger.shortfall < best.shortfall:
             state.best = challenger
     elif best.value is not None:
         better = challenger.value > best.value if state.limits.maximize else challenger.value < best.value

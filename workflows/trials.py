@@ -82,7 +82,7 @@ class Trials:
         state.created += len(answer.trials)
         state.exhausted = answer.reason or "the search space is exhausted" if answer.exhausted else ""
         # A trial that ended meanwhile may be what the algorithm waits for.
-        state.waiting = answer.wait and not answer.trials and state.finished == finished
+        state.waiting = answer.wait and state.finished == finished
         for trial in answer.trials:
             # Paused or stopped since it was asked for: it starts, or ends, with what becomes of that.
             held = state.paused or bool(state.stop_reason)

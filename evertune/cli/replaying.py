@@ -1,7 +1,7 @@
-"""Recomputes an experiment's suggestions from its record. Reads the database and asks the algorithm in this process.
+"""Shows what recomputing an experiment's suggestions found. Reads the database and asks the algorithm in this process.
 
-Every committed request is asked again with the history at its cut. A suggestion is a pure function of that history, so
-any difference means that the algorithm's library, or the record, has changed.
+A suggestion is a pure function of the history at its request's cut (`activities.replay`), so any difference means that
+the algorithm's library, or the record, has changed. Where the versions of libraries are others, that is what is said.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from activities.asks import problem_of
-from algorithms.registry import create
+from activities.problems import changed_libraries
+from activities.replay import replayed
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import parameter_text
 from evertune.cli.output.text import Line, clean
 from evertune.domain.records import ExperimentRecord, RequestRecord, TrialRecord
 from evertune.domain.space import Value
 from evertune.domain.trial import Assignment
-from evertune.protocols import JsonDict
 from evertune.store import Store
 
 
@@ -61,6 +60,17 @@ class Replay:
     requests: int
     trials: int
     divergence: Divergence | None
+    versions: str = ""  # as "hyperopt 0.3.0 -> 0.3.1": what they would say of the record is no evidence
+
+    def lines(self, marks: Marks) -> list[Line]:
+        """What differs, and why."""
+        if self.divergence is None:
+            return []
+        if not self.versions:
+            return self.divergence.lines(marks)
+        rest = " was made with other versions of its libraries, and cannot be verified with these:"
+        head: Line = [marks.shape("Failed"), (f" trial {self.divergence.trial}{rest}", "")]
+        return [head, [(f"  {clean(self.versions)}", "")]]
 
     def as_dict(self, name: str) -> dict[str, Any]:
         found = self.divergence
@@ -70,26 +80,16 @@ class Replay:
             "requests": self.requests,
             "trials": self.trials,
             "divergence": None if found is None else found.as_dict(),
+            **({"libraries": self.versions} if self.versions else {}),
         }
 
 
 def replay(store: Store, record: ExperimentRecord) -> Replay:
     """Stops at the first divergence. Raises AlgorithmError when the algorithm cannot answer at all."""
-    algorithm = create(record.algorithm, problem_of(record))
-    state: JsonDict | None = None
     checked = trials = 0
-    revision = None
-    for request in store.requests(record.uid):
-        if not request.committed:
-            continue
-        if request.revision != revision:
-            revision, state = request.revision, None
-        history = store.history(record.uid, cut=request.cut, first_number=request.first_number)
-        answer = algorithm.ask(history, request.k, request.first_number, state)
-        state = answer.state
-        stored = store.trials_of_request(record.uid, request.request_no)
+    for request, stored, answer in replayed(store, record.uid):
         if divergence := compare(request, stored, answer.assignments):
-            return Replay(checked, trials, divergence)
+            return Replay(checked, trials, divergence, changed_libraries(record))
         checked += 1
         trials += len(stored)
     return Replay(checked, trials, None)

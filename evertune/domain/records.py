@@ -156,6 +156,9 @@ class ExperimentRecord:
     ended: datetime | None = None
 
 
+OTHER_LIBRARIES = "other libraries"  # the action of an audit row: from then on, the search goes on with others
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
     at: datetime

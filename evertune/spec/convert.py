@@ -125,9 +125,15 @@ def seed_of(experiment: Experiment) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) < 2**31 else None
 
 
-def search_problem(experiment: Experiment, seed: int, space: SearchSpace | None = None) -> SearchProblem:
-    """What an algorithm is told. `space`: of an experiment with which something may still be wrong."""
-    budget, objective = to_budget(experiment), to_objective(experiment)
+def search_problem(
+    experiment: Experiment, seed: int, space: SearchSpace | None = None, objective: Objective | None = None
+) -> SearchProblem:
+    """What an algorithm is told. `space`: of an experiment with which something may still be wrong.
+
+    `space` and `objective` of a stored experiment are those that are stored with it.
+    """
+    budget = to_budget(experiment)
+    objective = to_objective(experiment) if objective is None else objective
     space = to_space(experiment) if space is None else space
     spec, warm = _spec(experiment), warm_start_of(experiment)
     return SearchProblem(

@@ -34,6 +34,7 @@ Templates = Mapping[TemplateKey, str | Unreadable]
 
 PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]{1,253})\}")
 STAND_IN = "evertune-placeholder"  # for a value, while a template is judged
+METADATA = ("Name", "Namespace", "Kind", "APIVersion", "CheckpointDir", "ParentCheckpointDir")
 _METADATA = re.compile(r"\$\{trialSpec\.([^}]{1,500})\}")
 _METADATA_INDEX = re.compile(r"(Annotations|Labels)\[(.+)\]\Z")
 
@@ -53,7 +54,7 @@ def metadata_key(reference: str) -> tuple[str, str | None] | None:
     found = _METADATA.search(reference)
     if found is None:
         return None
-    if found[1] in ("Name", "Namespace", "Kind", "APIVersion"):
+    if found[1] in METADATA:
         return found[1], None
     indexed = _METADATA_INDEX.match(found[1])
     return (indexed[1], indexed[2]) if indexed else None
@@ -109,9 +110,12 @@ def render_trial(
     namespace: str | None = None,
     parameters: Mapping[str, Value],
     templates: Templates | None = None,
+    checkpoint_dir: str = "",
+    parent_checkpoint_dir: str = "",
 ) -> JsonDict:
     """The trial's object with all values filled in, named and namespaced; raises SpecError.
 
+    The directories are those of its checkpoint and of the one that it goes on from; there is none without a parent.
     Every assignment must be consumed and every reference assigned, as Katib checks at trial creation. The placeholder
     of a conditional parameter that is not there disappears with what holds it (see `inactive`).
     """
@@ -122,6 +126,12 @@ def render_trial(
         raise _failure("spec.trialTemplate.configMap", message, "give its file: --configmap FILE")
     inline = template.config_map is None
     space = namespace or experiment.namespace
+    known = {
+        "Name": trial_name,
+        "Namespace": space,
+        "CheckpointDir": checkpoint_dir,
+        "ParentCheckpointDir": parent_checkpoint_dir,
+    }
     original = _original(template, text, inline=inline)
     consumed: set[str] = set()
     absent = False
@@ -130,7 +140,7 @@ def render_trial(
         path = f"spec.trialTemplate.trialParameters[{index}].reference"
         key = metadata_key(reference)
         if key is not None:
-            value: str = _metadata(original, key, path, trial_name, space)
+            value: str = _metadata(original, key, path, known)
         elif reference in parameters:
             value = value_text(parameters[reference])
             consumed.add(reference)
@@ -176,15 +186,11 @@ def _original(template: TrialTemplate, text: str, *, inline: bool) -> JsonDict:
         return {}
 
 
-def _metadata(original: JsonDict, key: tuple[str, str | None], path: str, trial_name: str, namespace: str) -> str:
+def _metadata(original: JsonDict, key: tuple[str, str | None], path: str, known: Mapping[str, str]) -> str:
     field, index = key
     if index is None:
-        found: Any = {
-            "Name": trial_name,
-            "Namespace": namespace,
-            "Kind": original.get("kind"),
-            "APIVersion": original.get("apiVersion"),
-        }[field]
+        of_template = {"Kind": original.get("kind"), "APIVersion": original.get("apiVersion")}
+        found: Any = known[field] if field in known else of_template[field]
         if isinstance(found, str):
             return found
         raise _failure(path, f"the template has no {'kind' if field == 'Kind' else 'apiVersion'}")

@@ -72,6 +72,7 @@ class ExperimentRow(Base):
     killed: Mapped[int] = mapped_column(default=0)
     best_number: Mapped[int | None]
     best_score: Mapped[float | None]
+    best_shortfall: Mapped[float | None]  # of that trial; None is 0
     maximize: Mapped[bool]
     parallel: Mapped[int]
     max_trials: Mapped[int | None]
@@ -134,14 +135,17 @@ class RequestRow(Base):
 
 
 class TrialRow(Base):
-    """`score` is the objective as a number to minimize: one ascending index finds the best of either direction."""
+    """`score` is the objective as a number to minimize: one ascending index finds the best of either direction.
+
+    `shortfall` comes first there (`labels.shortfall`): a trial with less of its resource is worse, whatever its score.
+    """
 
     __tablename__ = "evertune_trials"
     __table_args__ = (
         UniqueConstraint("experiment_id", "number"),
         UniqueConstraint("experiment_id", "name"),
         Index(None, "experiment_id", "told_seq"),
-        Index(None, "experiment_id", "score", "told_seq"),
+        Index(None, "experiment_id", "shortfall", "score", "told_seq"),
         Index(None, "experiment_id", "state", "number"),
     )
 
@@ -150,6 +154,7 @@ class TrialRow(Base):
     number: Mapped[int]
     state: Mapped[str] = _word(32)
     told_seq: Mapped[int | None]
+    shortfall: Mapped[float] = mapped_column(default=0.0, server_default="0")
     score: Mapped[float | None]
     objective_value: Mapped[float | None]
     request_no: Mapped[int]
@@ -163,6 +168,7 @@ class TrialRow(Base):
     ended: Mapped[datetime | None]
     objective: Mapped[str | None]
     metrics: Mapped[Any] = mapped_column(Json, nullable=True)
+    steps: Mapped[int | None]  # values of the objective when it was stopped early
     reason: Mapped[str]
     message: Mapped[str]
 
@@ -319,3 +325,5 @@ class RevisionRow(Base):
     superseded: Mapped[int]  # the told_seq of what replaced it
     state: Mapped[str] = _word(32)
     objective_value: Mapped[float | None]
+    metrics: Mapped[Any] = mapped_column(Json, nullable=True)
+    steps: Mapped[int | None]

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, null, select, type_coerce, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, null, select, type_coerce, update
 from sqlalchemy import Text as PlainText
 
+from evertune.domain.labels import shortfall
+from evertune.domain.metrics import Objective
 from evertune.domain.records import RequestRecord, TrialRecord
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
@@ -50,21 +52,31 @@ _HISTORY = select(
     _T.state,
     _T.objective_value,
     _T.told_seq,
+    _T.steps,
     type_coerce(_T.parameters, PlainText).label("parameters"),
     type_coerce(_T.labels, PlainText).label("labels"),
     type_coerce(_T.meta, PlainText).label("meta"),
 ).where(_T.experiment_id == bindparam("experiment"), _T.number < bindparam("end"))
-_WHOLE_HISTORY = _HISTORY.order_by(_T.number)
+_METRICS = type_coerce(_T.metrics, PlainText).label(
+    "metrics"
+)  # only where an algorithm is told more than the objective
 # Trials whose verdict was revised behind a cut, as they were at it.
 _REVISED_SINCE = (
-    select(_T.number, _V.state, _V.objective_value, _V.told_seq)
+    select(
+        _T.number,
+        _V.state,
+        _V.objective_value,
+        _V.told_seq,
+        _V.steps,
+        type_coerce(_V.metrics, PlainText).label("metrics"),
+    )
     .join(TRIALS, _T.id == _V.trial_id)
     .where(
         _V.experiment_id == bindparam("experiment"), _V.superseded > bindparam("cut"), _V.told_seq <= bindparam("cut")
     )
 )
-_TOLD_SINCE = _HISTORY.where(_T.told_seq > bindparam("after"), _T.told_seq <= bindparam("cut"))
-_NEW_SINCE = _HISTORY.where(_T.number >= bindparam("first"))
+_TOLD_SINCE = (_T.told_seq > bindparam("after"), _T.told_seq <= bindparam("cut"))
+_NEW_SINCE = _T.number >= bindparam("first")
 
 
 def trial_name(experiment: str, uid: str, number: int, salt: int = 0) -> str:
@@ -130,6 +142,7 @@ def commit_answer(tx: Connection, uid: str, request_no: int, answer: Answer, at:
                     "request_no": request_no,
                     "parameters": dict(assignment.parameters),
                     "labels": dict(assignment.labels) or None,
+                    "shortfall": shortfall(assignment.labels),
                     "meta": dict(assignment.meta) or None,
                     "created": at,
                     "reason": "",
@@ -233,19 +246,34 @@ def algorithm_state(tx: Connection, uid: str, before_request: int) -> JsonDict |
 
 
 def history(tx: Connection, uid: str, *, cut: int, first_number: int) -> list[HistoryTrial]:
-    experiment = identify(tx, uid)
-    found = tx.execute(_WHOLE_HISTORY, {"experiment": experiment, "end": first_number}).all()
-    return _history_trials(found, cut, _revised(tx, experiment, cut))
+    experiment, objective = _searched(tx, uid)
+    query = _asked_for(objective).order_by(_T.number)
+    found = tx.execute(query, {"experiment": experiment, "end": first_number}).all()
+    return _history_trials(found, cut, _revised(tx, experiment, cut), objective)
 
 
 def history_since(
     tx: Connection, uid: str, *, after: int, from_number: int, cut: int, first_number: int
 ) -> list[HistoryTrial]:
-    experiment = identify(tx, uid)
+    experiment, objective = _searched(tx, uid)
+    query = _asked_for(objective)
     bounds = {"experiment": experiment, "end": first_number}
-    rows = {row.number: row for row in tx.execute(_TOLD_SINCE, {**bounds, "after": after, "cut": cut})}
-    rows |= {row.number: row for row in tx.execute(_NEW_SINCE, {**bounds, "first": from_number})}
-    return _history_trials([rows[number] for number in sorted(rows)], cut, _revised(tx, experiment, cut))
+    told = tx.execute(query.where(*_TOLD_SINCE), {**bounds, "after": after, "cut": cut})
+    rows = {row.number: row for row in told}
+    rows |= {row.number: row for row in tx.execute(query.where(_NEW_SINCE), {**bounds, "first": from_number})}
+    in_order = [rows[number] for number in sorted(rows)]
+    return _history_trials(in_order, cut, _revised(tx, experiment, cut), objective)
+
+
+def _searched(tx: Connection, uid: str) -> tuple[int, Objective]:
+    row = tx.execute(select(EXPERIMENTS.c.id, EXPERIMENTS.c.objective).where(EXPERIMENTS.c.uid == uid)).first()
+    if row is None:
+        raise no_uid(uid)
+    return int(row.id), records.load_objective(row.objective)
+
+
+def _asked_for(objective: Objective) -> Select[Any]:
+    return _HISTORY.add_columns(_METRICS) if objective.further or objective.constraints else _HISTORY
 
 
 def _revised(tx: Connection, experiment: int, cut: int) -> dict[int, Any]:
@@ -258,12 +286,16 @@ def last_revision(tx: Connection, uid: str) -> int:
     return tx.execute(query).scalar() or 0
 
 
-def _history_trials(rows: Sequence[Any], cut: int, revised: Mapping[int, Any]) -> list[HistoryTrial]:
+def _history_trials(
+    rows: Sequence[Any], cut: int, revised: Mapping[int, Any], objective: Objective
+) -> list[HistoryTrial]:
     every_parameters = json.loads(f"[{','.join([row.parameters for row in rows])}]")
+    several = bool(objective.further or objective.constraints)
     trials = []
-    for (number, state, value, told_seq, _, labels, meta), parameters in zip(rows, every_parameters, strict=True):
+    for row, parameters in zip(rows, every_parameters, strict=True):
+        number, state, value, told_seq, steps, _, labels, meta, *metrics = row
         if told_seq is not None and told_seq > cut and number in revised:
-            _, state, value, told_seq = revised[number]
+            _, state, value, told_seq, steps, *metrics = revised[number]
         told = told_seq is not None and told_seq <= cut
         trials.append(
             HistoryTrial(
@@ -274,6 +306,17 @@ def _history_trials(rows: Sequence[Any], cut: int, revised: Mapping[int, Any]) -
                 told_seq if told else None,
                 json.loads(labels) if labels else {},
                 json.loads(meta) if meta else {},
+                *(_more(objective, _STATES[state], value, metrics[0]) if told and several else ((), ())),
+                (steps or 0) if told else 0,
             )
         )
     return trials
+
+
+def _more(
+    objective: Objective, state: TrialState, value: float | None, metrics: str | None
+) -> tuple[tuple[float | None, ...], tuple[float, ...]]:
+    """All objectives of a trial that was told, and by how much it misses each constraint."""
+    known = json.loads(metrics) if metrics and not state.counts_as_failed else {}
+    values = (value, *objective.values(known)[1:]) if objective.further else ()
+    return values, objective.violations(known)

@@ -20,7 +20,7 @@ from evertune.domain.trial import AttemptEnd, Conclude, Ending
 from evertune.errors import ConflictError, NotFoundError
 from evertune.store import points, records
 from evertune.store.experiments import identify, locked
-from evertune.store.records import ATTEMPTS, COUNTER, EXPERIMENTS, REVISIONS, TRIALS
+from evertune.store.records import ATTEMPTS, COUNTER, EXPERIMENTS, REVISIONS, SERIES, TRIALS
 
 _E = EXPERIMENTS.c
 _T = TRIALS.c
@@ -67,14 +67,15 @@ def listed(
             query = query.where(_T.number > after)
         return [records.trial(row) for row in tx.execute(query.order_by(_T.number).limit(limit))]
     # Numbers first, in the order of the index; then texts, the last told first, as `best` takes them.
-    numeric = query.where(_T.score.is_not(None)).order_by(_T.score, _T.told_seq)
+    numeric = query.where(_T.score.is_not(None)).order_by(_T.shortfall, _T.score, _T.told_seq)
     text = query.where(_T.score.is_(None), _T.objective.is_not(None)).order_by(_T.told_seq.desc())
     found: list[Row[Any]] = []
     last = None if after is None else _trial(tx, experiment, after)
     if last is None or last.score is not None:
         if last is not None:
             later = and_(_T.score == last.score, _T.told_seq > last.told_seq)
-            numeric = numeric.where(or_(_T.score > last.score, later))
+            worse = and_(_T.shortfall == last.shortfall, or_(_T.score > last.score, later))
+            numeric = numeric.where(or_(_T.shortfall > last.shortfall, worse))
         found += tx.execute(numeric.limit(limit)).all()
     elif last.told_seq is not None:
         text = text.where(_T.told_seq < last.told_seq)
@@ -233,6 +234,8 @@ def revise(
             superseded=experiment.told_seq + 1,
             state=trial.state,
             objective_value=trial.objective_value,
+            metrics=trial.metrics,
+            steps=trial.steps,
         )
     )
     end = ending.end
@@ -240,12 +243,15 @@ def revise(
     tx.execute(update(ATTEMPTS).where(_A.id == row.id).values(**changed, charged=ending.charged))
     _tell(tx, experiment, trial, ending, at=trial.ended)
     # What was the best may be so no longer: the index knows who is now.
-    numeric = select(_T.number, _T.score).where(_T.experiment_id == experiment.id, _T.score.is_not(None))
-    best = tx.execute(numeric.order_by(_T.score, _T.told_seq).limit(1)).first()
+    known = select(_T.number, _T.score, _T.shortfall).where(_T.experiment_id == experiment.id)
+    best = tx.execute(known.where(_T.score.is_not(None)).order_by(_T.shortfall, _T.score, _T.told_seq).limit(1)).first()
     if best is None:
-        text = select(_T.number, _T.score).where(_T.experiment_id == experiment.id, _T.objective.is_not(None))
-        best = tx.execute(text.order_by(_T.told_seq.desc()).limit(1)).first()
-    values = {"best_number": best and best.number, "best_score": best and best.score}
+        best = tx.execute(known.where(_T.objective.is_not(None)).order_by(_T.told_seq.desc()).limit(1)).first()
+    values = {
+        "best_number": best and best.number,
+        "best_score": best and best.score,
+        "best_shortfall": best and best.shortfall,
+    }
     tx.execute(update(EXPERIMENTS).where(_E.id == experiment.id).values(values))
     return before, records.trial(_trial(tx, experiment.id, number))
 
@@ -273,17 +279,27 @@ def _tell(tx: Connection, experiment: Row[Any], trial: Row[Any], ending: Ending,
             objective_value=value,
             score=score,
             metrics=dict(ending.metrics) or None,
+            steps=_steps(tx, experiment, trial) if state is TrialState.EARLY_STOPPED else None,
             ended=at,
         )
     )
     values = _moved(experiment, trial, state) | {"told_seq": told_seq}
     if score is not None:
-        if experiment.best_score is None or score < experiment.best_score:
-            values |= {"best_number": trial.number, "best_score": score}
+        best = None if experiment.best_score is None else (experiment.best_shortfall or 0.0, experiment.best_score)
+        if best is None or (trial.shortfall, score) < best:
+            values |= {"best_number": trial.number, "best_score": score, "best_shortfall": trial.shortfall}
     elif objective is not None and experiment.best_score is None:
         values["best_number"] = trial.number  # texts have no order: the last one told, until there is a number
     tx.execute(update(EXPERIMENTS).where(_E.id == experiment.id).values(values))
     return told_seq
+
+
+def _steps(tx: Connection, experiment: Row[Any], trial: Row[Any]) -> int:
+    """How many values of the objective the trial's last attempt has reported."""
+    metric = tx.execute(select(_E.objective).where(_E.id == experiment.id)).scalar_one()["metric"]
+    last = max(int(trial.attempts) - 1, 0)
+    which = (SERIES.c.trial_id == trial.id, SERIES.c.attempt == last, SERIES.c.metric == metric)
+    return int(tx.execute(select(SERIES.c.points).where(*which)).scalar() or 0)
 
 
 def _moved(experiment: Row[Any], trial: Row[Any], to: TrialState) -> dict[str, Any]:

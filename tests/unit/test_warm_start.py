@@ -10,11 +10,14 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.admit import AdmitActivities
+from evertune.domain.trial import Assignment
 from evertune.store import Store, open_store
+from evertune.testing.store.making import finish, suggest
 from tests.unit.spec.samples import base
 from tests.unit.test_admission import admission, problems_of, request
 
 ENAS = ("architecture", "nn_config")
+TPE = {"algorithmName": "tpe"}
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 async def admit(store: Store, run: str, **changes: Any) -> AdmitActivities:
     activities = admission(store)
-    await activities.admit(request(base(**changes), run))
+    await activities.admit(request(base(**{"spec__algorithm": TPE, **changes}), run))
     return activities
 
 
@@ -37,11 +40,24 @@ async def refused(store: Store, **changes: Any) -> ApplicationError:
 
 async def test_one_starts_from_another_that_is_there_and_alike(store: Store) -> None:
     await admit(store, "first")
+    source = store.experiment("default", "fake")
+    suggest(store, source.uid, 0, [Assignment({"layers": 2}), Assignment({"layers": 3})])
+    finish(store, source.uid, 1, 0.5)
     await admit(store, "second", metadata__name="second", spec__warmStart="fake")
+    record = store.experiment("default", "second")
+    assert record.context["warm_start"] == [{"uid": source.uid, "name": "fake", "cut": 1, "trials": 2}]
+    assert record.context["libraries"]["hyperopt"]
     assert store.experiment("default", "second").manifest["spec"]["warmStart"] == {
         "from": ["fake"],
         "mode": "identical",
     }
+
+
+async def test_an_algorithm_that_learns_from_nobody_cannot_start_from_others(store: Store) -> None:
+    await admit(store, "first")
+    error = await refused(store, spec__warmStart="fake", spec__algorithm={"algorithmName": "random"})
+    assert problems_of(error) == [("Forbidden", "spec.warmStart")]
+    assert "algorithms that can: " in str(error.details)
 
 
 async def test_an_experiment_that_is_not_there_is_told_with_the_one_that_was_meant(store: Store) -> None:

@@ -102,6 +102,22 @@ def test_the_first_of_equal_values_in_told_order_stays_best() -> None:
     assert state.best == Best(number=0, value=0.5, text="0.50", told_seq=1)
 
 
+def test_a_trial_with_more_of_its_resource_is_better_than_any_with_less_and_only_a_full_one_reaches_the_goal() -> None:
+    state = a_state(limits=Limits(parallel=4, goal=0.2, metric="loss"))
+    launch(state, 5)
+    rules.record_outcome(state, an_end(0, objective="0.1", value=0.1, shortfall=26.0))
+    assert state.best is not None
+    assert rules.decide(state, now=0.0) is None, "its goal was reached with a 27th of the resource"
+    rules.record_outcome(state, an_end(1, objective="0.5", value=0.5, shortfall=18.0))
+    rules.record_outcome(state, an_end(2, objective="0.05", value=0.05, shortfall=26.0))
+    assert state.best.number == 1
+    rules.record_outcome(state, an_end(3, objective="0.2", value=0.2))
+    assert state.best.number == 3
+    verdict = rules.decide(state, now=0.0)
+    assert verdict is not None
+    assert verdict.reason == "ExperimentGoalReached"
+
+
 def test_a_later_text_objective_replaces_an_earlier_one_but_never_a_number() -> None:
     state = a_state()
     launch(state, 3)

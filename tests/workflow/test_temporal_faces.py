@@ -109,7 +109,9 @@ async def test_all_problems_of_a_manifest_reach_the_failure(house: House, binary
 
 async def test_an_algorithm_that_does_not_run_is_refused_at_the_start(house: House, binary: str) -> None:
     document = manifest("not-yet")
-    document["spec"]["algorithm"] = {"algorithmName": "sobol"}
+    needed = {"suggestion_trial_dir": "/checkpoints", "n_population": "5", "truncation_threshold": "0.2"}
+    settings = [{"name": name, "value": value} for name, value in needed.items()]
+    document["spec"]["algorithm"] = {"algorithmName": "pbt", "algorithmSettings": settings}
     await _start(house, binary, "--input-file", house.write("not-yet.json", document), workflow_id="not-yet")
     answer = await _result(house, binary, "not-yet")
     assert answer["status"] == "FAILED"

@@ -26,8 +26,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from activities.runners.kubernetes import labels
+from activities.runners.kubernetes.checkpoints import give_checkpoints
 from activities.runners.kubernetes.choice import Choice, Features, Mode, choose
-from activities.runners.kubernetes.inject import ORIGIN, Injection, OneOf, inject, paths, variables
+from activities.runners.kubernetes.inject import IN_IMAGE, ORIGIN, Injection, OneOf, inject, paths, variables
 from activities.runners.kubernetes.quantities import grown
 from activities.runners.local.variables import identity, reporting
 from evertune.errors import LaunchError
@@ -80,6 +81,12 @@ def rendered(launch: Launch, *, database_id: str, config: Injection, features: F
     manifest.setdefault("metadata", {})["name"] = labels.object_name(launch.ref)
     pods = _pods(manifest, launch.primary_container)
     primary = _primary(manifest, pods, launch)
+    for each in pods:
+        if each.container is not None:
+            image = _image(each.container, config)
+            give_checkpoints(
+                each.template, each.container, launch.checkpoints, launch.ref.number, f"{IN_IMAGE}/busybox", image
+            )
     choice = choose(launch, primary.container if primary else None, config.mode, features)
     warnings: list[str] = []
     own_labels = {**launch.labels, **labels.owned(launch.ref, database_id)}
@@ -120,6 +127,15 @@ def rendered(launch: Launch, *, database_id: str, config: Injection, features: F
     _job(manifest, features)
     manifest = json.loads(json.dumps(manifest))  # no part of it is another part as well
     return Rendered(manifest=manifest, mode=choice.mode, reason=choice.reason, warnings=tuple(warnings))
+
+
+def _image(container: JsonDict, config: Injection) -> JsonDict:
+    """What an init container of ours has beside a name and a command; it may write what the training may write."""
+    image: JsonDict = {"image": config.image}
+    if config.image_pull_policy is not None:
+        image["imagePullPolicy"] = config.image_pull_policy
+    security = config.security_context or container.get("securityContext")
+    return {**image, "securityContext": security} if security else image
 
 
 # ------------------------------------------------------------------------------------------------ pods and roles

@@ -39,7 +39,7 @@ from activities.runners.local.ports import reserved
 from activities.runners.local.replicas import Replicas, replicas_of
 from activities.runners.local.shape import is_distributed
 from activities.runners.local.spawn import Tools, keep_descriptors, spawn, unusable
-from activities.runners.local.variables import checkpoint_dir
+from activities.runners.local.variables import make_checkpoint_dir
 from activities.runners.local.watch import ProcessWatch
 from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import ConflictError, LaunchError
@@ -311,7 +311,7 @@ class LocalRunner:
             given = self._gpus.give(launch.ref, total)
             for name, count in wanted.items():
                 devices[name], given = given[:count], given[count:]
-        checkpoint_dir(attempt.directory).mkdir(mode=0o700, exist_ok=True)
+        make_checkpoint_dir(attempt.directory, launch.checkpoints)
         with reserved(self._root, len(job.members)) as ports:
             places = [(replica.role, replica.index) for replica in job.members]
             Group.make(attempt, launch, job, dict(zip(places, ports, strict=True)), devices)
@@ -355,7 +355,7 @@ class LocalRunner:
         """What the trial's own process needs, under its lock."""
         mark_live(self._root, launch.ref)
         paths.make_directories(launch.shared_paths, attempt.files)
-        checkpoint_dir(attempt.directory).mkdir(mode=0o700, exist_ok=True)
+        make_checkpoint_dir(attempt.directory, launch.checkpoints)
         if not command.gpus:
             return command
         devices = ",".join(self._gpus.give(launch.ref, command.gpus))

@@ -9,7 +9,8 @@ parameters, its report file and its checkpoint without knowing the backend:
     EVERTUNE_STOP_FILE       exists once somebody wants the trial to end, and holds the reason
     EVERTUNE_EXIT_FILE       exists once the trial's program has ended; for what runs beside it
     EVERTUNE_CHECKPOINT_DIR  is kept from one attempt of the trial to the next
-    EVERTUNE_RESUME_FROM     the same directory, when an earlier attempt left something there; else it is not set
+    EVERTUNE_PARENT_CHECKPOINT_DIR  that of the trial that this one goes on from, for reading; of a promoted trial
+    EVERTUNE_RESUME_FROM     the first of these two that holds something; else it is not set
     EVERTUNE_INGEST_URL  EVERTUNE_TOKEN  the gateway and this attempt's key to it, when there is one
 
 A variable of the same name in the container wins, except for those that say whose process it is: by EVERTUNE_TRIAL the
@@ -20,12 +21,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from activities.checkpoints import DIRECTORY
 from evertune.errors import LaunchError
-from evertune.protocols import JsonDict, Launch
+from evertune.protocols import Checkpoints, JsonDict, Launch
 
 # Linux takes no variable longer than 128 KiB; parameters beyond stand in the command only, as they do on Kubernetes.
 LONGEST_PARAMETERS = 100_000  # bytes
@@ -36,7 +41,31 @@ _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\)|.)", re.DOTALL)
 
 def checkpoint_dir(directory: Path) -> Path:
     """Of the trial, beside the directories of its attempts."""
-    return directory.parent / "checkpoint"
+    return directory.parent / DIRECTORY
+
+
+def make_checkpoint_dir(directory: Path, checkpoints: Checkpoints) -> None:
+    """Of the trial whose attempt is in `directory`, once for all its attempts.
+
+    One that begins as a copy of its parent's is complete as soon as it is there, whoever dies meanwhile.
+    """
+    own = checkpoint_dir(directory)
+    if own.exists():
+        return
+    parent = None if checkpoints.parent is None else Path(checkpoints.parent)
+    if not checkpoints.inherit or parent is None or not parent.is_dir():
+        own.mkdir(mode=0o700, exist_ok=True)
+        return
+    with tempfile.TemporaryDirectory(prefix=f"{DIRECTORY}-", dir=own.parent) as draft:
+        copy = Path(draft) / DIRECTORY
+        shutil.copytree(parent, copy, symlinks=True)
+        with suppress(OSError):  # somebody else was faster: theirs is the same, and may have been written to
+            copy.rename(own)
+
+
+def holds_something(directory: str | Path) -> bool:
+    path = Path(directory)
+    return path.is_dir() and any(path.iterdir())
 
 
 def reporting(launch: Launch, directory: Path | None, reports: Path | None = None) -> dict[str, str]:
@@ -54,8 +83,12 @@ def reporting(launch: Launch, directory: Path | None, reports: Path | None = Non
         own["EVERTUNE_STOP_FILE"] = str(directory / "stop")
         own["EVERTUNE_EXIT_FILE"] = str(directory / "exit")
         own["EVERTUNE_CHECKPOINT_DIR"] = str(checkpoint)
-        if checkpoint.is_dir() and any(checkpoint.iterdir()):
+        if holds_something(checkpoint):
             own["EVERTUNE_RESUME_FROM"] = str(checkpoint)
+        if (parent := launch.checkpoints.parent) is not None:
+            own["EVERTUNE_PARENT_CHECKPOINT_DIR"] = parent
+            if "EVERTUNE_RESUME_FROM" not in own and holds_something(parent):
+                own["EVERTUNE_RESUME_FROM"] = parent
     if launch.ingest_url is not None and launch.token is not None:
         own["EVERTUNE_INGEST_URL"] = launch.ingest_url
         own["EVERTUNE_TOKEN"] = launch.token

@@ -45,6 +45,6 @@ def replay_(
             ]
         )
     else:
-        now.out.lines(result.divergence.lines(now.out.marks))
+        now.out.lines(result.lines(now.out.marks))
     now.say("", f"Next: evertune trials {addressed(record)}")
     return 0 if result.divergence is None else 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from evertune.domain.labels import shortfall
 from evertune.domain.metrics import Objective
 from evertune.domain.records import AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -106,6 +107,12 @@ class Follower:
         )
         return self.last
 
+    def _better(self, trial: TrialRecord, value: float, before: float, objective: Objective) -> bool:
+        """Than the best so far: it had more of its resource, or as much and has the better value."""
+        assert self._best is not None
+        short, best = shortfall(trial.labels), shortfall(self._best.labels)
+        return short < best or (short == best and objective.better(value, before))
+
     def _take(self, trial: TrialRecord, objective: Objective) -> Ended:
         assert trial.told_seq is not None
         self._told = trial.told_seq
@@ -115,7 +122,7 @@ class Follower:
         if revised and self._best is not None and self._best.number == trial.number:
             self._best = self.store.best(self.uid)  # it may have got worse: then another one is the best
         value = trial.objective_value
-        new_best = value is not None and (before is None or objective.better(value, before))
+        new_best = value is not None and (before is None or self._better(trial, value, before, objective))
         if new_best or (self._best is None and trial.objective is not None):
             self._best = trial
         if self._best is not None and self._best.objective_value is not None:

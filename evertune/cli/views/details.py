@@ -19,6 +19,7 @@ from evertune.cli.output.table import Column, table
 from evertune.cli.output.text import Line, clean, labelled, wrapped, wrapped_line
 from evertune.cli.views.sentences import (
     addressed,
+    comparable,
     experiment_sentence,
     goal_words,
     group_failures,
@@ -144,7 +145,7 @@ def _best(record: ExperimentRecord, now: datetime, marks: Marks) -> Line | str:
     value = clean(objective_text(best.objective_value, best.objective, decimals, marks.dash))
     when = f", {age((now - best.ended).total_seconds())} ago" if best.ended else ""
     words = [f" at trial {best.number}{when}"]
-    words += [text for text in (goal_words(record.objective, best.objective_value, decimals),) if text]
+    words += [text for text in (goal_words(record.objective, comparable(best), decimals),) if text]
     words += [text for text in (over_defaults(record),) if text]
     return [(f"{record.objective.metric} ", ""), (value, "bold"), ("; ".join(words), "")]
 

@@ -21,7 +21,7 @@ from evertune.cli.views.sentences import (
 )
 from evertune.cli.views.summary import next_lines
 from evertune.cli.views.unavailable import Missed, mending_command, unavailable_groups
-from evertune.domain.records import AttemptRecord, AuditRecord, ExperimentRecord, TrialRecord
+from evertune.domain.records import OTHER_LIBRARIES, AttemptRecord, AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.space import Value
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.domain.trial import WARNING
@@ -54,7 +54,9 @@ def explain_experiment(
     evidence += [_lost(trial) for trial in waiting[:3] if not record.state.terminal]
     evidence += _limits(record)
     evidence += _early_stops(record, [entry for entry in audit if entry.action == EARLY_STOP])
-    evidence += [_audit_row(entry) for entry in [entry for entry in audit if entry.action != EARLY_STOP][-4:]]
+    deeds = [entry for entry in audit if entry.action != EARLY_STOP]
+    evidence += [_audit_row(entry) for entry in deeds[:-4] if entry.action == OTHER_LIBRARIES]  # never out of sight
+    evidence += [_audit_row(entry) for entry in deeds[-4:]]
     if stack:
         evidence.append(("stack", stack))
     sentence = _sentence(record, audit, now, polling, len(waiting))

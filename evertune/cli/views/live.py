@@ -16,6 +16,7 @@ from evertune.cli.output.table import Column, table
 from evertune.cli.output.text import Line, between, clean, fit, line_width, width_of
 from evertune.cli.views.sentences import (
     addressed,
+    comparable,
     experiment_sentence,
     goal_words,
     maximizes,
@@ -156,7 +157,7 @@ def _progress(snapshot: Snapshot, width: int, marks: Marks) -> list[Line]:
 def _best(snapshot: Snapshot, width: int, marks: Marks, decimals: Decimals) -> list[Line]:
     record, best = snapshot.record, snapshot.record.best
     objective = record.objective
-    goal = goal_words(objective, best.objective_value if best else None, decimals)
+    goal = goal_words(objective, comparable(best), decimals)
     if best is None:
         words = f"  no {objective.metric} yet"
         return [between([(words, "dim")], [(goal, "dim")] if goal else [], width - 2)]

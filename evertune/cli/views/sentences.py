@@ -8,6 +8,7 @@ from typing import Any
 
 from evertune.cli.output.numbers import Decimals, age
 from evertune.cli.output.text import clean
+from evertune.domain.labels import shortfall
 from evertune.domain.metrics import Objective, ObjectiveType, finite
 from evertune.domain.records import AuditRecord, Counts, ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -73,6 +74,11 @@ _REASONS = {
 
 def maximizes(objective: Objective) -> bool:
     return objective.type is ObjectiveType.MAXIMIZE
+
+
+def comparable(best: TrialRecord | None) -> float | None:
+    """The value that the goal is compared with: none while the best trial had less than the full resource."""
+    return None if best is None or shortfall(best.labels) else best.objective_value
 
 
 def goal_words(objective: Objective, best: float | None, decimals: Decimals) -> str:

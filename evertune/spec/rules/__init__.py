@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from evertune.spec.convert import backend_of
 from evertune.spec.model import ExperimentSpec
+from evertune.spec.rules.checkpoints import check_checkpoints
 from evertune.spec.rules.collector import check_collector
 from evertune.spec.rules.experiment import check_experiment
 from evertune.spec.rules.extensions import check_extensions
@@ -44,5 +45,6 @@ def apply_rules(
     check_space(spec, findings)
     check_template(experiment, findings, templates=templates, backend=backend or backend_of(experiment))
     check_collector(experiment, findings)
+    check_checkpoints(experiment, findings, backend=backend)
     check_early_stopping(experiment, findings, catalog)
     check_algorithm(experiment, findings, catalog)

@@ -181,6 +181,7 @@ def _unknown_reference(reference: str, names: Iterable[str], here: str, findings
     path = f"{here}.reference"
     if reference.startswith("${"):
         hint = "known: ${trialSpec.Name} .Namespace .Kind .APIVersion .Annotations[key] .Labels[key]"
+        hint += " .CheckpointDir .ParentCheckpointDir"
         findings.error(path, "Invalid", f"{quote(reference)} is not known about a trial", hint)
         return set()
     hint = suggestion(reference, names, "parameters")

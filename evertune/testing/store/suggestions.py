@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from evertune.domain.metrics import Constraint, Further, Objective, ObjectiveType, Point
 from evertune.domain.records import Counts
-from evertune.domain.states import TrialState
-from evertune.domain.trial import Assignment
+from evertune.domain.states import AttemptState, TrialState
+from evertune.domain.trial import Assignment, AttemptEnd, Ending
 from evertune.errors import AlgorithmError, ConflictError, NotFoundError
 from evertune.protocols import Answer
 from evertune.store import Store
@@ -191,3 +192,70 @@ class SuggestionContract:
         assert [trial.objective for trial in store.trials(uid)] == [str(value) for value in doubles]
         ordered = [trial.objective_value for trial in store.trials(uid, sort="best")]
         assert ordered == sorted(doubles, reverse=True)
+
+    # ------------------------------------------------------------------------------- more than one objective
+
+    def test_the_history_has_all_objectives_and_what_constraints_miss(self, store: Store) -> None:
+        uid = with_trials(store, 4, objective=SEVERAL)
+        told(store, uid, 0, {"loss": "0.5", "size": "12", "latency": "25.5"})
+        told(store, uid, 1, {"loss": "0.25", "size": "many"})
+        told(store, uid, 2, {"loss": "0.125", "size": "1", "latency": "1"}, TrialState.FAILED)
+        first, second, failed, running = store.history(uid, cut=3, first_number=4)
+        assert (first.value, first.values, first.violations) == (0.5, (0.5, 12.0), (5.5, -2.0))
+        assert not first.feasible
+        assert (second.values, second.violations) == ((0.25, None), (math.inf, math.inf))
+        assert (failed.value, failed.values, failed.violations) == (None, (None, None), (math.inf, math.inf))
+        assert (running.values, running.violations, running.steps) == ((), (), 0)
+        assert store.history_since(uid, after=0, from_number=4, cut=3, first_number=4) == [first, second, failed]
+
+    def test_one_objective_alone_is_told_as_one(self, store: Store) -> None:
+        uid = with_trials(store, 1)
+        told(store, uid, 0, {"accuracy": "0.5", "loss": "2"})
+        (trial,) = store.history(uid, cut=1, first_number=1)
+        assert (trial.value, trial.values, trial.violations, trial.steps) == (0.5, (), (), 0)
+
+    def test_a_revised_verdict_changes_no_history_behind_it(self, store: Store) -> None:
+        uid = with_trials(store, 1, objective=SEVERAL)
+        told(store, uid, 0, {"loss": "0.5", "size": "12", "latency": "25.5"}, TrialState.EARLY_STOPPED, steps=3)
+        before = store.history(uid, cut=1, first_number=1)
+        assert before[0].steps == 3
+        ending = ended({"loss": "0.5", "size": "9", "latency": "19"}, TrialState.EARLY_STOPPED)
+        more = [Point("loss", "0.5", seq=100)]
+        store.revise(uid, 0, 0, lambda _: ending, points=more)
+        assert store.history(uid, cut=1, first_number=1) == before
+        (after,) = store.history(uid, cut=2, first_number=1)
+        assert (after.values, after.violations, after.steps) == ((0.5, 9.0), (-1.0, 1.0), 4)
+
+
+SEVERAL = Objective(
+    ObjectiveType.MINIMIZE,
+    "loss",
+    further=(Further("size", ObjectiveType.MAXIMIZE),),
+    constraints=(Constraint("latency", le=20.0), Constraint("size", ge=10.0)),
+)
+
+
+def ended(metrics: dict[str, str], state: TrialState) -> Ending:
+    objective = next(iter(metrics.values()))
+    return Ending(
+        end=AttemptEnd(AttemptState(state.value), "Completed", ended=LATER),
+        charged=state.counts_as_failed,
+        trial_state=state,
+        objective=objective,
+        objective_value=float(objective),
+        metrics=metrics,
+    )
+
+
+def told(
+    store: Store,
+    uid: str,
+    number: int,
+    metrics: dict[str, str],
+    state: TrialState = TrialState.SUCCEEDED,
+    steps: int = 0,
+) -> None:
+    store.open_attempt(uid, number, 0, home_id="home-1", at=NOW)
+    metric = next(iter(metrics))
+    store.add_points(uid, number, 0, [Point(metric, "0.5", seq=seq) for seq in range(steps)])
+    store.end_attempt(uid, number, 0, lambda _: ended(metrics, state))

@@ -9,10 +9,10 @@ import pytest
 from evertune.domain.metrics import Objective, ObjectiveType, Point
 from evertune.domain.records import Counts
 from evertune.domain.states import AttemptState, FailureClass, TrialState
-from evertune.domain.trial import AttemptEnd, Ending
+from evertune.domain.trial import Assignment, AttemptEnd, Ending
 from evertune.errors import ConflictError, NotFoundError
 from evertune.store import Store
-from evertune.testing.store.making import LATER, NOW, TEXT, at_once, finish, lose, with_trials
+from evertune.testing.store.making import LATER, NOW, TEXT, at_once, create, finish, lose, suggest, with_trials
 
 
 class TrialContract:
@@ -184,6 +184,27 @@ class TrialContract:
         assert [trial.number for trial in store.trials(uid, sort="best")] == [1, 0, 2, 3]
         assert store.trial(uid, 3).objective_value is None
         assert store.trial(uid, 3).objective == "inf"
+
+    def test_a_trial_with_more_of_its_resource_is_better_than_all_with_less(self, store: Store) -> None:
+        uid = create(store).uid
+        resources = ["1", "3", "3", "9", "1"]
+        suggest(
+            store,
+            uid,
+            0,
+            [Assignment({"layers": 1}, {"resource": each, "full-resource": "9"}) for each in resources],
+        )
+        best = []
+        for number, value in ((0, 0.9), (2, 0.25), (1, 0.5), (4, 0.95), (3, 0.125)):
+            finish(store, uid, number, value)
+            found = store.best(uid)
+            assert found is not None
+            best.append(found.number)
+        assert best == [0, 2, 1, 1, 3]
+        order = [trial.number for trial in store.trials(uid, sort="best")]
+        assert order == [3, 1, 2, 4, 0]
+        pages = [store.trials(uid, sort="best", after=number, limit=1)[0].number for number in order[:-1]]
+        assert pages == order[1:]
 
     def test_of_text_objectives_the_last_told_is_best_until_there_is_a_number(self, store: Store) -> None:
         uid = with_trials(store, 5)

@@ -109,7 +109,7 @@ def skopt_loop(given: SearchProblem, trials: int) -> Sequence[Parameters]:
 def test_bayesianoptimization_with_trees_is_the_optimizers_own_loop(
     direction: ObjectiveType, settings: dict[str, str]
 ) -> None:
-    given = problem(direction=direction, **settings)
+    given = replace(problem(direction=direction), settings=settings)
     assert ours(BayesianOptimization, given, 12) == skopt_loop(given, 12)
 
 
@@ -126,7 +126,7 @@ def test_bayesianoptimization_with_trees_is_the_optimizers_own_loop(
 def test_bayesianoptimization_with_a_gaussian_process_is_the_optimizers_own_loop(
     direction: ObjectiveType, settings: dict[str, str]
 ) -> None:
-    given = problem(direction=direction, **settings)
+    given = replace(problem(direction=direction), settings=settings)
     assert ours(BayesianOptimization, given, 20) == skopt_loop(given, 20)
 
 
@@ -181,7 +181,7 @@ def test_the_model_is_fitted_to_the_best_and_the_latest() -> None:
 def test_settings_that_scikit_optimize_would_fail_on_later_are_refused(
     settings: dict[str, str], place: str, words: str
 ) -> None:
-    (found,) = BayesianOptimization.check(problem(**settings))
+    (found,) = BayesianOptimization.check(replace(problem(), settings=settings))
     assert found.path == f"spec.algorithm.{place}"
     assert words in found.message
     assert found.hint
@@ -194,6 +194,14 @@ def test_a_gaussian_process_of_thousands_is_refused_unless_it_may_forget() -> No
     assert "RF or ET" in str(found.hint)
     for settings in ({"base_estimator": "ET"}, {"max_model_points": "300"}):
         assert not BayesianOptimization.check(replace(given, settings=settings))
+
+
+def test_trees_refuse_numbers_that_they_cannot_hold() -> None:
+    space = SearchSpace((*MIXED.parameters, Parameter(name="far", type=ParameterType.DOUBLE, low=0.0, high=1e39)))
+    (found,) = BayesianOptimization.check(problem(space, base_estimator="ET"))
+    assert found.path == "spec.parameters[5].feasibleSpace"
+    assert "no numbers beyond 1e+38" in found.message
+    assert not BayesianOptimization.check(problem(space))
 
 
 # --------------------------------------------------------------------------------------------------- cmaes

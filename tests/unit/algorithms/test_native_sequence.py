@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import hyperopt
@@ -15,9 +16,12 @@ import numpy as np
 import optuna
 import pytest
 
-from algorithms.hyperopt_search import Random, Tpe, _Seeds, hyperopt_space, tpe_options
-from algorithms.optuna_search import MultivariateTpe, tpe_sampler
+from algorithms.bayesian import BayesianOptimization
+from algorithms.cma import CmaEs
+from algorithms.hyperopt_search import Anneal, Random, Tpe, _Seeds, hyperopt_space, tpe_options
+from algorithms.optuna_search import Motpe, MultivariateTpe, NsgaII, tpe_sampler
 from algorithms.optuna_session import optuna_space
+from algorithms.sobol import Sobol
 from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.app import child_environment
 from evertune.domain.metrics import ObjectiveType
@@ -248,9 +252,22 @@ def assert_equal_in_parallel(ours: Play, ask: Any, tell: Any, trials: int) -> No
             tell(native.trials[number])
 
 
-@pytest.mark.parametrize("algorithm", [Random, Tpe, MultivariateTpe])
-def test_a_new_process_per_ask_gives_the_same_sequence(algorithm: type[Algorithm]) -> None:
-    given = problem(n_startup_jobs="2") if algorithm is Tpe else problem()
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        (Random, {}),
+        (Tpe, {"n_startup_jobs": "2"}),
+        (MultivariateTpe, {}),
+        (Anneal, {}),
+        (Motpe, {"n_startup_trials": "4"}),
+        (NsgaII, {"population_size": "4"}),
+        (CmaEs, {"restart_strategy": "bipop"}),
+        (Sobol, {"random_state": "7"}),
+        pytest.param(BayesianOptimization, {"base_estimator": "ET", "n_initial_points": "11"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_new_process_per_ask_gives_the_same_sequence(algorithm: type[Algorithm], settings: dict[str, str]) -> None:
+    given = replace(problem(), settings=settings)
     program = (
         "import pickle, sys; kind, problem, *question = pickle.load(sys.stdin.buffer);"
         "sys.stdout.buffer.write(pickle.dumps(kind(problem).ask(*question)))"

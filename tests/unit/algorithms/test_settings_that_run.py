@@ -108,4 +108,4 @@ def test_every_built_in_has_rules_and_each_is_explained() -> None:
     for rules in SETTINGS.values():
         for rule in rules.values():
             assert rule.meaning
-            assert rule.default
+            assert rule.default != ""

@@ -57,6 +57,16 @@ class Slow(Plugin):
         return super().ask(history, k, first_number, state)
 
 
+class Burning(Plugin):
+    """Needs so much CPU time for each ask."""
+
+    def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
+        end = time.process_time() + float(self.problem.settings["cpu"])
+        while time.process_time() < end:
+            sum(range(1000))
+        return super().ask(history, k, first_number, state)
+
+
 class Greedy(Plugin):
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         return super().ask(history, k + 1, first_number, state)

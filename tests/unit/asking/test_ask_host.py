@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from activities import asking
+from activities.ask_child import HEAVY_NICE
 from activities.asking import AskHost, AskJob
 from algorithms import registry
 from evertune.app import child_environment
 from evertune.errors import AlgorithmError, UnavailableError
+from evertune.protocols import Answer
 from evertune.store import Store
 from evertune.testing.store.making import create
 from tests.unit.asking.driving import Drive, cold, new_experiment
@@ -41,7 +44,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info.mkdir(parents=True)
     (place / "bad_plugins.py").write_text(PLUGINS.read_text())
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-plugins\nVersion: 1.0\n")
-    names = ("Loud", "Deadly", "Slow", "Greedy", "Silent", "Undefined", "Unwritable")
+    names = ("Loud", "Deadly", "Slow", "Burning", "Greedy", "Silent", "Undefined", "Unwritable")
     lines = [f"{name.lower()} = bad_plugins:{name}\n" for name in names]
     (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINT_GROUP}]\n{''.join(lines)}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH", "")])))
@@ -242,6 +245,104 @@ async def test_warming_an_experiment_that_is_gone_does_no_harm(store: Store, hos
     await host.warm("0" * 32)
     drive = Drive(store, new_experiment(store, "random"))
     assert len(await drive.run(host.ask, 2, 1)) == 2
+
+
+async def begun(host: AskHost, uid: str, started: Path) -> asyncio.Task[Answer]:
+    long = asyncio.create_task(host.ask(AskJob(uid, 0, 1, 0, 0)))
+    await until(lambda: started.exists() and started.read_text())
+    return long
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_a_heavy_ask_stands_before_no_other(store: Store, host: AskHost, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "600"}).uid
+    long = await begun(host, uid, started)
+    heavy = int(started.read_text())
+    drive = Drive(store, new_experiment(store, "random"))
+    assert len(await drive.run(host.ask, 6, 2)) == 6
+    assert not long.done()
+    assert os.getpriority(os.PRIO_PROCESS, heavy) == os.getpriority(os.PRIO_PROCESS, 0) + HEAVY_NICE
+    (light,) = set(host.pids) - {heavy}
+    assert os.getpriority(os.PRIO_PROCESS, light) == os.getpriority(os.PRIO_PROCESS, 0)
+    long.cancel()
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_an_ask_that_nobody_expected_to_take_long_is_left_alone(
+    store: Store, host: AskHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tmp_path / "started"
+    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "600"}).uid
+    (await host._algorithm(uid)).heavy = False  # a third party's would be, for all that anybody knows
+    slow = await begun(host, uid, started)
+    drives = [Drive(store, new_experiment(store, "random", seed=seed)) for seed in range(3)]
+    host._children[0].answered = 1  # its libraries are there
+    monkeypatch.setattr(asking, "STUCK_S", 2.0)
+    await asyncio.gather(*(drive.run(host.ask, 4, 1) for drive in drives))
+    assert not slow.done()
+    assert len(host.pids) == 2
+    slow.cancel()
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_what_takes_long_twice_is_heavy_from_then_on(
+    store: Store, host: AskHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "HEAVY_CPU_S", 0.05)
+    drive = Drive(store, create(store, algorithm="burning", settings={"cpu": "0.1"}).uid)
+    (await host._algorithm(drive.uid)).heavy = False
+    pids = []
+    for _ in range(5):
+        await drive.step(host.ask)
+        pids.append((await host._algorithm(drive.uid)).child)
+    assert pids[0] is pids[1] is pids[2] is not pids[3] is pids[4]
+    assert [child is not None and child.heavy for child in pids] == [False, False, False, True, True]
+    assert drive.parameters() == [{"n": number} for number in range(5)]
+
+
+async def test_there_are_never_more_processes_than_that(store: Store, database_url: str) -> None:
+    host = AskHost(store, database_url, processes=3)
+    try:
+        drives = [Drive(store, new_experiment(store, "random", seed=seed)) for seed in range(12)]
+        await asyncio.gather(*(drive.run(host.ask, 3, 1) for drive in drives))
+        assert 1 <= len(host.pids) <= 2, "a place is left for a heavy one"
+        homes = {drive.uid: (await host._algorithm(drive.uid)).child for drive in drives}
+        await asyncio.gather(*(drive.run(host.ask, 6, 1) for drive in drives))
+        assert homes == {drive.uid: (await host._algorithm(drive.uid)).child for drive in drives}
+    finally:
+        await host.close()
+    assert host.pids == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+@pytest.mark.usefixtures("plugins")
+async def test_a_heavy_experiment_beside_a_quick_one_takes_little_from_it(store: Store, host: AskHost) -> None:
+    quick = Drive(store, new_experiment(store, "random"))
+    heavy = Drive(store, create(store, algorithm="burning", settings={"cpu": "0.6"}).uid)
+    await heavy.step(host.ask)
+
+    async def rate() -> float:
+        begin = time.perf_counter()
+        for _ in range(60):
+            await quick.step(host.ask)
+        return 60 / (time.perf_counter() - begin)
+
+    async def without_end() -> None:
+        while True:
+            await heavy.step(host.ask)
+
+    await rate()
+    alone, beside = [], []
+    for _ in range(5):  # in turn, so that what else the machine does falls on both
+        alone.append(await rate())
+        burning = asyncio.create_task(without_end())
+        await asyncio.sleep(0.1)
+        beside.append(await rate())
+        burning.cancel()
+        await asyncio.gather(burning, return_exceptions=True)
+    assert max(beside) > 0.7 * max(alone), (alone, beside)
 
 
 def mapped(pid: int) -> list[str]:

@@ -48,6 +48,21 @@ def test_a_fresh_volume_is_nothing_to_resume_from(tmp_path: Path) -> None:
     assert run("print(resume_from())", environment)[0] == "None\n"
 
 
+def test_a_promoted_trial_resumes_from_its_parent_until_it_has_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+    own, parent = tmp_path / "own", tmp_path / "parent"
+    parent.mkdir()
+    given = {"EVERTUNE_CHECKPOINT_DIR": str(own), "EVERTUNE_PARENT_CHECKPOINT_DIR": str(parent)}
+    environment = beside_a_reader(tmp_path / "r", **given)
+    program = "print(parent_checkpoint_dir(), resume_from())"
+    assert run(program, environment)[0] == f"{parent} None\n"
+    (parent / "state").touch()
+    assert run(program, environment)[0] == f"{parent} {parent}\n"
+    own.mkdir()
+    (own / "state").touch()
+    assert run(program, environment)[0] == f"{parent} {own}\n"
+    assert run("print(parent_checkpoint_dir())", beside_a_reader(tmp_path / "r"))[0] == "None\n"
+
+
 def test_what_to_resume_from_may_be_given_and_must_be_there(tmp_path: Path) -> None:
     environment = beside_a_reader(tmp_path / "r", EVERTUNE_RESUME_FROM=str(tmp_path))
     assert run("print(resume_from())", environment) == (f"{tmp_path}\n", "")

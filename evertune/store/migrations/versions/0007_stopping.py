@@ -8,8 +8,8 @@ from alembic import op
 from evertune.store.columns import Json, LongText, Real, UtcTime
 from evertune.store.migrating import key, may, need, options, owner, unique
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
