@@ -66,7 +66,7 @@ def test_the_names_are_katibs() -> None:
     for name in RUNNING:
         assert registry.runs(name)
         assert registry.get(name).name == name
-        assert registry.create(name, PROBLEM).name == name
+        assert name == "auto" or registry.create(name, PROBLEM).name == name
 
 
 @pytest.mark.parametrize(
