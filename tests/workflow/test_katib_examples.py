@@ -70,12 +70,15 @@ async def ran(
     texts: list[TemplateText],
     *,
     images: Mapping[str, str] | None = None,
-    **environment: str,
+    environment: Mapping[str, str] | None = None,
 ) -> ExperimentRecord:
     context = StartContext(
         working_dir=str(house.workdir),
         backend="local",
-        environment={"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]), **environment},
+        environment={
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            **(environment or {}),
+        },
         image_roots={**roots(), **(images or {})},
         templates=texts,
     )
@@ -126,7 +129,7 @@ async def test_it_does_with_the_counts_that_it_has(house: House, file: Path) -> 
     document, texts = read(file)
     stops = "earlyStopping" in document["spec"]
     # The trainer takes a while where something is to be stopped.
-    record = await ran(house, document, texts, **({"STAND_IN_SECONDS": "3"} if stops else {}))
+    record = await ran(house, document, texts, environment={"STAND_IN_SECONDS": "3"} if stops else None)
     check(house, record)
     assert (record.counts.early_stopped > 0) == stops
 
