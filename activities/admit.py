@@ -330,7 +330,7 @@ def _reopened_limits(answer: c.Admitted, record: ExperimentRecord, command: c.Re
     limits, best = answer.limits, answer.best
     over: dict[str, None] = {}
     reached = best is not None and best.value is not None and record.objective.reached(best.value)
-    if command.goal is None and reached and best is not None and not best.shortfall:
+    if command.goal is None and reached and best and not best.shortfall and not best.violation:
         over["goal"] = None
     if limits.deadline is not None and datetime.now(UTC).timestamp() >= limits.deadline:
         over["deadline"] = None

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 import evertune.contracts as c
+from activities.replicating import Runs
 from evertune.domain import labels
-from evertune.domain.metrics import MetricSummary, Objective, Point, chosen, finite, objective_text
+from evertune.domain.metrics import MetricSummary, Objective, Point, chosen, finite, missing
 from evertune.domain.records import TrialRecord
 from evertune.domain.retry import MemoryPolicy, retry_again
 from evertune.domain.states import AttemptState, FailureClass, TrialState
@@ -42,21 +43,23 @@ def record_end(
     warnings: Callable[[], Sequence[str]] = tuple,
     retry: Callable[[AttemptEnd], bool] | None = None,
     collected: bool = True,
+    runs: Runs | None = None,
 ) -> c.TrialOutcome:
     """Judge an attempt by everything it has reported, these points included, and record its end.
 
     `findings`: what its collector saw, asked only when the objective is missing. `warnings`: what it left out, told
     also when the objective is there. `retry`: whether the trial gets another attempt; None for one whose experiment is
     over. `collected`: False while the collector beside it has not said its last word, which may then change the
-    verdict.
+    verdict. `runs`: of a trial with replicates; one that ended well asks for the next.
     """
 
     concluded: list[Ending] = []
 
     def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
         final = with_warnings(judged(end, objective, summaries, findings), warnings)
-        again = retry is not None and retry(final)
-        concluded[:] = [ending_of(final, objective, summaries, again=again)]
+        then = runs.then() if runs is not None and retry is not None and final.state is AttemptState.SUCCEEDED else ""
+        again = bool(then) or (retry is not None and retry(final))
+        concluded[:] = [ending_of(final, objective, summaries, again=again, then=then, runs=runs)]
         return concluded[0]
 
     trial, told_seq = store.end_attempt(
@@ -82,6 +85,7 @@ def record_end(
         value=None if ending.again else trial.objective_value,
         told_seq=told_seq,
         shortfall=labels.shortfall(trial.labels),
+        violation=0.0 if ending.again else trial.violation,
     )
 
 
@@ -104,22 +108,41 @@ def stored_outcome(store: Store, ref: AttemptRef, trial: TrialRecord) -> c.Trial
         value=None if again else trial.objective_value,
         told_seq=0 if again else trial.told_seq or 0,
         shortfall=labels.shortfall(trial.labels),
+        violation=0.0 if again else trial.violation,
     )
 
 
-def ending_of(end: AttemptEnd, objective: Objective, summaries: Mapping[str, MetricSummary], *, again: bool) -> Ending:
+def ending_of(
+    end: AttemptEnd,
+    objective: Objective,
+    summaries: Mapping[str, MetricSummary],
+    *,
+    again: bool,
+    then: str = "",
+    runs: Runs | None = None,
+) -> Ending:
     """A judged end as what the store records of it."""
     state = None if again else _trial_state(end)
+    charged = state is not None and state.counts_as_failed
+    metrics: Mapping[str, str] = chosen(objective, summaries)
+    spread: Mapping[str, float] = {}
+    if runs is not None:
+        metrics, spread = runs.together(metrics, well=end.state is AttemptState.SUCCEEDED)
     # Katib: a failed trial never has an observation.
-    value = None if state is TrialState.FAILED else objective_text(objective, summaries)
+    value = None if charged else metrics.get(objective.metric) or None
+    if value is not None and end.state is AttemptState.SUCCEEDED and not again:  # whoever asks why it is not the best
+        end = dataclasses.replace(end, message="\n".join(filter(None, (end.message, *objective.missed(metrics)))))
     return Ending(
         end=end,
         again=again,
-        charged=state is not None and state.counts_as_failed,
+        then=then,
+        charged=charged,
         trial_state=state,
         objective=value,
         objective_value=finite(value),
-        metrics=chosen(objective, summaries),
+        metrics=metrics,
+        violation=0.0 if value is None else objective.violation(metrics),
+        spread=spread,
     )
 
 
@@ -150,29 +173,30 @@ def judged(
     summaries: Mapping[str, MetricSummary],
     findings: Callable[[], Findings] | None,
 ) -> AttemptEnd:
-    """A process that succeeded without reporting the objective did not succeed: say what was seen instead."""
-    if end.state is not AttemptState.SUCCEEDED or objective_text(objective, summaries) is not None:
+    """A process that succeeded without reporting every objective did not succeed: say what was seen instead."""
+    if end.state is not AttemptState.SUCCEEDED or (wanted := missing(objective, summaries)) is None:
         return end
     return dataclasses.replace(
         end,
         state=AttemptState.METRICS_UNAVAILABLE,
         reason="MetricsUnavailable",
-        message=_explained(objective, summaries, findings() if findings else Findings())[:MAX_MESSAGE],
+        message=_explained(objective, wanted, summaries, findings() if findings else Findings())[:MAX_MESSAGE],
         failure=FailureClass.METRICS,
     )
 
 
-def _explained(objective: Objective, summaries: Mapping[str, MetricSummary], findings: Findings) -> str:
+def _explained(objective: Objective, wanted: str, summaries: Mapping[str, MetricSummary], findings: Findings) -> str:
+    """Why an objective, `wanted`, is not there."""
     names = dict.fromkeys((*summaries, *findings.names_seen))
-    names.pop(objective.metric, None)
-    said = f"the trial ended without {objective.metric}"
-    if objective.metric in summaries:  # reported, but never with a value
-        said = f"the trial reported {objective.metric} without a value"
+    names.pop(wanted, None)
+    said = f"the trial ended without {wanted}"
+    if wanted in summaries:  # reported, but never with a value
+        said = f"the trial reported {wanted} without a value"
     seen = [name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "…" for name in list(names)[:20]]
     parts = [f"{said}; seen: {', '.join(seen) or 'no metric at all'}"]
-    if near := difflib.get_close_matches(objective.metric, names, n=1):
+    if near := difflib.get_close_matches(wanted, names, n=1):
         parts.append(f"did you mean {near[0]}?")
-    if findings.suggested_filter:
+    if findings.suggested_filter and wanted == objective.metric:
         parts.append(f"this filter would have found it: {findings.suggested_filter}")
     parts += findings.warnings
     message = "; ".join(parts)

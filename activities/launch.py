@@ -15,11 +15,13 @@ from typing import Any
 import collectors
 import evertune.spec as spec
 from activities.checkpoints import checkpoints_of
+from activities.replicating import Runs, replicate_of, runs_of
+from activities.reusing import source_of
 from activities.runners.local import paths
 from activities.runners.local.paths import is_named_alone, rewrite_text
 from collectors.text import DEFAULT_FILTER
 from evertune.domain.metrics import CollectorSpec, Objective
-from evertune.domain.records import ExperimentRecord, TrialRecord
+from evertune.domain.records import ExperimentRecord, Replicates, TrialRecord
 from evertune.domain.retry import MemoryPolicy
 from evertune.domain.states import FailureClass
 from evertune.domain.trial import AttemptRef
@@ -43,6 +45,8 @@ class Plan:
     wanted: CollectorSpec
     on_oom: MemoryPolicy | None = None
     memory_retries: int = 0  # earlier attempts of the trial that ended for want of memory
+    runs: Runs | None = None  # of a trial with replicates
+    reuse: int | None = None  # the trial whose outcome is this one's
 
     def collector(self, sources: Sources) -> Collector:
         return collectors.create(self.wanted, sources)
@@ -54,6 +58,7 @@ class _Prepared:
 
     record: ExperimentRecord
     experiment: spec.Experiment
+    replicates: Replicates
     templates: spec.Templates
     collector: CollectorSpec
     primary_container: str
@@ -90,7 +95,10 @@ class LaunchPlans:
         record = prepared.record
         trial = trial or self._store.trial(uid, number)
         context: Mapping[str, Any] = record.context
-        kept = checkpoints_of(record, prepared.experiment, number, trial.labels, self._trials_dir)
+        ref = AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name)
+        run = replicate_of(self._store, ref, prepared.replicates, record.seed)
+        begun = run.index if run else 0
+        kept = checkpoints_of(record, prepared.experiment, number, trial.labels, self._trials_dir, replicate=begun)
         manifest = spec.render_trial(
             prepared.experiment,
             trial_name=trial.name,
@@ -106,7 +114,7 @@ class LaunchPlans:
         memory_retries = self._memory_retries(uid, number, attempt) if on_oom is not None else 0
         gateway = self._reporting
         launch = Launch(
-            ref=AttemptRef(experiment_uid=uid, number=number, attempt=attempt, trial_name=trial.name),
+            ref=ref,
             manifest=manifest,
             primary_container=prepared.primary_container,
             primary_pod_labels=prepared.primary_pod_labels,
@@ -121,6 +129,7 @@ class LaunchPlans:
             checkpoints=kept,
             token=gateway.keys.mint(Claims(uid, number, attempt, trial.name)) if gateway else None,
             memory=memory_growth(prepared.experiment, memory_retries),
+            replicate=run,
             **_in_a_cluster(prepared, trial),
         )
         return Plan(
@@ -130,7 +139,13 @@ class LaunchPlans:
             wanted=prepared.collector,
             on_oom=on_oom,
             memory_retries=memory_retries,
+            runs=runs_of(self._store, ref, record.objective, prepared.replicates),
+            reuse=source_of(trial),
         )
+
+    def replicates(self, uid: str) -> Replicates:
+        """How often each trial of this experiment runs. Raises NotFoundError, SpecError."""
+        return self._prepared(uid).replicates
 
     def _memory_retries(self, uid: str, number: int, attempt: int) -> int:
         """How many attempts before this one ran out of memory: each of them had its successor given more."""
@@ -155,6 +170,7 @@ class LaunchPlans:
         return _Prepared(
             record=record,
             experiment=experiment,
+            replicates=spec.replicates_of(experiment),
             templates=templates,
             collector=collected(experiment),
             primary_container=primary_container(experiment),

@@ -77,6 +77,7 @@ class RecordActivities:
             value=trial.objective_value,
             told_seq=trial.told_seq or 0,
             shortfall=labels.shortfall(trial.labels),
+            violation=trial.violation,
         )
 
 

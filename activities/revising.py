@@ -22,12 +22,13 @@ from activities.database import check_database
 from activities.ending import ending_of, judged, with_warnings
 from activities.errors import translated
 from activities.launch import LaunchPlans
+from activities.replicating import runs_of
 from activities.rereading import places_of, readable
 from evertune.domain import labels
 from evertune.domain.metrics import MetricSummary, Objective, Point, placed, ranges_of_origin, summarize
 from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
-from evertune.domain.trial import AttemptEnd, Conclude, Ending
+from evertune.domain.trial import REUSED, AttemptEnd, AttemptRef, Conclude, Ending
 from evertune.errors import LaunchError, UsageError
 from evertune.protocols import Findings, TrialRunner
 from evertune.store import Store
@@ -77,6 +78,7 @@ class Reviser:
         for trial in self.store.trials(uid, states=JUDGED):
             if (
                 trial.attempts
+                and trial.reason != REUSED
                 and (wanted is None or trial.number in wanted)
                 and (below is None or trial.number < below)
             ):
@@ -192,10 +194,12 @@ class Reviser:
     def _conclude(self, uid: str, attempt: AttemptRecord, findings: Findings) -> Conclude:
         objective = self._objective(uid)
         end = as_it_ended(attempt)
+        ref = AttemptRef(uid, attempt.number, attempt.attempt, "")
+        runs = runs_of(self.store, ref, objective, self.plans.replicates(uid))
 
         def conclude(summaries: Mapping[str, MetricSummary]) -> Ending:
             final = with_warnings(judged(end, objective, summaries, lambda: findings), lambda: findings.warnings)
-            return ending_of(final, objective, summaries, again=False)
+            return ending_of(final, objective, summaries, again=False, runs=runs)
 
         return conclude
 
@@ -253,4 +257,5 @@ def best_of(trial: TrialRecord) -> c.Best:
         text=(trial.objective or "")[:200],
         told_seq=trial.told_seq or 0,
         shortfall=labels.shortfall(trial.labels),
+        violation=trial.violation,
     )

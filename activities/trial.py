@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from temporalio import activity
@@ -24,9 +25,10 @@ from activities.ending import asks_for_another, record_end, stored_outcome
 from activities.errors import translated
 from activities.launch import LaunchPlans, Plan
 from activities.observing import Observer
+from activities.reusing import reuse
 from activities.tidying import Tidier
 from evertune import archive
-from evertune.domain.metrics import Point, Report, objective_text, placed
+from evertune.domain.metrics import Point, Report, missing, placed
 from evertune.domain.records import AttemptRecord
 from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import AttemptEnd, AttemptRef
@@ -87,6 +89,10 @@ class TrialActivities:
             return plan
         structlog.contextvars.bind_contextvars(experiment=plan.experiment, trial=ref.number, attempt=ref.attempt)
         try:
+            if plan.reuse is not None:
+                reused = await reuse(self.store, ref, plan.reuse, plan.objective, partial(self._beat, ref))
+                if reused is not None:
+                    return reused
             reading = self._reading(plan)  # refuses before anything is started
             await self._create(plan.launch)
             reading = self._reading(plan)  # a collector of the user's may run now
@@ -152,6 +158,7 @@ class TrialActivities:
                 judged, request, memory_retries=plan.memory_retries, on_oom=plan.on_oom
             ),
             collected=reading.collected,
+            runs=plan.runs,
         )
 
     async def _create(self, launch: Launch) -> None:
@@ -164,9 +171,9 @@ class TrialActivities:
         finally:
             creating.cancel()
 
-    async def _beat(self, ref: AttemptRef) -> None:
+    async def _beat(self, ref: AttemptRef, waits: str = "") -> None:
         """A heartbeat, with what the attempt waits for; stored when that has changed."""
-        phase = self.runner.phase(ref)
+        phase = waits or self.runner.phase(ref)
         told, until = self._beats.get(ref.key, (None, 0.0))
         if phase != told or time.monotonic() >= until:
             activity.heartbeat(*filter(None, [phase]))
@@ -245,7 +252,7 @@ class TrialActivities:
         if attempt is None or not attempt.collected:
             return False, False
         summaries = self.store.summaries(ref.experiment_uid, ref.number, ref.attempt)
-        return True, objective_text(plan.objective, summaries) is not None
+        return True, missing(plan.objective, summaries) is None
 
     def _attempt(self, uid: str, number: int, attempt: int) -> AttemptRecord | None:
         return next((record for record in self.store.attempts(uid, number) if record.attempt == attempt), None)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from algorithms import limits
 from algorithms.settings import RANDOM_STATE, Rule, settings_problems
 from algorithms.space import grid_count
 from evertune.domain.space import ParameterType, SearchProblem
@@ -110,7 +111,9 @@ def _bound(problem: SearchProblem) -> str:
 
 
 def combinations(problem: SearchProblem) -> int | None:
-    """How many points the space has; None where one of its parameters is continuous."""
+    """How many points the space has; None where one of its parameters is continuous, or too fine to be counted."""
+    if limits.problems_of(problem.space):
+        return None
     counts = []
     for parameter in problem.space:
         if not parameter.numeric:

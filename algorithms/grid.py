@@ -19,7 +19,7 @@ from algorithms.space import Codec, Dimension, Kind, grid_count, grid_value
 from evertune.domain.space import ParameterType, SearchProblem, Value
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import STEERED, Answer, Feature, JsonDict
+from evertune.protocols import BLIND, Answer, Feature, JsonDict
 
 _ROUNDS = 4
 
@@ -31,7 +31,7 @@ class Grid:
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["grid"]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "refuse"
     reads_history: ClassVar[bool] = False
-    supports: ClassVar[frozenset[Feature]] = STEERED
+    supports: ClassVar[frozenset[Feature]] = BLIND
     enumerates: ClassVar[bool] = True  # there is nothing but its combinations, however many are refused
 
     def __init__(self, problem: SearchProblem) -> None:

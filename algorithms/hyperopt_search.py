@@ -33,7 +33,7 @@ from algorithms.space import Codec, Dimension, Kind, Raw, fits
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import LEARNED, STEERED, Answer, Feature, JsonDict
+from evertune.protocols import BLIND, LEARNED, Answer, Feature, JsonDict
 
 _KEPT = "raw"  # in a trial's meta: raw values that its parameters cannot give back exactly
 
@@ -53,7 +53,7 @@ class Random(_Hyperopt):
     advice: ClassVar[str] = "Any budget, any parallelTrialCount."
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["random"]
     reads_history: ClassVar[bool] = False
-    supports: ClassVar[frozenset[Feature]] = STEERED | {Feature.NAS_CONFIG}
+    supports: ClassVar[frozenset[Feature]] = BLIND | {Feature.NAS_CONFIG}
 
     def search(self) -> RandomSession:
         return RandomSession(self.problem)

@@ -25,7 +25,7 @@ from algorithms.space import Codec, from_quantile
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
-from evertune.protocols import Answer, Feature, JsonDict
+from evertune.protocols import BLIND, Answer, Feature, JsonDict
 
 MOST_DIMENSIONS = 21201  # of scipy's table
 
@@ -42,7 +42,7 @@ class Sobol(SessionAlgorithm):
     advice: ClassVar[str] = "Any budget, best a power of two; any parallelTrialCount."
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "continue"
     reads_history: ClassVar[bool] = False
-    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports - {Feature.WARM_START}
+    supports: ClassVar[frozenset[Feature]] = BLIND
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS
 
     @classmethod

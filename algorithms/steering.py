@@ -32,7 +32,7 @@ from evertune.domain.space import SearchProblem, SearchSpace, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import AlgorithmError, Problem
-from evertune.protocols import LEARNED, STEERED, Algorithm, Answer, Feature, JsonDict
+from evertune.protocols import BLIND, LEARNED, Algorithm, Answer, Feature, JsonDict
 
 REFUSALS = 50  # of one trial's suggestions, before chance is tried
 SKIPPED = 1_000_000  # combinations of a grid that violate a constraint, one after the other
@@ -84,7 +84,7 @@ def supported(kind: type[Algorithm]) -> frozenset[Feature]:
     said: frozenset[Feature] | None = getattr(kind, "supports", None)
     if said is not None:
         return said
-    return LEARNED if kind.reads_history else STEERED
+    return LEARNED if kind.reads_history else BLIND
 
 
 def steers(kind: type[Algorithm], problem: SearchProblem) -> frozenset[Feature]:

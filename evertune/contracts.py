@@ -110,6 +110,7 @@ class Best(Payload):
     text: str = ""
     told_seq: int = 0
     shortfall: float = 0.0  # `labels.shortfall`: only without one it can reach the goal
+    violation: float = 0.0  # of outcome constraints; above 0 no trial is feasible yet
 
 
 class InFlight(Payload):
@@ -223,6 +224,7 @@ class TrialOutcome(Payload):
     value: float | None = None
     told_seq: int = 0
     shortfall: float = 0.0  # `labels.shortfall`
+    violation: float = 0.0  # `Objective.violation`
 
 
 class StopTrialRequest(Payload):

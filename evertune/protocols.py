@@ -68,6 +68,8 @@ STEERED = frozenset(
     }
 )
 LEARNED = STEERED | {Feature.WARM_START}
+# Of those that never hear how trials ended: whatever these are judged by.
+BLIND = STEERED | {Feature.OBJECTIVES, Feature.CONSTRAINTS}
 
 
 class Algorithm(Protocol):
@@ -77,7 +79,7 @@ class Algorithm(Protocol):
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]]
     reads_history: ClassVar[bool]  # False: the answer depends on trial numbers and seed alone (random, grid)
     # What works with it, by itself or because evertune does it around it; the rest is refused by name. Without such an
-    # attribute that is `STEERED`, or `LEARNED`. What it wants to do itself it names in `handles`, if anything.
+    # attribute that is `BLIND`, or `LEARNED`. What it wants to do itself it names in `handles`, if anything.
     supports: ClassVar[frozenset[Feature]]
 
     @classmethod
@@ -207,6 +209,16 @@ class Launch:
     failure_condition: str = ""
     retain: bool = False  # the object stays when the attempt has ended
     memory: MemoryGrowth | None = None  # earlier attempts ended for want of memory
+
+    replicate: Replicate | None = None  # which run of its trial this is, where it runs more than once
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """A run of a trial with `replicates`: from 0, with a seed of its own, non-negative and below 2**31."""
+
+    index: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,8 +69,7 @@ class CheckpointKeeper:
             if record.backend == "local" and record.algorithm in RESUMING:
                 best = None if record.best is None else record.best.number
                 for number in unneeded(self.store.trials(record.uid), best):
-                    checkpoint = directory / str(number) / DIRECTORY
-                    if checkpoint.is_dir():
+                    for checkpoint in (directory / str(number)).glob(f"{DIRECTORY}*"):  # of each replicate
                         shutil.rmtree(checkpoint, ignore_errors=True)
                         deleted += 1
         return deleted

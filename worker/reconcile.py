@@ -18,6 +18,7 @@ import evertune.contracts as c
 from activities.ending import record_end
 from activities.launch import LaunchPlans
 from activities.observing import Observer
+from activities.replicating import runs_of
 from activities.runners.local import LocalRunner
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -195,7 +196,9 @@ class Reconciler:
         await runner.release(ref)
 
     def _record(self, record: ExperimentRecord, ref: AttemptRef, end: AttemptEnd) -> None:
-        record_end(self.store, ref, record.objective, end)
+        wanted = LaunchPlans(self.store).replicates(record.uid)
+        runs = runs_of(self.store, ref, record.objective, wanted)
+        record_end(self.store, ref, record.objective, end, runs=runs)
 
     def _mark(self, record: ExperimentRecord, reason: str) -> None:
         now = datetime.now(UTC)

@@ -43,7 +43,8 @@ def details(state: RunState) -> str:
         ("Objective", f"{'maximize' if limits.maximize else 'minimize'} {limits.metric}"),
     ]
     if state.best is not None:
-        rows.append(("Best", f"{state.best.text} at trial {state.best.number}"))
+        infeasible = ", which is not feasible: no trial is yet" if state.best.violation else ""
+        rows.append(("Best", f"{state.best.text} at trial {state.best.number}{infeasible}"))
     if limits.goal is not None:
         rows.append(("Goal", f"{limits.goal:g}"))
     if state.bad_signals:

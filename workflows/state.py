@@ -119,6 +119,8 @@ def decide(state: RunState, *, now: float) -> Verdict | None:
     if limits.max_trials is not None and state.finished >= limits.max_trials:
         # Katib's rule, also without any result; but a person is told.
         without = "" if state.best else f", none of them with a value of {limits.metric}"
+        if state.best and state.best.violation:
+            without = ", none of them feasible"
         return Verdict(
             ExperimentState.SUCCEEDED,
             "ExperimentMaxTrialsReached",
@@ -146,7 +148,7 @@ def cancelled(state: RunState) -> Verdict:
 
 def _goal_reached(state: RunState) -> bool:
     goal, best = state.limits.goal, state.best
-    if goal is None or best is None or best.value is None or best.shortfall:
+    if goal is None or best is None or best.value is None or best.shortfall or best.violation:
         return False
     return best.value >= goal if state.limits.maximize else best.value <= goal
 
@@ -191,7 +193,8 @@ def _count_failure(state: RunState, outcome: TrialOutcome) -> None:
 def _consider_best(state: RunState, outcome: TrialOutcome) -> None:
     """Katib's rule: strict improvement in told order; a text objective is replaced by every later one.
 
-    A trial with more of its resource is better than any with less, see `domain.labels.shortfall`.
+    A feasible trial is better than any that is not, and of those the one that misses constraints by less; then one
+    with more of its resource than any with less, see `domain.labels.shortfall`.
     """
     if outcome.objective is None:
         return
@@ -201,21 +204,27 @@ def _consider_best(state: RunState, outcome: TrialOutcome) -> None:
         text=outcome.objective[:200],
         told_seq=outcome.told_seq,
         shortfall=outcome.shortfall,
+        violation=outcome.violation,
     )
     best = state.best
     if best is None or (best.value is None and challenger.value is not None):
         state.best = challenger
     elif challenger.value is None:
-        if best.value is None and challenger.told_seq > best.told_seq:
+        later = challenger.told_seq > best.told_seq and challenger.violation == best.violation
+        if best.value is None and (challenger.violation < best.violation or later):
             state.best = challenger
-    elif best.value is not None and challenger.shortfall != best.shortfall:
-        if challenger.shortfall < best.shortfall:
+    elif best.value is not None and _handicap(challenger) != _handicap(best):
+        if _handicap(challenger) < _handicap(best):
             state.best = challenger
     elif best.value is not None:
         better = challenger.value > best.value if state.limits.maximize else challenger.value < best.value
         earlier_equal = challenger.value == best.value and challenger.told_seq < best.told_seq
         if better or earlier_equal:
             state.best = challenger
+
+
+def _handicap(best: Best) -> tuple[float, float]:
+    return best.violation, best.shortfall
 
 
 def observe(state: RunState, observation: Observation) -> bool:
@@ -268,11 +277,13 @@ def next_attempt(entry: InFlight, outcome: TrialOutcome, *, paused: bool) -> InF
     """The entry for the attempt after `outcome`, which asked for another one. Nothing new starts in a pause."""
     signal = outcome.failure is FailureClass.SIGNAL
     infrastructure = outcome.failure is FailureClass.INFRASTRUCTURE
+    # The next replicate: what was forgiven to the one before is no burden to it.
+    well = outcome.state is AttemptState.SUCCEEDED
     return entry.model_copy(
         update={
             "attempt": entry.attempt + 1,
-            "signal_retries": entry.signal_retries + signal,
-            "infrastructure_retries": entry.infrastructure_retries + infrastructure,
+            "signal_retries": 0 if well else entry.signal_retries + signal,
+            "infrastructure_retries": 0 if well else entry.infrastructure_retries + infrastructure,
             "seq": -1,
             "step": None,
             "value": None,

@@ -119,6 +119,9 @@ class Further:
     type: ObjectiveType
 
 
+UNKNOWN_VIOLATION = 1e308  # of a constraint whose metric was not reported: worse than any that was
+
+
 @dataclass(frozen=True, slots=True)
 class Constraint:
     """A condition on a metric: at most `le`, at least `ge`; one of the two is None."""
@@ -157,6 +160,11 @@ class Objective:
         return tuple(dict.fromkeys((self.metric, *self.additional, *further, *constrained)))
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """The metrics that are optimized, the first one first."""
+        return (self.metric, *(each.metric for each in self.further))
+
+    @property
     def directions(self) -> tuple[ObjectiveType, ...]:
         return (self.type, *(each.type for each in self.further))
 
@@ -171,10 +179,33 @@ class Objective:
 
     def values(self, metrics: Mapping[str, str]) -> tuple[float | None, ...]:
         """Of all objectives, from what a trial has by metric (see `chosen`)."""
-        return tuple(finite(metrics.get(metric)) for metric in (self.metric, *(each.metric for each in self.further)))
+        return tuple(finite(metrics.get(metric)) for metric in self.objectives)
+
+    def losses(self, metrics: Mapping[str, str]) -> tuple[float, ...] | None:
+        """The values of all objectives as numbers to minimize; None when one of them is no number."""
+        values = self.values(metrics)
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return None
+        pairs = zip(known, self.directions, strict=True)
+        return tuple(value if direction is ObjectiveType.MINIMIZE else -value for value, direction in pairs)
 
     def violations(self, metrics: Mapping[str, str]) -> tuple[float, ...]:
         return tuple(constraint.violation(finite(metrics.get(constraint.metric))) for constraint in self.constraints)
+
+    def violation(self, metrics: Mapping[str, str]) -> float:
+        """By how much all constraints together are missed: 0 for a feasible trial. Finite, for every database."""
+        return min(sum(max(violation, 0.0) for violation in self.violations(metrics)), UNKNOWN_VIOLATION)
+
+    def missed(self, metrics: Mapping[str, str]) -> list[str]:
+        """A sentence for each constraint that does not hold."""
+        return [
+            f"{constraint.metric} is {metrics[constraint.metric]}, not {str(constraint).partition(' ')[2]}"
+            if math.isfinite(violation)
+            else f"{constraint.metric} was not reported as a number, so nobody knows whether {constraint}"
+            for constraint, violation in zip(self.constraints, self.violations(metrics), strict=True)
+            if violation > 0
+        ]
 
     def better(self, challenger: float, champion: float) -> bool:
         """Strictly better: the first of equals stays best, as in Katib."""
@@ -280,3 +311,9 @@ def objective_text(objective: Objective, summaries: Mapping[str, MetricSummary])
     summary = summaries.get(objective.metric)
     text = summary.pick(objective.strategy(objective.metric)) if summary else None
     return text or None
+
+
+def missing(objective: Objective, summaries: Mapping[str, MetricSummary]) -> str | None:
+    """The first objective that was not reported; None when all are there."""
+    known = chosen(objective, summaries)
+    return next((metric for metric in objective.objectives if not known.get(metric)), None)

@@ -76,12 +76,18 @@ class TrialRecord:
     metrics: Mapping[str, str] = field(default_factory=dict)  # per metric by its strategy, as reported text
     objective: str | None = None  # as reported text
     objective_value: float | None = None
+    violation: float = 0.0  # by how much outcome constraints are missed together; 0 for a feasible trial
+    spread: Mapping[str, float] = field(default_factory=dict)  # per metric, the standard deviation of replicates
     labels: Mapping[str, str] = field(default_factory=dict)
     attempts: int = 0
     told_seq: int | None = None
     created: datetime
     started: datetime | None = None
     ended: datetime | None = None
+
+    @property
+    def feasible(self) -> bool:
+        return self.violation <= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

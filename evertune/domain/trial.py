@@ -14,6 +14,7 @@ from evertune.domain.states import AttemptState, FailureClass, TrialState
 # How a message of an attempt is made: a sentence, then what it printed last, then a line for every warning.
 LAST_LINES = "; last lines:\n"
 WARNING = "warning: "
+REUSED = "Reused"  # the reason of a trial whose outcome is another one's (`labels.REUSED_FROM`): nothing ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,23 @@ class AttemptEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What to record of an attempt that ended, metrics considered. `again`: the trial gets another attempt."""
+    """What to record of an attempt that ended, metrics considered. `again`: the trial gets another attempt.
+
+    `then`: what that one is for where this one did not fail. `violation`: by how much the constraints are missed
+    together, see `Objective.violation`. `spread`: of each metric that is a mean or median of replicates, the sample
+    standard deviation.
+    """
 
     end: AttemptEnd
     again: bool = False
+    then: str = ""
     charged: bool = False
     trial_state: TrialState | None = None  # None exactly while `again`
     objective: str | None = None  # as reported text
     objective_value: float | None = None
     metrics: Mapping[str, str] = field(default_factory=dict)  # per metric by its strategy, as reported text
+    violation: float = 0.0
+    spread: Mapping[str, float] = field(default_factory=dict)
 
 
 Conclude = Callable[[Mapping[str, MetricSummary]], Ending]

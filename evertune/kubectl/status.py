@@ -73,7 +73,7 @@ def of_record(record: ExperimentRecord) -> JsonDict:
         "succeeded": counts.succeeded,
         "earlyStopped": counts.early_stopped,
         "failed": counts.charged,
-        "best": None if record.best is None else _best(record.best),
+        "best": _best(record.best) if record.best is not None and record.best.feasible else None,
         "startTime": _time(record.started),
         "completionTime": _time(record.ended),
     }

@@ -20,8 +20,9 @@ from evertune.store.records import AUDIT, EXPERIMENTS, TRIALS, NewExperiment
 
 _E = EXPERIMENTS.c
 _BEST = [column.label(f"best_{column.name}") for column in TRIALS.c if column.name not in ("id", "experiment_id")]
+_BEST_OF = ("best_number", "best_score", "best_shortfall", "best_violation")
 # One query gives experiments with their counts and best trial, however many there are.
-_OWN = [column for column in _E if column.name not in ("best_number", "best_score", "best_shortfall")]
+_OWN = [column for column in _E if column.name not in _BEST_OF]
 _WHOLE = select(*_OWN, *_BEST).select_from(
     EXPERIMENTS.outerjoin(TRIALS, and_(TRIALS.c.experiment_id == _E.id, TRIALS.c.number == _E.best_number))
 )

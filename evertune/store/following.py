@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, and_, select
 
+from evertune.domain.metrics import missing
 from evertune.domain.records import TrialRecord
 from evertune.domain.states import AttemptState, TrialState
 from evertune.store import points, records
@@ -51,7 +52,7 @@ def late(tx: Connection, uid: str) -> list[int]:
     objective = records.load_objective(experiment.objective)
     metric = objective.metric
     query = (
-        select(_T.number)
+        select(_T.id, _T.number, _T.attempts)
         .join(SERIES, and_(_S.trial_id == _T.id, _S.attempt == _T.attempts - 1, _S.metric == metric))
         .where(_T.experiment_id == experiment.id, _T.state == TrialState.METRICS_UNAVAILABLE.value)
         .order_by(_T.number)
@@ -62,4 +63,11 @@ def late(tx: Connection, uid: str) -> list[int]:
         .where(_T.experiment_id == experiment.id, _A.collected.is_(False), _A.state != AttemptState.RUNNING.value)
     )
     open_ones = [trial.number for trial in tx.execute(unheard).all() if points.outdated(tx, trial, objective)]
-    return sorted({*tx.execute(query).scalars(), *open_ones})
+    candidates = tx.execute(query).all()
+    if objective.further:  # the first one alone changes nothing
+        candidates = [
+            trial
+            for trial in candidates
+            if missing(objective, points.summaries(tx, trial.id, trial.attempts - 1)) is None
+        ]
+    return sorted({*(trial.number for trial in candidates), *open_ones})

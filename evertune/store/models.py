@@ -73,6 +73,7 @@ class ExperimentRow(Base):
     best_number: Mapped[int | None]
     best_score: Mapped[float | None]
     best_shortfall: Mapped[float | None]  # of that trial; None is 0
+    best_violation: Mapped[float | None]  # of that trial; None is 0
     maximize: Mapped[bool]
     parallel: Mapped[int]
     max_trials: Mapped[int | None]
@@ -137,7 +138,8 @@ class RequestRow(Base):
 class TrialRow(Base):
     """`score` is the objective as a number to minimize: one ascending index finds the best of either direction.
 
-    `shortfall` comes first there (`labels.shortfall`): a trial with less of its resource is worse, whatever its score.
+    `violation` comes first there, of outcome constraints: whatever is infeasible is worse than all that is feasible.
+    Then `shortfall` (`labels.shortfall`): a trial with less of its resource is worse, whatever its score.
     """
 
     __tablename__ = "evertune_trials"
@@ -145,7 +147,7 @@ class TrialRow(Base):
         UniqueConstraint("experiment_id", "number"),
         UniqueConstraint("experiment_id", "name"),
         Index(None, "experiment_id", "told_seq"),
-        Index(None, "experiment_id", "shortfall", "score", "told_seq"),
+        Index("ix_evertune_trials_best", "experiment_id", "violation", "shortfall", "score", "told_seq"),
         Index(None, "experiment_id", "state", "number"),
     )
 
@@ -154,6 +156,7 @@ class TrialRow(Base):
     number: Mapped[int]
     state: Mapped[str] = _word(32)
     told_seq: Mapped[int | None]
+    violation: Mapped[float] = mapped_column(default=0.0, server_default="0")
     shortfall: Mapped[float] = mapped_column(default=0.0, server_default="0")
     score: Mapped[float | None]
     objective_value: Mapped[float | None]
@@ -168,6 +171,7 @@ class TrialRow(Base):
     ended: Mapped[datetime | None]
     objective: Mapped[str | None]
     metrics: Mapped[Any] = mapped_column(Json, nullable=True)
+    spread: Mapped[Any] = mapped_column(Json, nullable=True)  # standard deviations of replicates
     steps: Mapped[int | None]  # values of the objective when it was stopped early
     reason: Mapped[str]
     message: Mapped[str]

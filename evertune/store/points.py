@@ -21,6 +21,7 @@ from evertune.domain.metrics import (
     Report,
     Running,
     chosen,
+    missing,
     objective_text,
     placed,
 )
@@ -282,7 +283,7 @@ def _taken(
     series = known.get((row.trial_id, row.attempt, objective.metric))
     late = False
     if row.state == AttemptState.METRICS_UNAVAILABLE:
-        late = objective_text(objective, summaries(tx, row.trial_id, row.attempt)) is not None
+        late = missing(objective, summaries(tx, row.trial_id, row.attempt)) is None
     elif not collected and row.state != AttemptState.RUNNING:
         trial = tx.execute(_TRIAL, {"trial": row.trial_id}).one()
         late = row.attempt == trial.attempts - 1 and outdated(tx, trial, objective)

@@ -127,6 +127,8 @@ def trial(row: Any) -> TrialRecord:
         metrics=row.metrics or {},
         objective=row.objective,
         objective_value=row.objective_value,
+        violation=row.violation,
+        spread=row.spread or {},
         labels=row.labels or {},
         attempts=row.attempts,
         told_seq=row.told_seq,

@@ -19,7 +19,7 @@ from evertune.errors import EnvironmentProblem, SchemaTooNewError
 from evertune.store.engine import Database
 from evertune.store.models import DatabaseRow
 
-HEAD = "0007"  # the newest file in migrations/versions
+HEAD = "0008"  # the newest file in migrations/versions
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "evertune_schema"
 _LOCK_NAME = "evertune-migrate"

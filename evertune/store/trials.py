@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
 
-from evertune.domain.metrics import Point
+from evertune.domain.metrics import Point, finite
 from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
 from evertune.domain.trial import AttemptEnd, Conclude, Ending
@@ -25,9 +26,11 @@ from evertune.store.records import ATTEMPTS, COUNTER, EXPERIMENTS, REVISIONS, SE
 _E = EXPERIMENTS.c
 _T = TRIALS.c
 _A = ATTEMPTS.c
+_BEST_FIRST = (_T.violation, _T.shortfall, _T.score, _T.told_seq)  # an index
 
 _TRIAL = select(TRIALS).where(_T.experiment_id == bindparam("experiment"), _T.number == bindparam("no"))
 _ATTEMPT = select(ATTEMPTS).where(_A.trial_id == bindparam("trial"), _A.attempt == bindparam("no"))
+_WELL = select(_A.id).where(_A.trial_id == bindparam("trial"), _A.state == AttemptState.SUCCEEDED.value)
 _OPEN_ATTEMPT = select(_A.attempt).where(_A.trial_id == bindparam("trial"), _A.state == AttemptState.RUNNING.value)
 
 
@@ -67,18 +70,20 @@ def listed(
             query = query.where(_T.number > after)
         return [records.trial(row) for row in tx.execute(query.order_by(_T.number).limit(limit))]
     # Numbers first, in the order of the index; then texts, the last told first, as `best` takes them.
-    numeric = query.where(_T.score.is_not(None)).order_by(_T.shortfall, _T.score, _T.told_seq)
-    text = query.where(_T.score.is_(None), _T.objective.is_not(None)).order_by(_T.told_seq.desc())
+    numeric = query.where(_T.score.is_not(None)).order_by(*_BEST_FIRST)
+    text = query.where(_T.score.is_(None), _T.objective.is_not(None)).order_by(_T.violation, _T.told_seq.desc())
     found: list[Row[Any]] = []
     last = None if after is None else _trial(tx, experiment, after)
     if last is None or last.score is not None:
         if last is not None:
             later = and_(_T.score == last.score, _T.told_seq > last.told_seq)
             worse = and_(_T.shortfall == last.shortfall, or_(_T.score > last.score, later))
-            numeric = numeric.where(or_(_T.shortfall > last.shortfall, worse))
+            less = and_(_T.violation == last.violation, or_(_T.shortfall > last.shortfall, worse))
+            numeric = numeric.where(or_(_T.violation > last.violation, less))
         found += tx.execute(numeric.limit(limit)).all()
     elif last.told_seq is not None:
-        text = text.where(_T.told_seq < last.told_seq)
+        earlier = and_(_T.violation == last.violation, _T.told_seq < last.told_seq)
+        text = text.where(or_(_T.violation > last.violation, earlier))
     rest = None if limit is None else limit - len(found)
     if rest is None or rest > 0:
         found += tx.execute(text.limit(rest)).all()
@@ -175,7 +180,11 @@ def end_attempt(
             update(TRIALS)
             .where(_T.id == trial.id)
             .values(
-                state=TrialState.CREATED, reason=end.reason, message=end.message, metrics=dict(ending.metrics) or None
+                state=TrialState.CREATED,
+                reason=ending.then or end.reason,
+                message="" if ending.then else end.message,
+                metrics=dict(ending.metrics) or None,
+                spread=dict(ending.spread) or None,
             )
         )
         moved = _moved(experiment, trial, TrialState.CREATED)
@@ -196,9 +205,18 @@ def close_trial(
     running = tx.execute(_OPEN_ATTEMPT, {"trial": trial.id}).scalar()
     if running is not None:
         raise ConflictError(f"attempt {running} of trial {number} still runs; the trial ends with it")
-    ending = Ending(
-        end=AttemptEnd(AttemptState(state.value), reason, message), trial_state=state, metrics=trial.metrics or {}
-    )
+    metrics = trial.metrics or {}
+    ending = Ending(end=AttemptEnd(AttemptState(state.value), reason, message), trial_state=state, metrics=metrics)
+    if tx.execute(_WELL, {"trial": trial.id}).first() is not None:  # of its replicates: what they measured is kept
+        objective = records.load_objective(tx.execute(select(_E.objective).where(_E.id == experiment.id)).scalar_one())
+        value = metrics.get(objective.metric)
+        ending = replace(
+            ending,
+            objective=value,
+            objective_value=finite(value),
+            violation=objective.violation(metrics),
+            spread=trial.spread or {},
+        )
     return _tell(tx, experiment, trial, ending, at=at)
 
 
@@ -224,7 +242,7 @@ def revise(
     points.add(tx, trial.id, attempt, new)
     ending = conclude(points.summaries(tx, trial.id, attempt))
     told = (ending.trial_state, ending.objective, dict(ending.metrics))
-    if told == (before.state, before.objective, dict(before.metrics)):
+    if told == (before.state, before.objective, dict(before.metrics)):  # what else there is follows from these
         return before, before
     tx.execute(
         insert(REVISIONS).values(
@@ -243,14 +261,16 @@ def revise(
     tx.execute(update(ATTEMPTS).where(_A.id == row.id).values(**changed, charged=ending.charged))
     _tell(tx, experiment, trial, ending, at=trial.ended)
     # What was the best may be so no longer: the index knows who is now.
-    known = select(_T.number, _T.score, _T.shortfall).where(_T.experiment_id == experiment.id)
-    best = tx.execute(known.where(_T.score.is_not(None)).order_by(_T.shortfall, _T.score, _T.told_seq).limit(1)).first()
+    known = select(_T.number, _T.score, _T.shortfall, _T.violation).where(_T.experiment_id == experiment.id)
+    best = tx.execute(known.where(_T.score.is_not(None)).order_by(*_BEST_FIRST).limit(1)).first()
     if best is None:
-        best = tx.execute(known.where(_T.objective.is_not(None)).order_by(_T.told_seq.desc()).limit(1)).first()
+        texts = known.where(_T.objective.is_not(None)).order_by(_T.violation, _T.told_seq.desc())
+        best = tx.execute(texts.limit(1)).first()
     values = {
         "best_number": best and best.number,
         "best_score": best and best.score,
         "best_shortfall": best and best.shortfall,
+        "best_violation": best and best.violation,
     }
     tx.execute(update(EXPERIMENTS).where(_E.id == experiment.id).values(values))
     return before, records.trial(_trial(tx, experiment.id, number))
@@ -278,18 +298,24 @@ def _tell(tx: Connection, experiment: Row[Any], trial: Row[Any], ending: Ending,
             objective=objective,
             objective_value=value,
             score=score,
+            violation=ending.violation if objective is not None else 0.0,
             metrics=dict(ending.metrics) or None,
+            spread=dict(ending.spread) or None,
             steps=_steps(tx, experiment, trial) if state is TrialState.EARLY_STOPPED else None,
             ended=at,
         )
     )
     values = _moved(experiment, trial, state) | {"told_seq": told_seq}
     if score is not None:
-        best = None if experiment.best_score is None else (experiment.best_shortfall or 0.0, experiment.best_score)
-        if best is None or (trial.shortfall, score) < best:
-            values |= {"best_number": trial.number, "best_score": score, "best_shortfall": trial.shortfall}
+        best = (experiment.best_violation or 0.0, experiment.best_shortfall or 0.0, experiment.best_score)
+        if experiment.best_score is None or (ending.violation, trial.shortfall, score) < best:
+            values |= {"best_number": trial.number, "best_score": score}
+            values |= {"best_shortfall": trial.shortfall, "best_violation": ending.violation}
     elif objective is not None and experiment.best_score is None:
-        values["best_number"] = trial.number  # texts have no order: the last one told, until there is a number
+        # Texts have no order: the last one told, until there is a number. But none that misses constraints by more.
+        missed = math.inf if experiment.best_number is None else experiment.best_violation or 0.0
+        if ending.violation <= missed:
+            values |= {"best_number": trial.number, "best_violation": ending.violation}
     tx.execute(update(EXPERIMENTS).where(_E.id == experiment.id).values(values))
     return told_seq
 

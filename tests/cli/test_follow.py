@@ -96,7 +96,9 @@ def test_a_revised_trial_is_told_once_more_and_counted_once(store: Store) -> Non
     assert [(event.trial.number, event.revised, event.new_best) for event in follower.fresh] == [(2, True, True)]
     line = plain(lines.ended(follower.fresh[0], record))
     assert line.strip().startswith("✔ trial 2 revised: accuracy 0.9500  best 0.9500 *")
-    assert "revised: 0.9500  new best, was 0.9000" in plain(event_words(last.events[-1], Decimals([0.95])))
+    assert "revised: 0.9500  new best, was 0.9000" in plain(
+        event_words(last.events[-1], Decimals([0.95]), last.record.objective)
+    )
     assert last.eta_s == eta
     finish(store, uid, 3, 0.1)
     follower.poll()

@@ -17,7 +17,7 @@ from activities.runners.kubernetes.render import Features, Injection
 from activities.runners.local.variables import expand
 from evertune.domain.metrics import CollectorSpec, Scrape
 from evertune.errors import LaunchError
-from evertune.protocols import JsonDict, Launch
+from evertune.protocols import JsonDict, Launch, Replicate
 from evertune.spec.rules.job import job_misfits
 from tests.kubernetes.objects import collector, environment, job, launched, named, pod, training
 from tests.kubernetes.rendering import (
@@ -119,6 +119,13 @@ def test_a_parameter_with_dollars_reaches_the_program_as_it_is() -> None:
     told = json.loads(expand(environment(main)["EVERTUNE_PARAMETERS"], {"HOME": "/wrong"}))
 
     assert told == {"a": value}
+
+
+def test_a_replicate_is_told_which_run_it_is_and_its_seed() -> None:
+    main = named(pod(render(launched(job(), replicate=Replicate(2, 12345))))["containers"], "main")
+
+    assert (environment(main)["EVERTUNE_REPLICATE"], environment(main)["EVERTUNE_SEED"]) == ("2", "12345")
+    assert "EVERTUNE_SEED" not in environment(named(pod(render(launched(job())))["containers"], "main"))
 
 
 def test_the_users_variables_win_and_may_refer_to_ours_but_not_to_who_the_trial_is() -> None:

@@ -118,6 +118,43 @@ def test_a_trial_with_more_of_its_resource_is_better_than_any_with_less_and_only
     assert verdict.reason == "ExperimentGoalReached"
 
 
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(
+    ends=st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.0, 1.0, 2.5]), st.sampled_from([0.0, 8.0])), min_size=1
+    ),
+    maximize=st.booleans(),
+    data=st.data(),
+)
+def test_the_best_is_the_same_in_any_order_of_news_and_infeasible_only_where_all_are(
+    ends: list[tuple[int, float, float]], maximize: bool, data: st.DataObject
+) -> None:
+    state = a_state(limits=Limits(parallel=4, maximize=maximize, goal=0.0 if not maximize else 3.0))
+    launch(state, len(ends))
+    for number in data.draw(st.permutations(range(len(ends)))):
+        value, violation, shortfall = ends[number]
+        end = an_end(number, objective=str(value), value=float(value), violation=violation, shortfall=shortfall)
+        rules.record_outcome(state, end)
+    sign = -1 if maximize else 1
+    order = [(violation, short, sign * value, number) for number, (value, violation, short) in enumerate(ends)]
+    assert state.best is not None
+    assert state.best.number == min(order)[3]
+    least = -3 if maximize else 0
+    reached = [number for violation, short, loss, number in order if (violation, short, loss) == (0, 0, least)]
+    verdict = rules.decide(state, now=0.0)
+    assert (verdict is not None and verdict.reason == "ExperimentGoalReached") == bool(reached)
+
+
+def test_the_next_replicate_begins_with_nothing_to_be_forgiven() -> None:
+    entry = InFlight(number=3, attempt=4, signal_retries=2, infrastructure_retries=7, seq=9, value="0.5")
+    well = TrialOutcome(number=3, attempt=4, state=AttemptState.SUCCEEDED, again=True)
+    assert rules.next_attempt(entry, well, paused=False) == InFlight(number=3, attempt=5)
+    assert rules.next_attempt(entry, well, paused=True) == InFlight(number=3, attempt=5, parked=True)
+    lost = TrialOutcome(number=3, attempt=4, state=AttemptState.LOST, again=True, failure=FailureClass.INFRASTRUCTURE)
+    after = rules.next_attempt(entry, lost, paused=False)
+    assert (after.signal_retries, after.infrastructure_retries) == (2, 8)
+
+
 def test_a_later_text_objective_replaces_an_earlier_one_but_never_a_number() -> None:
     state = a_state()
     launch(state, 3)

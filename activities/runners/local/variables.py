@@ -8,9 +8,10 @@ parameters, its report file and its checkpoint without knowing the backend:
     EVERTUNE_REPORT_FILE     where metrics may be appended, a JSON object a line; the worker reads it
     EVERTUNE_STOP_FILE       exists once somebody wants the trial to end, and holds the reason
     EVERTUNE_EXIT_FILE       exists once the trial's program has ended; for what runs beside it
-    EVERTUNE_CHECKPOINT_DIR  is kept from one attempt of the trial to the next
+    EVERTUNE_CHECKPOINT_DIR  is kept from one attempt of the trial to the next; each replicate has its own
     EVERTUNE_PARENT_CHECKPOINT_DIR  that of the trial that this one goes on from, for reading; of a promoted trial
     EVERTUNE_RESUME_FROM     the first of these two that holds something; else it is not set
+    EVERTUNE_REPLICATE  EVERTUNE_SEED  which run of the trial this is, from 0, and a seed of its own; with `replicates`
     EVERTUNE_INGEST_URL  EVERTUNE_TOKEN  the gateway and this attempt's key to it, when there is one
 
 A variable of the same name in the container wins, except for those that say whose process it is: by EVERTUNE_TRIAL the
@@ -39,9 +40,9 @@ _KEYED = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\)|.)", re.DOTALL)
 
 
-def checkpoint_dir(directory: Path) -> Path:
-    """Of the trial, beside the directories of its attempts."""
-    return directory.parent / DIRECTORY
+def checkpoint_dir(directory: Path, checkpoints: Checkpoints) -> Path:
+    """Of the trial, or of one of its replicates, beside the directories of its attempts."""
+    return directory.parent / (DIRECTORY if checkpoints.own is None else Path(checkpoints.own).name)
 
 
 def make_checkpoint_dir(directory: Path, checkpoints: Checkpoints) -> None:
@@ -49,7 +50,7 @@ def make_checkpoint_dir(directory: Path, checkpoints: Checkpoints) -> None:
 
     One that begins as a copy of its parent's is complete as soon as it is there, whoever dies meanwhile.
     """
-    own = checkpoint_dir(directory)
+    own = checkpoint_dir(directory, checkpoints)
     if own.exists():
         return
     parent = None if checkpoints.parent is None else Path(checkpoints.parent)
@@ -74,11 +75,13 @@ def reporting(launch: Launch, directory: Path | None, reports: Path | None = Non
     `reports` stands in for the attempt's own file of that name, which only one process of an attempt writes to.
     """
     own = {"EVERTUNE_ATTEMPT": str(launch.ref.attempt)}
+    if launch.replicate is not None:
+        own |= {"EVERTUNE_REPLICATE": str(launch.replicate.index), "EVERTUNE_SEED": str(launch.replicate.seed)}
     parameters = json.dumps(dict(launch.parameters), ensure_ascii=False)
     if len(parameters.encode("utf-8", "surrogatepass")) <= LONGEST_PARAMETERS:
         own["EVERTUNE_PARAMETERS"] = parameters
     if directory is not None:
-        checkpoint = checkpoint_dir(directory)
+        checkpoint = checkpoint_dir(directory, launch.checkpoints)
         own["EVERTUNE_REPORT_FILE"] = str(reports or directory / "reports")
         own["EVERTUNE_STOP_FILE"] = str(directory / "stop")
         own["EVERTUNE_EXIT_FILE"] = str(directory / "exit")

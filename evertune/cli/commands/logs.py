@@ -19,9 +19,10 @@ from evertune.cli.choosing import Attempt, Trial, chosen_attempt, chosen_trials
 from evertune.cli.output.printer import PipeClosedError
 from evertune.cli.output.text import clean
 from evertune.cli.session import Session, session
-from evertune.cli.views.sentences import addressed
+from evertune.cli.views.sentences import addressed, trial_sentence
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.states import TrialState
+from evertune.domain.trial import REUSED
 from evertune.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -211,7 +212,9 @@ def _say(now: Session, record: ExperimentRecord, sources: list[Source], total: i
             words += f" of {source.trial.attempts} (from 0); the others: --attempt N"
         if len(replicas := _replicas(source)) > 1:
             words += f"; --replica {', '.join(replicas[1:])} shows another process than {replicas[0]}"
-        if not archive.exists(source.path):
+        if source.trial.reason == REUSED:
+            words += f"; nothing ran: it has {trial_sentence(source.trial)}"
+        elif not archive.exists(source.path):
             gone = "is gone" if source.name == "log" else "was never written, or is gone"
             where = os.path.normpath(source.path)
             words += "; it had no collector of its own" if source.name == COLLECTOR_LOG else f"; {where} {gone}"

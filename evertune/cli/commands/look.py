@@ -130,7 +130,7 @@ def trials_(
     with now.store() as store:
         trials = store.trials(record.uid, states=states, sort=cast(Literal["number", "best"], sort), limit=limit)
     if not output.for_people:
-        now.out.write(text_of(output, [trial_document(trial, record.space) for trial in trials]))
+        now.out.write(text_of(output, [trial_document(trial, record.space, record.objective) for trial in trials]))
         return
     if not trials:
         now.say(f"No trials{' in that state' if states else ' yet'}.", *next_lines(next_commands(record)))
@@ -146,7 +146,7 @@ def trials_(
             marks=now.out.marks,
             width=now.out.width,
             wide=output is Form.WIDE,
-            columns=_columns(columns, (*record.space.names(), *record.objective.additional)),
+            columns=_columns(columns, (*record.space.names(), *record.objective.metrics[1:])),
             headers=not no_headers,
         )
     now.out.lines(rendered.lines)

@@ -7,7 +7,7 @@ experiment, the trials that ended since the last one, and the running ones; neve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ class RunningTrial:
     trial: TrialRecord
     step: int = 0  # how many objective values it has reported
     value: str | None = None  # the last one
+    further: Mapping[str, str] = field(default_factory=dict)  # the last values of the other objectives
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,10 @@ class Follower:
         return self.last
 
     def _better(self, trial: TrialRecord, value: float, before: float, objective: Objective) -> bool:
-        """Than the best so far: it had more of its resource, or as much and has the better value."""
+        """Than the best so far: it misses constraints by less, then had more of its resource, then has more to show."""
         assert self._best is not None
-        short, best = shortfall(trial.labels), shortfall(self._best.labels)
-        return short < best or (short == best and objective.better(value, before))
+        mine, best = ((each.violation, shortfall(each.labels)) for each in (trial, self._best))
+        return mine < best or (mine == best and objective.better(value, before))
 
     def _take(self, trial: TrialRecord, objective: Objective) -> Ended:
         assert trial.told_seq is not None
@@ -138,7 +139,18 @@ class Follower:
     def _running(self, objective: Objective) -> list[RunningTrial]:
         trials = self.store.trials(self.uid, states=[TrialState.RUNNING])
         reported = self.store.progress(self.uid, objective.metric)
-        return [RunningTrial(trial, *reported.get(trial.number, (0, None))) for trial in trials]
+        further = objective.objectives[1:] if trials else ()
+        others = {metric: self.store.progress(self.uid, metric) for metric in further}
+        return [
+            RunningTrial(
+                trial,
+                step,
+                value,
+                {metric: known[trial.number][1] for metric, known in others.items() if trial.number in known},
+            )
+            for trial in trials
+            for step, value in (reported.get(trial.number, (0, None)),)
+        ]
 
     def _eta(self, record: ExperimentRecord, now: datetime) -> float | None:
         """Seconds to the end of the budget at the recent pace; None when nobody can say."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from evertune.cli.output.numbers import number_or_text, utc
+from evertune.domain.metrics import Objective
+from evertune.domain.pareto import Front
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.space import SearchSpace
 
@@ -45,10 +47,45 @@ def best_document(record: ExperimentRecord) -> JsonDict | None:
         "parameters": record.space.typed(best.parameters),
         "metrics": metrics_document(best),
         "objective": {"name": record.objective.metric, "value": objective_value(best)},
+        **_beyond(best, record.objective),
     }
 
 
-def trial_document(trial: TrialRecord, space: SearchSpace) -> JsonDict:
+def front_document(record: ExperimentRecord, found: Front, trials: Mapping[int, TrialRecord]) -> JsonDict:
+    """The best trial of the first objective, and beside it the whole front: `hypervolume` up to its `reference`."""
+    names = record.objective.objectives
+    return {
+        **(best_document(record) or {}),
+        "front": [
+            {
+                "trial": number,
+                "parameters": record.space.typed(trials[number].parameters),
+                "metrics": metrics_document(trials[number]),
+                "objectives": dict(zip(names, values, strict=True)),
+            }
+            for number, values in zip(found.numbers, found.values, strict=True)
+        ],
+        "hypervolume": {
+            "value": found.hypervolume,
+            "reference": dict(zip(names, found.reference, strict=True)) if found.reference else None,
+        },
+    }
+
+
+def _beyond(trial: TrialRecord, objective: Objective | None) -> JsonDict:
+    """What only experiments with constraints, several objectives or replicates have."""
+    more: JsonDict = {}
+    if objective is not None and objective.further:
+        more["objectives"] = dict(zip(objective.objectives, objective.values(trial.metrics), strict=True))
+    if objective is not None and objective.constraints:
+        more["feasible"] = trial.feasible if trial.objective is not None else None
+    if trial.spread:
+        more["std"] = dict(trial.spread)
+    return more
+
+
+def trial_document(trial: TrialRecord, space: SearchSpace, objective: Objective | None = None) -> JsonDict:
+    """`objective`: the experiment's, for what follows from it."""
     return {
         "number": trial.number,
         "name": trial.name,
@@ -57,6 +94,7 @@ def trial_document(trial: TrialRecord, space: SearchSpace) -> JsonDict:
         "parameters": space.typed(trial.parameters),
         "metrics": metrics_document(trial),
         "objective": objective_value(trial),
+        **_beyond(trial, objective),
         "attempts": trial.attempts,
         "started": utc(trial.started),
         "ended": utc(trial.ended),

@@ -21,12 +21,18 @@ from evertune.cli.views.sentences import (
     addressed,
     comparable,
     experiment_sentence,
+    further_words,
     goal_words,
     group_failures,
+    infeasible_words,
     may_fail_words,
+    missed_words,
     numbers_words,
+    objectives_words,
     over_defaults,
     paused_words,
+    rules_words,
+    spread_words,
     stopping_words,
 )
 from evertune.cli.views.trials import waiting_lines
@@ -59,9 +65,15 @@ def details(
         rows.append(("Why", why))
     if trouble:
         rows.append(("But", f"nothing moves: {trouble}; next: evertune up"))
-    rows += [("Best", _best(record, now, marks)), ("Trials", _trials(record, marks))]
+    rows.append(("Best", _best(record, now, marks)))
+    if missed := record.best and missed_words(record.objective, record.best):
+        rows.append(("Missed", missed))
+    rows += _objectives(record)
+    rows.append(("Trials", _trials(record, marks)))
     rows += [("Waiting", line) for line in waiting_lines(waiting or {})]
     rows.append(("Search", _search(record)))
+    if rules := rules_words(record):
+        rows.append(("Rules", "; ".join(rules)))
     if rule := stopping_words(record):
         rows.append(("Early stop", rule))
     rows += _places(record)
@@ -144,10 +156,25 @@ def _best(record: ExperimentRecord, now: datetime, marks: Marks) -> Line | str:
     decimals = Decimals([best.objective_value])
     value = clean(objective_text(best.objective_value, best.objective, decimals, marks.dash))
     when = f", {age((now - best.ended).total_seconds())} ago" if best.ended else ""
-    words = [f" at trial {best.number}{when}"]
+    others = [spread_words(best, record.objective.metric), further_words(record.objective, best)]
+    words = [f"{''.join(f' {text}' for text in others if text)} at trial {best.number}{when}"]
+    if not best.feasible:
+        return [
+            ("no feasible trial yet; the nearest: ", "warning"),
+            (f"{record.objective.metric} {value}{words[0]}", ""),
+        ]
     words += [text for text in (goal_words(record.objective, comparable(best), decimals),) if text]
     words += [text for text in (over_defaults(record),) if text]
     return [(f"{record.objective.metric} ", ""), (value, "bold"), ("; ".join(words), "")]
+
+
+def _objectives(record: ExperimentRecord) -> list[tuple[str, Line | str]]:
+    """What is wanted, where that is more than one objective; and of which of them `Best` speaks."""
+    objective = record.objective
+    if not objective.further:
+        return [("Wanted", objectives_words(objective))] if objective.constraints else []
+    front = f"evertune best {addressed(record)} shows the Pareto front"
+    return [("Wanted", f"{objectives_words(objective)}; best and goal are those of the first, {front}")]
 
 
 def _trials(record: ExperimentRecord, marks: Marks) -> Line:
@@ -227,11 +254,17 @@ def _parameters(record: ExperimentRecord, best: TrialRecord, width: int | None, 
 def best_lines(record: ExperimentRecord, best: TrialRecord, marks: Marks, *, wide: bool = False) -> list[Line]:
     """The best trial with values of five digits; `-o json` and the others have them exactly. `wide`: who and when."""
     value = clean(objective_text(best.objective_value, best.objective, Decimals([best.objective_value]), marks.dash))
-    words = f"  trial {best.number}  ({record.objective.strategy(record.objective.metric)})"
+    metric = record.objective.metric
+    deviation = spread_words(best, metric)
+    words = f"{f' {deviation}' if deviation else ''}  trial {best.number}  ({record.objective.strategy(metric)})"
     typed = record.space.typed(best.parameters)
     rows = [(name, clean(parameter_text(entry, digits=5))) for name, entry in typed.items()]
-    others = [(name, clean(text)) for name, text in best.metrics.items() if name != record.objective.metric]
-    lines: list[Line] = [[(f"{record.objective.metric} ", ""), (value, "bold"), (words, "dim")]]
+    others = [
+        (name, clean(f"{text} {spread_words(best, name)}")) for name, text in best.metrics.items() if name != metric
+    ]
+    lines: list[Line] = [[(f"{metric} ", ""), (value, "bold"), (words, "dim")]]
+    if infeasible := infeasible_words(record) if best == record.best else missed_words(record.objective, best):
+        lines = [[(infeasible, "warning")], [], *lines]
     lines += [[], *labelled(rows)] if rows else []
     about = (
         [("name", best.name), ("started", utc(best.started) or marks.dash), ("ended", utc(best.ended) or marks.dash)]

@@ -13,8 +13,11 @@ from evertune.cli.views.sentences import (
     addressed,
     experiment_sentence,
     group_failures,
+    infeasible_words,
     last_lines,
     numbers_words,
+    rules_words,
+    spread_words,
     stopping_words,
     trial_sentence,
     trial_warnings,
@@ -23,8 +26,8 @@ from evertune.cli.views.summary import next_lines
 from evertune.cli.views.unavailable import Missed, mending_command, unavailable_groups
 from evertune.domain.records import OTHER_LIBRARIES, AttemptRecord, AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.space import Value
-from evertune.domain.states import ExperimentState, TrialState
-from evertune.domain.trial import WARNING
+from evertune.domain.states import AttemptState, ExperimentState, TrialState
+from evertune.domain.trial import REUSED, WARNING
 
 LINE_SHOWN = 200  # characters of a line of a log: it is there to be recognised
 
@@ -83,6 +86,8 @@ def _compose(head: Line, evidence: Evidence, title: str, commands: Commands, wid
 
 
 def _lost(trial: TrialRecord) -> tuple[str, str]:
+    if trial.reason.startswith("Replicate"):
+        return f"trial {trial.number}", f"{trial.reason}; the next one waits for its turn"
     ended = plural(trial.attempts, "attempt")
     return f"trial {trial.number}", f"{ended} ended without a result, not charged; the next one waits for its turn"
 
@@ -157,6 +162,10 @@ def _limits(record: ExperimentRecord) -> Evidence:
         rows.append(("budget", f"{counts.finished} of {plural(budget.max_trials, 'trial')} finished"))
     if budget.max_failed is not None and counts.charged:
         rows.append(("rule", f"maxFailedTrialCount: {counts.charged} failed, {budget.max_failed} may"))
+    if words := infeasible_words(record):
+        rows.append(("constraint", words))
+    if rules := rules_words(record):
+        rows.append(("search", "; ".join(rules)))
     if objective.goal is not None and (best := record.best) is not None:
         rows.append(("goal", f"{objective.metric} {objective.goal:g}; best {best.objective} at trial {best.number}"))
     return rows
@@ -208,7 +217,8 @@ def explain_trial(
     """`log`: the last lines of its last attempt."""
     head: Line = [(f"trial {trial.number}", "bold"), (f" of {record.name} is ", ""), *marks.state(trial.state)]
     if trial.state is TrialState.SUCCEEDED:
-        head.append((f": {record.objective.metric} {clean(trial.objective or marks.dash)}.", ""))
+        whose = f", {trial_sentence(trial)}" if trial.reason == REUSED else ""
+        head.append((f": {record.objective.metric} {clean(trial.objective or marks.dash)}{whose}.", ""))
     elif trial.state.terminal:
         head.append((f": {trial_sentence(trial)}.", ""))
     elif trial.state is TrialState.RUNNING and trial.started:
@@ -218,12 +228,20 @@ def explain_trial(
     else:
         head.append((": it waits for its next attempt." if trial.attempts else ": it waits to be started.", ""))
     evidence: Evidence = [(f"attempt {attempt.attempt}", _attempt_words(attempt, now)) for attempt in attempts]
+    if trial.objective is not None:
+        evidence += [("infeasible", missed) for missed in record.objective.missed(trial.metrics)]
+    if trial.spread:
+        runs = sum(attempt.state is AttemptState.SUCCEEDED for attempt in attempts)
+        told = [f"{name} {trial.metrics[name]} {spread_words(trial, name)}" for name in trial.spread]
+        evidence.append(("replicates", f"of {plural(runs, 'run')} together: {', '.join(told)}"))
+    if trial.state.counts_as_failed and (record.manifest.get("spec") or {}).get("onFailure") == "worst":
+        evidence.append(("search", f"{record.algorithm} counts it as the worst value so far (onFailure: worst)"))
     if trial.metrics:
         evidence.append(("metrics", ", ".join(f"{name} {value}" for name, value in trial.metrics.items())))
     if trial.state is TrialState.METRICS_UNAVAILABLE and (lines := last_lines(trial)):
         log = lines  # of the file, where metrics are in one; these were searched and did not match
-    told = [line for line in trial.message.splitlines() if line.strip() and not line.startswith(WARNING)]
-    last = told[-1] if told else ""
+    said = [line for line in trial.message.splitlines() if line.strip() and not line.startswith(WARNING)]
+    last = said[-1] if said else ""
     if trial.state.counts_as_failed and last and not log and clean(last) not in trial_sentence(trial):
         evidence.append(("message", last))
     evidence += [("warning", warning) for warning in trial_warnings(trial)]
@@ -246,5 +264,7 @@ def _attempt_words(attempt: AttemptRecord, now: datetime) -> str:
     if attempt.started is not None:
         parts.append(f"took {interval(((attempt.ended or now) - attempt.started).total_seconds())}")
     if attempt.state.terminal:
-        parts.append("another attempt followed, not charged" if attempt.again else "charged" if attempt.charged else "")
+        well = attempt.state is AttemptState.SUCCEEDED
+        next_one = "the next replicate followed" if well else "another attempt followed, not charged"
+        parts.append(next_one if attempt.again else "charged" if attempt.charged else "")
     return ", ".join(part for part in parts if part)

@@ -60,7 +60,7 @@ def best_text(record: ExperimentRecord, marks: Marks) -> str:
     if best is None:
         return marks.dash
     text = objective_text(best.objective_value, best.objective, Decimals([best.objective_value]), marks.dash)
-    return clean(text)[:24]
+    return clean(text)[:24] + ("" if best.feasible else " infeasible")
 
 
 def _eta(record: ExperimentRecord, now: datetime, marks: Marks) -> str:

@@ -16,18 +16,22 @@ from evertune.cli.output.table import Column, table
 from evertune.cli.output.text import Line, between, clean, fit, line_width, width_of
 from evertune.cli.views.sentences import (
     addressed,
+    best_word,
     comparable,
     experiment_sentence,
+    further_words,
     goal_words,
     maximizes,
     may_fail_words,
+    missed_words,
     paused_words,
     search_words,
+    spread_words,
     trial_sentence,
     trials_done,
 )
 from evertune.cli.views.trials import phases_of, waiting_lines
-from evertune.domain.metrics import finite
+from evertune.domain.metrics import Objective, finite
 from evertune.domain.space import ParameterType
 from evertune.domain.states import ExperimentState, TrialState
 
@@ -162,12 +166,19 @@ def _best(snapshot: Snapshot, width: int, marks: Marks, decimals: Decimals) -> l
         words = f"  no {objective.metric} yet"
         return [between([(words, "dim")], [(goal, "dim")] if goal else [], width - 2)]
     value = objective_text(best.objective_value, clean(best.objective or ""), decimals, marks.dash)
-    line: Line = [(f"  best {objective.metric}  ", ""), (value, "bold")]
+    line: Line = [(f"  {best_word(best)} {objective.metric}  ", ""), (value, "bold")]
+    beside = [spread_words(best, objective.metric), further_words(objective, best)]
+    line += [(f"  {text}", "") for text in beside if text]
     spark = marks.spark(snapshot.curve, 12 if width >= 100 else 9)
     if len(snapshot.curve) > 1:
         line += [("  ", ""), (spark, "running")]
     when = f", {age((snapshot.at - best.ended).total_seconds())} ago" if best.ended else ""
     line.append((f"  {marks.arrow(up=maximizes(objective))} trial {best.number}{when}", "dim"))
+    if not best.feasible:
+        return [
+            between(line, [(goal, "dim")] if goal else [], width - 2),
+            [(f"  no feasible trial yet: {missed_words(objective, best)}", "warning")],
+        ]
     return [
         between(line, [(goal, "dim")] if goal else [], width - 2),
         _parameters(snapshot, width),
@@ -195,17 +206,23 @@ def _trials(snapshot: Snapshot, count: int, width: int, marks: Marks, decimals: 
     number, step = Column("TRIAL", right=True), Column("STEP", right=True)
     value, took = Column(record.objective.metric, right=True, shrinks=True), Column("TOOK", right=True)
     numeric = {parameter.name: parameter.type is not ParameterType.CATEGORICAL for parameter in record.space}
+    further = [Column(name, right=True, shrinks=True) for name in record.objective.objectives[1:]]
     parameters = [Column(name, right=numeric[name], optional=True) for name in names]
     for entry in snapshot.running[:count]:
         number.add(str(entry.trial.number))
         step.add(str(entry.step) if entry.step else marks.dash)
         value.add(_last_value(entry, decimals, marks))
+        for column in further:
+            last = finite(entry.further.get(column.header))
+            column.add(marks.dash if last is None else parameter_text(last, 4))
         typed = record.space.typed(entry.trial.parameters)
         for column in parameters:
             column.add(clean(parameter_text(typed[column.header])) if column.header in typed else marks.dash)
         started = entry.trial.started
         took.add(age((snapshot.at - started).total_seconds()) if started else marks.dash)
-    lines = table([number, step, value, *parameters, took], width=width, ellipsis=marks.ellipsis, indent=2).lines
+    lines = table(
+        [number, step, value, *further, *parameters, took], width=width, ellipsis=marks.ellipsis, indent=2
+    ).lines
     if len(snapshot.running) > count:
         lines.append([(f"  {marks.ellipsis} and {len(snapshot.running) - count} more", "dim")])
     return lines
@@ -223,24 +240,28 @@ def _events(snapshot: Snapshot, count: int, marks: Marks, decimals: Decimals) ->
             (f"  {_when(snapshot, event)}  ", "dim"),
             marks.shape(event.trial.state),
             (f"  {event.trial.number:>{digits}}  ", ""),
-            *event_words(event, decimals),
+            *event_words(event, decimals, snapshot.record.objective),
         ]
         for event in events
     ]
 
 
-def event_words(event: Ended, decimals: Decimals) -> Line:
-    words = _event_words(event, decimals)
+def event_words(event: Ended, decimals: Decimals, objective: Objective) -> Line:
+    words = _event_words(event, decimals, objective)
     return [("revised: ", ""), *words] if event.revised else words
 
 
-def _event_words(event: Ended, decimals: Decimals) -> Line:
+def _event_words(event: Ended, decimals: Decimals, objective: Objective) -> Line:
     trial = event.trial
     if trial.objective is None:
         return [(trial_sentence(trial), "")]
     value = objective_text(trial.objective_value, clean(trial.objective), decimals)
     if trial.state in (TrialState.EARLY_STOPPED, TrialState.KILLED):
         return [(f"{value}  {trial_sentence(trial)}", "")]
+    if further := further_words(objective, trial):
+        value += f"  {further}"
+    if not trial.feasible:
+        return [(value, ""), (f"  infeasible: {missed_words(objective, trial)}", "dim")]
     if event.new_best:
         was = f", was {decimals.text(event.before)}" if event.before is not None else ""
         return [(value, "bold"), (f"  new best{was}", "succeeded")]

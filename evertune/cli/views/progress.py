@@ -10,7 +10,7 @@ from evertune.cli.follow.snapshot import Ended
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, interval, objective_text, parameter_text, plural
 from evertune.cli.output.text import Line, clean, width_of
-from evertune.cli.views.sentences import addressed, trial_sentence
+from evertune.cli.views.sentences import addressed, further_words, missed_words, trial_sentence
 from evertune.cli.views.trials import waiting_lines
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -89,7 +89,9 @@ class ProgressLines:
         if trial.objective is None:
             return trial_sentence(trial)
         value = objective_text(trial.objective_value, clean(trial.objective), decimals, self.marks.dash)
-        words = f"{record.objective.metric} {value}"
+        words = "  ".join(filter(None, (f"{record.objective.metric} {value}", further_words(record.objective, trial))))
+        if not trial.feasible:
+            return f"{words}  infeasible: {missed_words(record.objective, trial)}"
         if event.best is not None:
             best = objective_text(event.best.objective_value, event.best.objective, decimals, self.marks.dash)
             words += f"  best {clean(best)} {'*' if event.new_best else ' '}"

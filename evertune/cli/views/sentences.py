@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from evertune.cli.output.numbers import Decimals, age
+from evertune.cli.output.numbers import Decimals, age, parameter_text
 from evertune.cli.output.text import clean
 from evertune.domain.labels import shortfall
 from evertune.domain.metrics import Objective, ObjectiveType, finite
 from evertune.domain.records import AuditRecord, Counts, ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
-from evertune.domain.trial import LAST_LINES, WARNING
+from evertune.domain.trial import LAST_LINES, REUSED, WARNING
 
 BASELINE = "evertune.io/baseline"  # annotation: the objective with the script's own defaults, measured by its author
 
@@ -32,6 +32,8 @@ _KILLED = {
 def trial_sentence(trial: TrialRecord) -> str:
     """Why a trial that has no objective to show ended as it did; one line."""
     reason, message = clean(trial.reason), _without_lines(trial.message)
+    if reason == REUSED:
+        return message or reason
     if trial.state is TrialState.METRICS_UNAVAILABLE:
         return message or reason
     if trial.state is TrialState.EARLY_STOPPED:
@@ -77,8 +79,69 @@ def maximizes(objective: Objective) -> bool:
 
 
 def comparable(best: TrialRecord | None) -> float | None:
-    """The value that the goal is compared with: none while the best trial had less than the full resource."""
-    return None if best is None or shortfall(best.labels) else best.objective_value
+    """The value that the goal is compared with: none of an infeasible trial, nor of one with less than its resource."""
+    if best is None or shortfall(best.labels) or not best.feasible:
+        return None
+    return best.objective_value
+
+
+def best_word(best: TrialRecord) -> str:
+    """`best`; or, while no trial is feasible, what the one that misses constraints by the least is."""
+    return "best" if best.feasible else "nearest"
+
+
+def missed_words(objective: Objective, trial: TrialRecord) -> str:
+    """Which constraints do not hold, and by what values; "" for a feasible trial."""
+    return "" if trial.feasible else clean("; ".join(objective.missed(trial.metrics)))
+
+
+def infeasible_words(record: ExperimentRecord) -> str:
+    """Why there is no best trial yet although some have a value."""
+    best = record.best
+    if best is None or best.feasible:
+        return ""
+    return f"no feasible trial yet: of the nearest one, trial {best.number}, {missed_words(record.objective, best)}"
+
+
+def objectives_words(objective: Objective) -> str:
+    """`maximize accuracy, minimize latency_ms; memory <= 100`."""
+    wanted = ", ".join(
+        f"{direction} {metric}" for metric, direction in zip(objective.objectives, objective.directions, strict=True)
+    )
+    limits = ", ".join(str(constraint) for constraint in objective.constraints)
+    return clean(f"{wanted}; {limits}" if limits else wanted)
+
+
+def spread_words(trial: TrialRecord, metric: str) -> str:
+    """`± 0.0123`, of a metric that is a mean or median of replicates."""
+    deviation = trial.spread.get(metric)
+    return "" if deviation is None else f"± {parameter_text(deviation)}"
+
+
+def further_words(objective: Objective, trial: TrialRecord) -> str:
+    """The other objectives' values: `latency_ms 12.4`."""
+    values = zip(objective.objectives[1:], objective.values(trial.metrics)[1:], strict=True)
+    return "  ".join(f"{metric} {parameter_text(value, 4)}" for metric, value in values if value is not None)
+
+
+def rules_words(record: ExperimentRecord) -> list[str]:
+    """What the experiment asks of its search beyond the algorithm, a phrase each."""
+    asked: Mapping[str, Any] = record.manifest.get("spec") or {}
+    phrases = []
+    if initial := asked.get("initialTrials"):
+        phrases.append(f"{len(initial)} initial trial{'s' * (len(initial) != 1)}")
+    if warm := asked.get("warmStart"):
+        phrases.append(f"warm start from {', '.join(warm.get('from') or ())} ({warm.get('mode') or 'identical'})")
+    if conditions := asked.get("parameterConstraints"):
+        phrases.append(" and ".join(conditions))
+    if (duplicates := asked.get("onDuplicate") or "run") != "run":
+        words = {"reuse": "a duplicate has the first one's outcome", "resample": "no duplicates"}
+        phrases.append(words.get(duplicates, duplicates))
+    if asked.get("onFailure") == "worst":
+        phrases.append("a failure counts as the worst value so far")
+    if (runs := asked.get("replicates")) and int(runs.get("count") or 1) > 1:
+        phrases.append(f"each trial is the {runs.get('aggregate') or 'mean'} of {runs['count']} runs")
+    return [clean(phrase) for phrase in phrases]
 
 
 def goal_words(objective: Objective, best: float | None, decimals: Decimals) -> str:

@@ -9,11 +9,14 @@ from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, clock, objective_text, parameter_text, plural
 from evertune.cli.output.text import Line, clean, pad, width_of, wrapped, wrapped_line
 from evertune.cli.views.sentences import (
+    best_word,
     experiment_sentence,
     group_failures,
+    missed_words,
     next_commands,
     numbers_words,
     over_defaults,
+    spread_words,
 )
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
@@ -68,13 +71,19 @@ def _best_rows(record: ExperimentRecord, marks: Marks) -> list[Line]:
     decimals = Decimals([best.objective_value])
     value = clean(objective_text(best.objective_value, best.objective, decimals, marks.dash))
     typed = record.space.typed(best.parameters)
-    label = f"best {record.objective.metric}"
-    column = max(width_of(name) for name in (label, *typed)) + 3
-    texts = {name: clean(parameter_text(entry)) for name, entry in typed.items()}
+    label = f"{best_word(best)} {record.objective.metric}"
+    further = [(metric, best.metrics.get(metric, marks.dash)) for metric in record.objective.objectives[1:]]
+    column = max(width_of(name) for name in (label, *typed, *dict(further))) + 3
+    texts = [(metric, clean(text)) for metric, text in further]
+    texts += [(name, clean(parameter_text(entry))) for name, entry in typed.items()]
     line: Line = [("  ", ""), *pad([(label, "")], column), (value, "bold"), (f"   trial {best.number}", "")]
+    if deviation := spread_words(best, record.objective.metric):
+        line.insert(-1, (f" {deviation}", ""))
+    if not best.feasible:
+        line.append((f"   no feasible trial: {missed_words(record.objective, best)}", "warning"))
     if compared := over_defaults(record):
         line.append((f"   {compared}", "succeeded" if "no improvement" not in compared else "dim"))
-    return [line, *([("  ", ""), *pad([(name, "")], column), (text, "")] for name, text in texts.items())]
+    return [line, *([("  ", ""), *pad([(name, "")], column), (text, "")] for name, text in texts)]
 
 
 def _counts(snapshot: Snapshot, marks: Marks) -> list[Line]:

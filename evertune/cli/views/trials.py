@@ -9,7 +9,8 @@ from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, age, interval, objective_text, parameter_text, utc
 from evertune.cli.output.table import Column, Rendered, table
 from evertune.cli.output.text import Line, clean
-from evertune.cli.views.sentences import numbers_words, trial_sentence
+from evertune.cli.views.sentences import numbers_words, spread_words, trial_sentence
+from evertune.domain.metrics import Objective, finite
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.space import ParameterType
 from evertune.domain.states import TrialState
@@ -47,13 +48,24 @@ def trials_table(
     decimals = Decimals(trial.objective_value for trial in trials)
     numeric = {parameter.name: parameter.type is not ParameterType.CATEGORICAL for parameter in record.space}
     names = list(columns) or list(record.space.names())
-    extra = [] if columns else list(record.objective.additional)
+    objective = record.objective
+    more = [Column(name, right=True) for name in dict.fromkeys((*objective.objectives[1:], *_limited(objective)))]
+    feasible = Column("FEASIBLE")
+    taken = {column.header for column in more} | {objective.metric}
+    extra = [] if columns else [name for name in objective.additional if name not in taken]
+    more_decimals = {c.header: Decimals(finite(trial.metrics.get(c.header)) for trial in trials) for c in more}
     fields = [Column(name, right=numeric.get(name, True), optional=not wide and not columns) for name in names]
     metrics = [Column(name, right=True, optional=not wide) for name in extra]
     for trial in trials:
         number.add(str(trial.number))
         state.add(trial_state(trial, marks))
-        value.add(clean(objective_text(trial.objective_value, trial.objective, decimals, marks.dash)))
+        text = objective_text(trial.objective_value, trial.objective, decimals, marks.dash)
+        value.add(clean(f"{text} {spread_words(trial, objective.metric)}"))
+        for column in more:
+            known = trial.metrics.get(column.header)
+            text = objective_text(finite(known), known, more_decimals[column.header], marks.dash)
+            column.add(clean(f"{text} {spread_words(trial, column.header)}"))
+        feasible.add(_feasible(trial, marks))
         took.add(took_text(trial, now, marks))
         typed = record.space.typed(trial.parameters)
         for column in fields:
@@ -64,8 +76,21 @@ def trials_table(
             column.add(clean(trial.metrics.get(column.header, marks.dash)))
         started.add(_time(trial.started, marks))
         ended.add(_time(trial.ended, marks))
-    shown = [number, state, value, *fields, *metrics, took, *([started, ended] if wide else [])]
+    wanted = [value, *more, *([feasible] if objective.constraints else [])]
+    shown = [number, state, *wanted, *fields, *metrics, took, *([started, ended] if wide else [])]
     return table(shown, width=None if wide else width, headers=headers, ellipsis=marks.ellipsis)
+
+
+def _limited(objective: Objective) -> list[str]:
+    """The metrics of constraints that are no objectives."""
+    named = [constraint.metric for constraint in objective.constraints]
+    return [metric for metric in named if metric not in objective.objectives]
+
+
+def _feasible(trial: TrialRecord, marks: Marks) -> Line:
+    if trial.objective is None:
+        return [(marks.dash, "")]
+    return [("yes", "")] if trial.feasible else [("no", "warning")]
 
 
 def reasons_table(

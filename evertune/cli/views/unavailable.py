@@ -16,6 +16,7 @@ from evertune.cli.views.sentences import addressed, numbers_words
 from evertune.domain.records import ExperimentRecord, TrialRecord
 from evertune.domain.states import TrialState
 
+_WANTED = re.compile(r"(?:ended without|reported) (?P<name>.*?)(?: without a value)?")
 _SEEN = re.compile(r"; seen: (?P<names>.*?)(?=; did you mean |; this filter would |; last lines:|\Z)")
 _NEAR = re.compile(r"; did you mean (?P<name>.*?)\?(?=; |\Z)")
 _FILTER = re.compile(r"; this filter would have found it: (?P<text>.*?)(?=; |\Z)")
@@ -38,6 +39,12 @@ class Missed:
         # Names come from what programs print: one that cannot be shown as it is, cannot be part of a command.
         seen, near, text = (match.group(1) if match and match.group(1).isprintable() else "" for match in found)
         return cls(said or "ended without its objective", "" if seen == "no metric at all" else seen, near, text)
+
+    def wanted(self, record: ExperimentRecord) -> str:
+        """Which of the objectives it is; the first one where that cannot be read."""
+        match = _WANTED.fullmatch(self.said)
+        named = match.group("name") if match else ""
+        return named if named in record.objective.objectives else record.objective.metric
 
 
 def unavailable_groups(trials: Sequence[TrialRecord]) -> list[tuple[Missed, list[int]]]:
@@ -64,16 +71,18 @@ def mending_command(record: ExperimentRecord, missed: Missed, numbers: Sequence[
     name = addressed(record)
     if missed.filter:
         return f"evertune metrics reparse {name} --filter {shlex.quote(missed.filter)}", "read the logs by this filter"
-    if missed.near:
+    wanted = missed.wanted(record)
+    first = wanted == record.objective.metric  # only that can be taken from another name
+    if missed.near and first:
         purpose = clean(f"take {missed.near} for {record.objective.metric}")
         return f"evertune metrics reparse {name} --metric {shlex.quote(missed.near)}", purpose
     kind, form = _collector(record)
     others = [seen for seen in missed.seen.split(", ") if seen and not seen.endswith("…")]
     others = [seen for seen in others if seen not in record.objective.metrics]
-    if others and (kind not in ("StdOut", "File", "Custom") or form == "JSON"):  # no filter has a say
+    if first and others and (kind not in ("StdOut", "File", "Custom") or form == "JSON"):  # no filter has a say
         purpose = f"take {others[0]} for {record.objective.metric}" + (", or another one" if others[1:] else "")
         return f"evertune metrics reparse {name} --metric {shlex.quote(others[0])}", clean(purpose)
-    wanted = shlex.quote(record.objective.metric)
+    wanted = shlex.quote(wanted)
     log = f"evertune logs {name} --trial {numbers[-1]}"
     if kind in ("StdOut", "File", "Custom"):
         where, what = ("", "log") if kind == "StdOut" else (" --file", "file")

@@ -60,7 +60,7 @@ def _problem(experiment: Experiment, findings: Findings) -> tuple[bool, SearchPr
     if any(direction not in ("minimize", "maximize") for direction in directions):
         return False, None
     sound = experiment.model_copy(update={"spec": _sound(spec, findings, complete=complete)})
-    problem = search_problem(sound, seed_of(experiment) or 0, space)
+    problem = search_problem(sound, seed_of(experiment) or 0, space=space)
     return complete, problem
 
 

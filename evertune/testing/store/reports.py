@@ -8,7 +8,17 @@ from collections.abc import Mapping
 
 import pytest
 
-from evertune.domain.metrics import MetricSummary, Objective, ObjectiveType, Point, Report, of_origin, place, summarize
+from evertune.domain.metrics import (
+    Further,
+    MetricSummary,
+    Objective,
+    ObjectiveType,
+    Point,
+    Report,
+    of_origin,
+    place,
+    summarize,
+)
 from evertune.domain.records import Taken
 from evertune.domain.states import AttemptState, FailureClass, TrialState
 from evertune.domain.trial import AttemptEnd, Ending
@@ -181,6 +191,17 @@ class ReportContract:
             assert taken.ended == LATER
         store.revise(uid, 0, 0, judged)
         assert [taken.late for taken in store.add_reports([report])] == [False]
+
+    def test_of_several_objectives_the_last_one_that_was_missing_changes_the_verdict(self, store: Store) -> None:
+        further = Further("latency_ms", ObjectiveType.MINIMIZE)
+        uid = with_trials(store, 1, objective=Objective(ObjectiveType.MAXIMIZE, "accuracy", further=(further,)))
+        store.open_attempt(uid, 0, 0, home_id="home-1", at=NOW)
+        store.end_attempt(uid, 0, 0, judged)
+        told = []
+        for seq, metric in enumerate(("accuracy", "accuracy", "latency_ms")):
+            (taken,) = store.add_reports([Report(uid, 0, 0, [Point(metric, "0.5", seq)])])
+            told.append((taken.late, store.late(uid)))
+        assert told == [(False, []), (False, []), (True, [0])]
 
     def test_a_verdict_without_the_collectors_last_word_is_open_to_it(self, store: Store) -> None:
         uid = running(store, 3)

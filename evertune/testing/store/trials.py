@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from evertune.domain.metrics import Objective, ObjectiveType, Point
+from evertune.domain.metrics import Constraint, Objective, ObjectiveType, Point
 from evertune.domain.records import Counts
 from evertune.domain.states import AttemptState, FailureClass, TrialState
 from evertune.domain.trial import Assignment, AttemptEnd, Ending
@@ -205,6 +205,72 @@ class TrialContract:
         assert order == [3, 1, 2, 4, 0]
         pages = [store.trials(uid, sort="best", after=number, limit=1)[0].number for number in order[:-1]]
         assert pages == order[1:]
+
+    def test_a_feasible_trial_is_better_than_all_that_miss_a_constraint(self, store: Store) -> None:
+        uid = with_trials(store, 5, objective=Objective(ObjectiveType.MINIMIZE, "loss"))
+
+        def end(number: int, value: float, violation: float) -> None:
+            store.open_attempt(uid, number, 0, home_id="home-1", at=NOW)
+            ending = Ending(
+                end=AttemptEnd(AttemptState.SUCCEEDED, "Completed", ended=LATER),
+                trial_state=TrialState.SUCCEEDED,
+                objective=repr(value),
+                objective_value=value,
+                violation=violation,
+                spread={"loss": 0.25},
+            )
+            store.end_attempt(uid, number, 0, lambda _: ending)
+
+        best = []
+        for number, (value, violation) in enumerate([(0.1, 5.0), (0.9, 2.0), (0.05, 2.5), (3.0, 0.0), (2.0, 1e308)]):
+            end(number, value, violation)
+            found = store.best(uid)
+            assert found is not None
+            best.append(found.number)
+        assert best == [0, 1, 1, 3, 3]
+        assert store.trial(uid, 3).feasible
+        assert not store.trial(uid, 4).feasible
+        assert store.trial(uid, 3).spread == {"loss": 0.25}
+        in_order = [3, 1, 2, 0, 4]
+        assert [trial.number for trial in store.trials(uid, sort="best")] == in_order
+        for place, number in enumerate(in_order):
+            after = store.trials(uid, sort="best", after=number)
+            assert [trial.number for trial in after] == in_order[place + 1 :]
+        # Judged anew, the only feasible one misses a constraint as well.
+        again = Ending(
+            end=AttemptEnd(AttemptState.SUCCEEDED, "Completed", ended=LATER),
+            trial_state=TrialState.SUCCEEDED,
+            objective="3.5",
+            objective_value=3.5,
+            violation=2.5,
+        )
+        store.revise(uid, 3, 0, lambda _: again)
+        found = store.best(uid)
+        assert found is not None
+        assert found.number == 1
+        assert [trial.number for trial in store.trials(uid, sort="best")] == [1, 2, 3, 0, 4]
+
+    def test_a_trial_closed_between_its_replicates_keeps_what_they_measured(self, store: Store) -> None:
+        constrained = Objective(ObjectiveType.MINIMIZE, "loss", constraints=(Constraint("ms", le=20.0),))
+        uid = with_trials(store, 2, objective=constrained)
+        measured = Ending(
+            end=AttemptEnd(AttemptState.SUCCEEDED, "Succeeded", ended=LATER),
+            again=True,
+            then="Replicate: 1 of 3 runs have ended",
+            metrics={"loss": "0.5", "ms": "25"},
+            spread={"loss": 0.1},
+        )
+        store.open_attempt(uid, 0, 0, home_id="home-1", at=NOW)
+        trial, told = store.end_attempt(uid, 0, 0, lambda _: measured)
+        assert (trial.state, trial.reason, trial.objective, told) == (TrialState.CREATED, measured.then, None, 0)
+        store.open_attempt(uid, 1, 0, home_id="home-1", at=NOW)
+        lose(store, uid, 1, 0)
+        for number in (0, 1):
+            store.close_trial(uid, number, TrialState.KILLED, "ExperimentCompleted", "", LATER)
+        closed = store.trial(uid, 0)
+        assert (closed.objective, closed.objective_value, closed.violation) == ("0.5", 0.5, 5.0)
+        assert closed.spread == {"loss": 0.1}
+        assert store.trial(uid, 1).objective is None
 
     def test_of_text_objectives_the_last_told_is_best_until_there_is_a_number(self, store: Store) -> None:
         uid = with_trials(store, 5)

@@ -169,24 +169,28 @@ TWO = (ObjectiveType.MINIMIZE, ObjectiveType.MAXIMIZE)
 
 
 @pytest.mark.parametrize(
-    ("changes", "path", "words"),
+    ("name", "changes", "path", "words"),
     [
-        ({"directions": TWO}, "spec.objectives", "random cannot do objectives"),
-        ({"constraints": 1}, "spec.constraints", "random cannot do constraints"),
-        ({"warm_start": "identical"}, "spec.warmStart", "random cannot do warmStart"),
+        ("tpe", {"directions": TWO}, "spec.objectives", "tpe cannot do objectives"),
+        ("tpe", {"constraints": 1}, "spec.constraints", "tpe cannot do constraints"),
+        ("random", {"warm_start": "identical"}, "spec.warmStart", "random cannot do warmStart"),
     ],
 )
 def test_what_an_algorithm_cannot_is_refused_with_those_that_can(
-    changes: dict[str, Any], path: str, words: str
+    name: str, changes: dict[str, Any], path: str, words: str
 ) -> None:
-    (found,) = registry.check("random", replace(PROBLEM, **changes))
+    (found,) = registry.check(name, replace(PROBLEM, **changes))
     assert (found.path, found.type, found.message) == (path, "Forbidden", words)
     (feature,) = features(replace(PROBLEM, **changes))
     able = registry.supporting(feature)
     assert able == sorted(able)
-    assert "random" not in able
-    expected = f"algorithms that can: {', '.join(able)}" if able else "no algorithm of this version can"
-    assert found.hint == expected
+    assert name not in able
+    assert found.hint == f"algorithms that can: {', '.join(able)}"
+
+
+@pytest.mark.parametrize("name", ["random", "grid", "sobol"])
+def test_what_never_hears_how_trials_ended_takes_whatever_they_are_judged_by(name: str) -> None:
+    assert list(registry.check(name, replace(PROBLEM, directions=TWO, constraints=2))) == []
 
 
 def test_a_condition_is_refused_where_it_stands() -> None:

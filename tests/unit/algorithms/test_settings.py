@@ -64,6 +64,7 @@ TABLE: list[tuple[str, str, list[str], list[str]]] = [
     ("gp", "n_startup_trials", ["0", "10"], ["-1", "x"]),
     ("bayesianoptimization", "random_state", ["10"], ["-1", "ten"]),
     ("sobol", "random_state", ["3"], ["-1"]),
+    ("auto", "random_state", ["3"], ["-1"]),
     ("cmaes", "random_state", ["0", "-4"], ["1.5", "--1", "x"]),
     ("cmaes", "sigma", ["0.1", "-1"], ["nan", "wide"]),
     ("cmaes", "restart_strategy", ["none", "ipop", "bipop"], ["None", "restart"]),

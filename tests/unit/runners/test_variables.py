@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from activities.runners.local.variables import LONGEST_PARAMETERS
 from evertune.domain.space import Parameter, ParameterType, SearchSpace
 from evertune.domain.states import AttemptState
 from evertune.domain.trial import AttemptRef
-from evertune.protocols import Launch
+from evertune.protocols import Checkpoints, Launch, Replicate
 from tests.unit.runners.world import launch, ref, sh
 
 
@@ -50,6 +51,21 @@ async def test_parameters_arrive_as_json_with_their_types(runner: LocalRunner) -
     parameters = space.typed({"lr": 0.1, "units": 32, "name": "0.5", "batch": "64", "rate": "1e-3"})
     (line,) = await printed(runner, sh('echo "$EVERTUNE_PARAMETERS"', parameters=parameters))
     assert json.loads(line) == {"lr": 0.1, "units": 32, "name": "0.5", "batch": 64, "rate": 0.001}
+
+
+async def test_each_replicate_has_its_number_its_seed_and_a_checkpoint_of_its_own(runner: LocalRunner) -> None:
+    told = "$EVERTUNE_REPLICATE $EVERTUNE_SEED ${EVERTUNE_RESUME_FROM-nothing}"
+    program = f"echo {told}; echo x > $EVERTUNE_CHECKPOINT_DIR/x"
+    lines = []
+    for attempt, index in enumerate((0, 1, 1)):
+        begun = replace(
+            sh(program, of=ref(attempt=attempt)),
+            replicate=Replicate(index, 70 + index),
+            checkpoints=Checkpoints(own="checkpoint" + (f"-{index}" if index else "")),
+        )
+        lines += await printed(runner, begun)
+    assert [line.split()[:2] for line in lines] == [["0", "70"], ["1", "71"], ["1", "71"]]
+    assert [line.split()[2].rpartition("/")[2] for line in lines] == ["nothing", "nothing", "checkpoint-1"]
 
 
 async def test_parameters_longer_than_a_variable_may_be_do_not_keep_a_trial_from_starting(runner: LocalRunner) -> None:
