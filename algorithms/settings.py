@@ -1,93 +1,30 @@
 """The settings of each built-in algorithm, Katib's names and rules verbatim, checked without importing any library.
 
 `registry.check` comes to `problems_of`; the adapters read the values afterwards, which then are known to be good.
-`later` builds its tables of the same parts.
+What the tables are made of is `evertune.domain.setting`, for third parties too.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 
 from algorithms import limits
+from evertune.domain import setting
+from evertune.domain.setting import RANDOM_STATE as RANDOM_STATE
+from evertune.domain.setting import Rule as Rule
+from evertune.domain.setting import choice as choice
+from evertune.domain.setting import fraction as fraction
+from evertune.domain.setting import is_float as is_float
+from evertune.domain.setting import is_int as is_int
+from evertune.domain.setting import is_signed as is_signed
+from evertune.domain.setting import not_negative as not_negative
+from evertune.domain.setting import one_of as one_of
+from evertune.domain.setting import or_none as or_none
+from evertune.domain.setting import positive as positive
+from evertune.domain.setting import share as share
+from evertune.domain.setting import whole as whole
 from evertune.domain.space import ParameterType, SearchProblem
 from evertune.errors import Problem
-
-MAX_SEED = 2**31 - 1
-MAX_DIGITS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One setting: what it must be, in words, and the test. Without a `default` it must be given."""
-
-    must_be: str
-    allows: Callable[[str], bool]
-    meaning: str
-    default: str | None
-
-
-def is_int(low: int, high: int = 2**63) -> Callable[[str], bool]:
-    def allows(text: str) -> bool:
-        # Python refuses to read numbers of thousands of digits with an error of its own.
-        return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and low <= int(text) <= high
-
-    return allows
-
-
-def is_float(allowed: Callable[[float], bool]) -> Callable[[str], bool]:
-    def allows(text: str) -> bool:
-        try:
-            value = float(text)
-        except ValueError:
-            return False
-        return "_" not in text and text.isascii() and math.isfinite(value) and allowed(value)
-
-    return allows
-
-
-RANDOM_STATE = Rule(
-    f"a whole number from 0 to {MAX_SEED}", is_int(0, MAX_SEED), "seed of the search", "drawn and stored"
-)
-
-
-def one_of(*words: str) -> Callable[[str], bool]:
-    return lambda text: text in words
-
-
-def choice(meaning: str, default: str, *words: str) -> Rule:
-    return Rule(f"one of {', '.join(words)}", one_of(*words), meaning, default)
-
-
-def whole(low: int, meaning: str, default: str | None) -> Rule:
-    return Rule(f"a whole number from {low}", is_int(low), meaning, default)
-
-
-def positive(meaning: str, default: str | None) -> Rule:
-    return Rule("a number above 0", is_float(lambda value: value > 0), meaning, default)
-
-
-def not_negative(meaning: str, default: str | None) -> Rule:
-    return Rule("a number from 0", is_float(lambda value: value >= 0), meaning, default)
-
-
-def fraction(meaning: str, default: str | None) -> Rule:
-    return Rule("a number from 0 to 1", is_float(lambda value: 0 <= value <= 1), meaning, default)
-
-
-def share(meaning: str, default: str) -> Rule:
-    return Rule("a number above 0, at most 1", is_float(lambda value: 0 < value <= 1), meaning, default)
-
-
-def or_none(rule: Rule) -> Rule:
-    return replace(rule, must_be=f"{rule.must_be}, or None", allows=lambda text: text == "None" or rule.allows(text))
-
-
-def is_signed(text: str) -> bool:
-    return is_int(0, 2**63 - 1)(text.removeprefix("-"))
-
 
 SETTINGS: Mapping[str, Mapping[str, Rule]] = {
     "random": {"random_state": RANDOM_STATE},
@@ -123,25 +60,7 @@ def settings_problems(
     name: str, problem: SearchProblem, rules: Mapping[str, Rule], *, others: bool = False
 ) -> list[Problem]:
     """Bad values, settings that are missing, and unknown ones unless the algorithm lets `others` pass."""
-    found = []
-    for index, (key, text) in enumerate(problem.settings.items()):
-        path = f"spec.algorithm.algorithmSettings[{index}]"
-        if key in rules:
-            if not rules[key].allows(text):
-                shown = text if len(text) <= 60 else f"{text[:58]}…"
-                message = f'{key} must be {rules[key].must_be}; got "{shown}"'
-                found.append(Problem(path=f"{path}.value", type="Invalid", message=message))
-        elif not others:
-            close = difflib.get_close_matches(key, rules, 1, 0.6)
-            hint = f'did you mean "{close[0]}"?' if close else f"settings of {name}: {', '.join(rules)}"
-            message = f'"{key}" is not a setting of {name}'
-            found.append(Problem(path=f"{path}.name", type="Invalid", message=message, hint=hint))
-    for key, rule in rules.items():
-        if rule.default is None and key not in problem.settings:
-            message = f"{name} needs the setting {key}: {rule.meaning}"
-            hint = f"{key} is {rule.must_be}"
-            found.append(Problem(path="spec.algorithm.algorithmSettings", type="Required", message=message, hint=hint))
-    return found
+    return setting.settings_problems(name, problem.settings, rules, others=others)
 
 
 def step_problems(name: str, problem: SearchProblem) -> list[Problem]:

@@ -131,6 +131,27 @@ def test_a_template_in_a_config_map_of_the_file_goes_along_with_the_experiment(r
     assert json.loads(run("get", "beside", "-o", "json").stdout)["trials"]["succeeded"] == 3
 
 
+KATIB = Path(__file__).parents[2] / "examples" / "katib"
+
+
+@pytest.mark.slow
+def test_katibs_experiment_with_its_template_in_a_config_map_runs_with_that_in_a_file_of_its_own(
+    run: Run, tmp_path: Path
+) -> None:
+    _, experiment, template = (KATIB / "corrected" / "trial-configmap-source.yaml").read_text().split("---\n")
+    apart = tmp_path / "experiment.yaml", tmp_path / "trial-templates.yaml"
+    for path, text in zip(apart, (experiment, template), strict=True):
+        path.write_text(text)
+    words = ("run", str(apart[0]), "--images", str(KATIB / "images.yaml"))
+    refused = run(*words)
+    assert (refused.returncode, refused.stdout, "--configmap FILE" in refused.stderr) == (2, "", True)
+    done = run(*words, "--configmap", str(apart[1]), "-o", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["state"], document["trials"]["succeeded"]) == ("Succeeded", 10)
+    assert document["best"]["objective"]["name"] == "loss"
+
+
 @pytest.mark.slow
 def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experiment_file: Callable[..., Path]) -> None:
     path = experiment_file(name="slow", command=f'"{SLOW}"', budget="{trials: 40, parallel: 2}")

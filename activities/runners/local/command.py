@@ -48,6 +48,7 @@ class Command:
     shared_restarts: str = ""  # the file in which the replicas of a job count theirs together, up to `most_restarts`
     most_restarts: int = 0
     gpus: int = 0
+    stand_in: bool = False  # a directory stands for the container's image
     hint: str = ""  # shown when it fails: what this machine lacks
     warnings: tuple[str, ...] = ()  # what is left out, a sentence each
 
@@ -125,7 +126,8 @@ def _in_container(launch: Launch, container: JsonDict, own: Mapping[str, str], i
         argv = _from_image(argv, root)
     check_program(argv[0], environment.get("PATH", os.defpath), cwd)
     check_script(argv, cwd, _image_hint(image, missing))
-    return Command(argv=tuple(argv), environment=environment, cwd=cwd, hint=_image_hint(image, missing))
+    hint = _image_hint(image, missing)
+    return Command(argv=tuple(argv), environment=environment, cwd=cwd, stand_in=root is not None, hint=hint)
 
 
 def _entrypoint(container: JsonDict, root: Path | None) -> list[str]:

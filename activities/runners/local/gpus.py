@@ -4,6 +4,9 @@ Each trial gets as many distinct devices as it asks for, those that the fewest r
 free device: with more trials in parallel than devices they share, as they would under a person's own
 CUDA_VISIBLE_DEVICES; lower `parallelTrialCount` to keep a device to each. Which devices an attempt holds stands in its
 directory (`gpus`), so there is nothing to give back, and nothing to lose in a crash.
+
+Where there is no device at all, a stand-in for an image runs without, with a warning: it is not the program that asked.
+Anything else that asks for more than there is is refused.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import fcntl
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from activities.runners.local.attempt import Attempt
+from activities.runners.local.command import Command
 from activities.runners.local.live import live_attempts
 from evertune.domain.trial import AttemptRef
 from evertune.errors import LaunchError
@@ -33,6 +38,15 @@ class Gpus:
     def __init__(self, root: Path, devices: Sequence[str]) -> None:
         self._root = root
         self._devices = devices
+
+    def fitted(self, command: Command) -> Command:
+        """The command as this machine can run it."""
+        if self._devices or not (command.gpus and command.stand_in):
+            return command
+        warning = (
+            f"the trial asks for {command.gpus} nvidia.com/gpu, this machine has none: what stands in runs without"
+        )
+        return replace(command, gpus=0, warnings=(*command.warnings, warning))
 
     def give(self, ref: AttemptRef, count: int) -> list[str]:
         """The devices for this attempt, recorded. LaunchError when the machine has not that many."""

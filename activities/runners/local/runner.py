@@ -256,7 +256,8 @@ class LocalRunner:
             pids = []
         else:
             manifest = paths.rewrite(launch.manifest, launch.shared_paths, attempt.files)
-            command = replace(prepare(launch, manifest, self._inherited, attempt.directory), warnings=warnings)
+            command = self._gpus.fitted(prepare(launch, manifest, self._inherited, attempt.directory))
+            command = replace(command, warnings=(*warnings, *command.warnings))
             if isinstance(collector, Command):
                 self._make_collector(attempt)
             pids = [self._claim(launch, attempt, lambda: self._set_up(launch, attempt, command))]
@@ -278,7 +279,7 @@ class LocalRunner:
             # With ports that nobody was given yet: what is wrong is to be known before anything is there.
             anywhere = {(replica.role, replica.index): 0 for replica in job.members}
             wanted = {
-                name: command.gpus
+                name: self._gpus.fitted(command).gpus
                 for name, command in commands(launch, attempt, job, anywhere, self._inherited).items()
             }
             if collected:
@@ -292,7 +293,8 @@ class LocalRunner:
         try:
             ready = commands(launch, attempt, job, group.ports, self._inherited, group.devices)
             primary = group.plan["primary"]
-            ready[primary] = replace(ready[primary], warnings=warnings)
+            lacking = dict.fromkeys(warning for each in ready.values() for warning in self._gpus.fitted(each).warnings)
+            ready[primary] = replace(ready[primary], warnings=(*warnings, *lacking))
             pids = []
             for replica in job.members:
                 if attempt.stop_reason() is not None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,18 @@ async def test_a_gpu_limit_becomes_visible_devices_spread_over_running_trials(tm
     assert runner.log_path(ref(3)).read_text() == "3,5\n"
     with pytest.raises(LaunchError, match=r"asks for 3 nvidia.com/gpu, this machine has 2"):
         await runner.create(launch("echo", of=ref(4), resources={"limits": {"nvidia.com/gpu": 3}}))
+    runner.close()
+
+
+async def test_only_what_stands_in_for_an_image_runs_without_the_gpu_that_this_machine_has_not(tmp_path: Path) -> None:
+    runner = LocalRunner(tmp_path / "trials", environment={"CUDA_VISIBLE_DEVICES": ""})
+    limits = {"limits": {"nvidia.com/gpu": 1}}
+    with pytest.raises(LaunchError, match=r"asks for 1 nvidia.com/gpu, this machine has none"):
+        await runner.create(sh("echo ran", of=ref(0), resources=limits))
+    stands_in = sh("echo ran", of=ref(1), image="cuda", resources=limits)
+    end = await run(runner, replace(stands_in, image_roots={"cuda": str(tmp_path)}))
+    assert end.state is AttemptState.SUCCEEDED
+    assert end.warnings == ("the trial asks for 1 nvidia.com/gpu, this machine has none: what stands in runs without",)
     runner.close()
 
 

@@ -1,0 +1,1 @@
+"""A plugin for evertune: an algorithm, `one-plus-one`, and an early stopping rule, `worsening`."""
