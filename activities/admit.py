@@ -26,9 +26,9 @@ from activities.errors import translated
 from activities.problems import LIBRARIES, WARM_START, libraries, sources
 from activities.revising import best_of
 from activities.warm_start import warm_start_problems
-from algorithms.registry import Registry
+from algorithms.registry import Registry, resolved
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.records import Budget, ExperimentRecord
+from evertune.domain.records import CHOSEN, Budget, ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.errors import ConflictError, NotFoundError, Problem, SpecError, UsageError
 from evertune.protocols import TemplateSource
@@ -106,10 +106,9 @@ class AdmitActivities:
         templates: spec.Templates,
         no_cluster: Problem | None,
     ) -> c.Admitted:
-        catalog = Registry()
-        experiment = spec.load_experiment(document, catalog=catalog, templates=templates)
+        experiment = spec.load_experiment(document, catalog=Registry(), templates=templates)
         backend = spec.backend_of(experiment) or context.backend or self.default_backend
-        problems = list(spec.unsupported_here(experiment, backend, catalog, templates=templates))
+        problems = list(spec.unsupported_here(experiment, backend, templates=templates))
         if no_cluster is not None:
             problems.append(no_cluster)
         if not self._admitted_before(experiment, request):
@@ -124,9 +123,11 @@ class AdmitActivities:
             if used is not None and key == used.key and isinstance(text, str)
         ]
         context = context.model_copy(update={"templates": kept})
-        known: dict[str, Any] = {
-            LIBRARIES: libraries(spec.algorithm_of(experiment), spec.search_problem(experiment, 0))
-        }
+        name, problem = spec.algorithm_of(experiment), spec.search_problem(experiment, 0)
+        known: dict[str, Any] = {LIBRARIES: libraries(name, problem)}
+        choice = resolved(name, problem)
+        if choice.algorithm != name:  # for good: another version might choose otherwise
+            known[CHOSEN] = {"algorithm": choice.algorithm, "why": choice.why}
         if begun_with := sources(self.store, experiment):
             known[WARM_START] = begun_with
         record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never, known))
@@ -164,7 +165,7 @@ class AdmitActivities:
                 "temporal": self.temporal_id,
                 **known,
             },
-            algorithm=spec.algorithm_of(experiment),
+            algorithm=known.get(CHOSEN, {}).get("algorithm") or spec.algorithm_of(experiment),
             settings=spec.settings_of(experiment),
             seed=secrets.randbelow(2**31) if seed is None else seed,
             objective=spec.to_objective(experiment),

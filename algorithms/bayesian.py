@@ -58,7 +58,7 @@ class BayesianOptimization(SessionAlgorithm):
     advice: ClassVar[str] = "For 20 to 300 trials; parallelTrialCount up to about 5, as each point costs a fit."
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "restart"
     reads_history: ClassVar[bool] = True
-    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {Feature.WARM_START}
+    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {Feature.NAS_CONFIG}
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS
 
     @classmethod

@@ -54,13 +54,13 @@ def setting(name: str, rule: Rule) -> dict[str, Any]:
 
 def entries() -> list[Entry]:
     """Every algorithm that runs here, ours first, each family beside its kin."""
-    return [entry(name) for name in registry.names() if registry.runs(name)]
+    return [entry(name) for name in registry.names()]
 
 
 def entry(name: str) -> Entry:
     """Raises AlgorithmError for a name that is not an algorithm."""
     kind = registry.get(name)
-    supports: frozenset[Feature] = getattr(kind, "supports", frozenset())
+    supports = registry.supports(name)
     architectures = Feature.NAS_CONFIG in getattr(kind, "handles", frozenset())
     return Entry(
         name=name,

@@ -54,7 +54,7 @@ class CmaEs(SessionAlgorithm):
     advice: ClassVar[str] = "From some 100 trials on; parallelTrialCount up to the population, 4 + 3 ln(parameters)."
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "restart"
     reads_history: ClassVar[bool] = True
-    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {Feature.WARM_START}
+    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS
 
     @classmethod

@@ -31,7 +31,7 @@ class Grid:
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["grid"]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "refuse"
     reads_history: ClassVar[bool] = False
-    supports: ClassVar[frozenset[Feature]] = BLIND
+    supports: ClassVar[frozenset[Feature]] = BLIND | {Feature.NAS_CONFIG}
     enumerates: ClassVar[bool] = True  # there is nothing but its combinations, however many are refused
 
     def __init__(self, problem: SearchProblem) -> None:

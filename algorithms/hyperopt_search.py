@@ -85,7 +85,7 @@ class Anneal(_Hyperopt):
     about: ClassVar[str] = "Draws around one of the best points, ever closer: simple and strong on smooth objectives."
     advice: ClassVar[str] = "For 30 to 200 trials; best with a small parallelTrialCount."
     reads_history: ClassVar[bool] = True
-    supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {Feature.WARM_START}
+    supports: ClassVar[frozenset[Feature]] = LEARNED | {Feature.NAS_CONFIG}
     settings: ClassVar[Mapping[str, Rule]] = ANNEAL_SETTINGS
 
     @classmethod

@@ -51,7 +51,7 @@ class _Optuna(SessionAlgorithm):
     supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports | {
         Feature.OBJECTIVES,
         Feature.CONSTRAINTS,
-        Feature.WARM_START,
+        Feature.NAS_CONFIG,
     }
     settings: ClassVar[Mapping[str, Rule]]
 

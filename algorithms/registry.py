@@ -25,23 +25,23 @@ ENTRY_POINT_GROUP = "evertune.algorithms"
 
 BUILT_IN = {
     "random": "algorithms.hyperopt_search:Random",
-    "tpe": "algorithms.hyperopt_search:Tpe",
-    "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
-    "grid": "algorithms.grid:Grid",
-    "enas": "algorithms.enas:Enas",
-    "nas-evolution": "algorithms.nas_evolution:NasEvolution",
-    "darts": "algorithms.darts:Darts",
-    "bayesianoptimization": "algorithms.bayesian:BayesianOptimization",
-    "cmaes": "algorithms.cma:CmaEs",
     "sobol": "algorithms.sobol:Sobol",
+    "grid": "algorithms.grid:Grid",
+    "tpe": "algorithms.hyperopt_search:Tpe",
     "anneal": "algorithms.hyperopt_search:Anneal",
+    "multivariate-tpe": "algorithms.optuna_search:MultivariateTpe",
+    "bayesianoptimization": "algorithms.bayesian:BayesianOptimization",
+    "gp": "algorithms.optuna_search:Gp",
+    "cmaes": "algorithms.cma:CmaEs",
     "motpe": "algorithms.optuna_search:Motpe",
     "nsgaii": "algorithms.optuna_search:NsgaII",
-    "gp": "algorithms.optuna_search:Gp",
     "hyperband": "algorithms.hyperband:Hyperband",
     "asha": "algorithms.asha:Asha",
     "bohb": "algorithms.bohb:Bohb",
     "pbt": "algorithms.pbt:Pbt",
+    "enas": "algorithms.enas:Enas",
+    "nas-evolution": "algorithms.nas_evolution:NasEvolution",
+    "darts": "algorithms.darts:Darts",
     "auto": "algorithms.auto:Auto",
 }
 
@@ -85,11 +85,6 @@ def closest(name: str) -> str | None:
 
 def built_in(name: str) -> bool:
     return name in BUILT_IN
-
-
-def runs(name: str) -> bool:
-    """False for names that are unknown."""
-    return name in BUILT_IN or name in _third_party()
 
 
 def in_process(name: str) -> bool:
@@ -162,7 +157,7 @@ def supports(name: str) -> frozenset[Feature]:
 def supporting(feature: Feature) -> list[str]:
     """The names of all algorithms that this works with, sorted."""
     found = []
-    for name in filter(runs, names()):
+    for name in names():
         try:
             if feature in supports(name):
                 found.append(name)
@@ -174,7 +169,7 @@ def supporting(feature: Feature) -> list[str]:
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
     path = "spec.algorithm.algorithmName"
-    if runs(name):
+    if name in names():
         try:
             return [*get(name).check(problem), *_unsupported(name, problem)]
         except AlgorithmError as error:
@@ -229,9 +224,6 @@ class Registry:
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
         return check(name, problem)
-
-    def runs(self, name: str) -> bool:
-        return runs(name)
 
     def stoppers(self) -> Sequence[str]:
         return stoppers.names()

@@ -42,7 +42,7 @@ class Sobol(SessionAlgorithm):
     advice: ClassVar[str] = "Any budget, best a power of two; any parallelTrialCount."
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "continue"
     reads_history: ClassVar[bool] = False
-    supports: ClassVar[frozenset[Feature]] = BLIND
+    supports: ClassVar[frozenset[Feature]] = BLIND | {Feature.NAS_CONFIG}
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS
 
     @classmethod

@@ -103,12 +103,10 @@ class AlgorithmCatalog(Protocol):
     """What spec validation asks of the registry; `evertune.spec` must not import `algorithms`."""
 
     def names(self) -> Sequence[str]:
-        """All names that a spec may use, whether or not this version runs them."""
+        """All names that a spec may use."""
         ...
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]: ...
-
-    def runs(self, name: str) -> bool: ...
 
     def stoppers(self) -> Sequence[str]:
         """The names of all rules that stop trials early."""

@@ -160,7 +160,7 @@ def load_for_start(
     for verdict in verdicts:
         if verdict.experiment is not None:
             where = spec.backend_of(verdict.experiment) or chosen
-            unsupported = spec.unsupported_here(verdict.experiment, where, known, templates=templates)
+            unsupported = spec.unsupported_here(verdict.experiment, where, templates=templates)
             said = {problem.message for problem in unsupported}
             verdict.warnings[:] = [warning for warning in verdict.warnings if warning.message not in said]
             verdict.problems.extend(located(problem, verdict.document) for problem in unsupported)

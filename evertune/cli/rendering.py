@@ -6,7 +6,6 @@ trials up to the wanted one were asked at once. For an algorithm that is only ch
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 JsonDict = dict[str, Any]
 
-STAND_IN = "random"
-
 
 def trial_parameters(
     session: Session, experiment: spec.Experiment, number: int, given: Sequence[str]
@@ -45,12 +42,7 @@ def _suggested(session: Session, experiment: spec.Experiment, number: int) -> di
     session.start_logging()
     name, seed = spec.algorithm_of(experiment), spec.seed_of(experiment)
     problem = spec.search_problem(experiment, seed or 0)
-    if not registry.runs(name):
-        if not problem.space.names():
-            raise UsageError(f"{name} does not run in this version, and nothing else draws architectures")
-        session.say(f"{name} does not run in this version: the values are drawn by {STAND_IN}.")
-        name, problem = STAND_IN, dataclasses.replace(problem, settings={})
-    elif seed is None:
+    if seed is None:
         session.say("The file has no seed: a run draws one, and gets other values.")
     answer = registry.create(name, problem).ask((), number + 1, 0, None)
     if number >= len(answer.assignments):

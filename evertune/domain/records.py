@@ -163,6 +163,7 @@ class ExperimentRecord:
 
 
 OTHER_LIBRARIES = "other libraries"  # the action of an audit row: from then on, the search goes on with others
+CHOSEN = "chosen"  # in an experiment's context: the algorithm that `auto` took, and why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

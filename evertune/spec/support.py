@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evertune.errors import Problem, ProblemType
-from evertune.spec.catalog import Catalog, not_run
-from evertune.spec.convert import algorithm_of, memory_growth_of
+from evertune.spec.convert import memory_growth_of
 from evertune.spec.findings import did_you_mean, quote
 from evertune.spec.kinds import (
     KINDS,
@@ -40,12 +39,10 @@ def local_kinds() -> tuple[str, ...]:
     return LOCAL_KINDS
 
 
-def unsupported_here(
-    experiment: Experiment, backend: str, catalog: Catalog | None = None, *, templates: Templates | None = None
-) -> list[Problem]:
+def unsupported_here(experiment: Experiment, backend: str, *, templates: Templates | None = None) -> list[Problem]:
     """What keeps a valid Experiment from running on `backend` with this version; empty when nothing does.
 
-    Without `catalog` the algorithm is taken to run. `templates`: those in ConfigMaps; a cluster may have the others.
+    `templates`: those in ConfigMaps; a cluster may have the others.
     """
     if backend not in ("local", "kubernetes"):
         message = f"trials run as local processes or in a Kubernetes cluster, not on {quote(backend)}"
@@ -56,9 +53,6 @@ def unsupported_here(
     problems: list[Problem] = []
     if backend == "local":
         problems += _collector_problems(spec)
-    idle = not_run(algorithm_of(experiment), catalog) if catalog else None
-    if idle is not None:
-        problems.append(_problem("spec.algorithm.algorithmName", idle))
     if backend == "local":
         problems += _local_problems(spec, template, manifest)
     elif manifest is not None:

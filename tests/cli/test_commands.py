@@ -355,13 +355,12 @@ data:
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["0.02", "3", "adam"]
 
 
-def test_a_trial_can_be_seen_though_its_algorithm_is_only_checked(shell: Shell) -> None:
-    code, out, err = shell("render", str(KATIB / "hp-tuning" / "sobol.yaml"), "--trial", "1")
+def test_a_trial_can_be_seen_whatever_draws_it(shell: Shell) -> None:
+    code, out, _ = shell("render", str(KATIB / "hp-tuning" / "sobol.yaml"), "--trial", "1")
     assert code == 0
     assert yaml.safe_load(out)["kind"] == "Job"
-    assert "the values are drawn by random" in err
-    code, out, err = shell("render", str(KATIB / "nas" / "darts-cpu.yaml"), "--trial", "0")
-    assert (code, "drawn by random" in err) == (0, False)  # that one runs
+    code, out, _ = shell("render", str(KATIB / "nas" / "darts-cpu.yaml"), "--trial", "0")
+    assert code == 0
     assert "max_pooling_3x3" in out
 
 

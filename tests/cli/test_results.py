@@ -190,6 +190,8 @@ def test_the_spread_of_replicates_stands_beside_their_mean() -> None:
     record = experiment(best=one, manifest={"spec": {"replicates": {"count": 3, "aggregate": "median"}}})
     table = joined(trials_table(record, [one], now=at(60), marks=MARKS).lines)
     assert "0.9100 ± 0.0123" in table
+    between = dataclasses.replace(one, state=TrialState.RUNNING, objective=None, objective_value=None)
+    assert "±" not in joined(trials_table(record, [between], now=at(60), marks=MARKS).lines)
     shown = joined(details(record, now=at(60), marks=MARKS))
     assert "accuracy 0.9100 ± 0.0123 at trial 3" in shown
     assert "each trial is the median of 3 runs" in shown

@@ -92,7 +92,7 @@ def architectures(layers: int, **changes: Any) -> dict[str, Any]:
     uses = {f"spec__trialTemplate__trialParameters__{i}__reference": key for i, key in enumerate(ENAS)}
     nas = {"graphConfig": graph, "operations": [{"operationType": "convolution", "parameters": [size]}]}
     return {
-        "spec__parameters": None, "spec__nasConfig": nas, "spec__algorithm__algorithmName": "enas", **uses, **changes,
+        "spec__parameters": None, "spec__nasConfig": nas, "spec__algorithm": TPE, **uses, **changes,
     }  # fmt: skip
 
 

@@ -107,18 +107,6 @@ async def test_all_problems_of_a_manifest_reach_the_failure(house: House, binary
         assert path in failure
 
 
-async def test_an_algorithm_that_does_not_run_is_refused_at_the_start(house: House, binary: str) -> None:
-    document = manifest("not-yet")
-    needed = {"suggestion_trial_dir": "/checkpoints", "n_population": "5", "truncation_threshold": "0.2"}
-    settings = [{"name": name, "value": value} for name, value in needed.items()]
-    document["spec"]["algorithm"] = {"algorithmName": "pbt", "algorithmSettings": settings}
-    await _start(house, binary, "--input-file", house.write("not-yet.json", document), workflow_id="not-yet")
-    answer = await _result(house, binary, "not-yet")
-    assert answer["status"] == "FAILED"
-    assert "does not run in this version; it runs: random" in _failure(answer)
-    assert "not-yet" not in {record.name for record in house.store.list_experiments("default")}
-
-
 async def test_temporals_cancel_is_our_cancel(house: House, binary: str) -> None:
     handle = await house.submit(manifest("ui-cancel", "echo objective=0.4; sleep 60"))
     await until(lambda: house.store.counts(handle.uid).running == 2)

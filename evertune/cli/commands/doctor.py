@@ -225,18 +225,17 @@ def _algorithms() -> Check:
     from evertune.app import activate
 
     activate()
-    from algorithms.registry import get, names, runs
+    from algorithms.registry import get, names
 
-    running = [name for name in names() if runs(name)]
     broken = []
-    for name in running:
+    for name in names():
         try:
             get(name)
         except EvertuneError as error:
             broken.append(error.message)
     if broken:
         return Check("Algorithms", "; ".join(broken), BROKEN, "install evertune's dependencies again")
-    return Check("Algorithms", ", ".join(running))
+    return Check("Algorithms", ", ".join(names()))
 
 
 def _trials() -> Check:

@@ -37,7 +37,7 @@ from evertune.cli.views.sentences import (
 )
 from evertune.cli.views.trials import waiting_lines
 from evertune.cli.views.unavailable import mending_command, missed_sentence, unavailable_groups
-from evertune.domain.records import AuditRecord, ExperimentRecord, TrialRecord
+from evertune.domain.records import CHOSEN, AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
 
 PARAMETER_COLUMNS = 3
@@ -195,8 +195,9 @@ def _trials(record: ExperimentRecord, marks: Marks) -> Line:
 
 
 def _search(record: ExperimentRecord) -> str:
+    chosen = record.context.get(CHOSEN)
     parts = [
-        record.algorithm,
+        f"{record.algorithm} (auto: {chosen['why']})" if chosen else record.algorithm,
         plural(len(record.space), "parameter"),
         f"{record.budget.parallel} parallel",
         f"seed {record.seed}",

@@ -113,8 +113,8 @@ def objectives_words(objective: Objective) -> str:
 
 
 def spread_words(trial: TrialRecord, metric: str) -> str:
-    """`± 0.0123`, of a metric that is a mean or median of replicates."""
-    deviation = trial.spread.get(metric)
+    """`± 0.0123`, of a metric that is a mean or median of replicates, once the trial has a value."""
+    deviation = None if trial.objective is None else trial.spread.get(metric)
     return "" if deviation is None else f"± {parameter_text(deviation)}"
 
 

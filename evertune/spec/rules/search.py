@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
-from evertune.spec.catalog import not_run
 from evertune.spec.convert import search_problem, seed_of, stopper_settings_of, to_objective
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
@@ -35,8 +34,6 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
     if name not in names:
         findings.error(path, "Invalid", f"{quote(name)} is not an algorithm", suggestion(name, names, "known"))
         return
-    if message := not_run(name, catalog):
-        findings.warn(path, message, type_="Forbidden")
     if findings.full:
         return
     complete, problem = _problem(experiment, findings)

@@ -277,12 +277,6 @@ def test_a_search_for_architectures_needs_a_nas_config(name: str) -> None:
     assert _places(list(registry.check(name, problem))) == [("Required", "spec.nasConfig")]
 
 
-def test_the_registry_knows_what_runs() -> None:
-    running = [name for name in registry.names() if registry.runs(name)]
-    assert running == list(registry.BUILT_IN)
-    assert not registry.runs("tpee")
-
-
 def test_an_unknown_name_gets_the_closest_of_all_names() -> None:
     (problem,) = _found("cmae")
     assert (problem.type, problem.path) == ("Invalid", "spec.algorithm.algorithmName")

@@ -92,7 +92,7 @@ def put(data: Any, steps: Sequence[str | int], value: Any) -> None:
 
 
 class SomeAlgorithms:
-    """A catalog of five that run and one that does not; `picky` refuses every setting, to see problems come through.
+    """A catalog of six; `picky` refuses every setting, to see problems come through.
 
     The rules of early stopping are the real ones.
     """
@@ -101,9 +101,6 @@ class SomeAlgorithms:
 
     def names(self) -> Sequence[str]:
         return (*self.RUNNING, "cmaes")
-
-    def runs(self, name: str) -> bool:
-        return name in self.RUNNING
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
         if name != "picky":

@@ -110,7 +110,7 @@ def test_a_document_with_mutated_structure_gets_a_verdict(tree: Any, seed: int, 
         return
     assert verdict.valid
     for backend in ("local", "kubernetes"):
-        assert all(problem.message for problem in unsupported_here(experiment, backend, SomeAlgorithms()))
+        assert all(problem.message for problem in unsupported_here(experiment, backend))
     assert load_experiment(experiment.manifest()).manifest() == experiment.manifest()
     space = to_space(experiment)
     values = {p.name: p.low if p.numeric else p.values[0] for p in space}

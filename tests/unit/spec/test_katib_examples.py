@@ -72,7 +72,7 @@ def test_an_example_gets_katibs_verdict(name: str) -> None:
     assert [(problem.type, problem.path) for problem in verdict.problems] == problems
     assert all(problem.line is not None for problem in (*verdict.problems, *verdict.warnings))
     if verdict.experiment is not None:
-        unsupported = unsupported_here(verdict.experiment, "local", Registry())
+        unsupported = unsupported_here(verdict.experiment, "local")
         assert [(problem.type, problem.path) for problem in unsupported] == [("Forbidden", at) for at in refused_here]
         assert (ALGORITHM in refused_here) == (ALGORITHM in {warning.path for warning in verdict.warnings})
 

@@ -158,7 +158,7 @@ def test_every_valid_example_of_katibs_runs_in_a_cluster_and_renders(name: str) 
     verdict = check(document, Registry(), backend="kubernetes")
     experiment = verdict.experiment
     assert experiment is not None
-    left = {problem.path for problem in unsupported_here(experiment, "kubernetes", Registry())}
+    left = {problem.path for problem in unsupported_here(experiment, "kubernetes")}
     assert left <= {"spec.algorithm.algorithmName"}  # of algorithms that no backend runs yet
     template = experiment.spec.trial_template if experiment.spec else None
     assert template is not None
