@@ -33,9 +33,11 @@ FILES = [
     *(file for file in sorted(KATIB.rglob("*.yaml")) if str(file.relative_to(KATIB).with_suffix("")) not in REFUSED),
     *sorted((STAND_INS / "corrected").glob("*.yaml")),
 ]
+WAIT_S = 280  # twelve trials, on a machine that has other things to do
 AT_ONCE = {"STAND_IN_SECONDS": "0"}  # what stands in for training takes its time, so that it can be stopped early
 AS_THEY_ARE = ("hyperband", "darts-cpu", "darts-gpu")  # in Katib's end-to-end tests
 
+pytestmark = pytest.mark.timeout(WAIT_S + 20)
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 
 
@@ -80,7 +82,7 @@ async def ran(
         image_roots={**roots(), **(images or {})},
         templates=texts,
     )
-    return await house.ended(await house.client.submit(document, context=context), 100)
+    return await house.ended(await house.client.submit(document, context=context), WAIT_S)
 
 
 def check(house: House, record: ExperimentRecord) -> None:
