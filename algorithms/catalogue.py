@@ -13,6 +13,7 @@ from typing import Any
 
 from algorithms import registry
 from algorithms.settings import Rule
+from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.protocols import Feature
@@ -70,6 +71,20 @@ def entry(name: str) -> Entry:
         supports=tuple(str(feature) for feature in Feature if feature in supports),
         settings=registry.settings(name),
         built_in=registry.built_in(name),
+    )
+
+
+def stopper(name: str) -> Entry:
+    """A rule of early stopping, in the same form."""
+    kind = stoppers.get(name)
+    return Entry(
+        name=name,
+        about=getattr(kind, "about", ""),
+        advice="Under earlyStopping, beside any algorithm.",
+        types=(),
+        supports=(),
+        settings=stoppers.settings_of(name),
+        built_in=name in stoppers.BUILT_IN,
     )
 
 

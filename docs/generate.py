@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from docs import algorithms_page
 from evertune.cli.verbs import FLAGS, GROUPS, Verb
 from evertune.kubectl.crd import definitions
 
@@ -24,7 +25,12 @@ NOTE = "<!-- Written by docs/generate.py; change the code, then run `make docs`.
 
 def pages() -> dict[Path, str]:
     crds = {ROOT / "deploy" / "kubernetes" / "crds" / name: text for name, text in definitions().items()}
-    return {DOCS / "settings.md": settings_page(), DOCS / "cli.md": cli_page(), **crds}
+    return {
+        DOCS / "settings.md": settings_page(),
+        DOCS / "cli.md": cli_page(),
+        **algorithms_page.pages(NOTE),
+        **crds,
+    }
 
 
 def cli_page() -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from evertune.domain.metrics import Objective
+from evertune.domain.setting import Rule
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import EarlyStopper
 
@@ -52,6 +53,12 @@ def get(name: str) -> type[EarlyStopper]:
             raise AlgorithmError(message) from error
         return loaded
     raise AlgorithmError(f"{name} is not an early stopping rule; known: {', '.join(names())}")
+
+
+def settings_of(name: str) -> Mapping[str, Rule]:
+    """The settings of a rule, for whoever lists them; empty where a third party's says nothing of them."""
+    found: Mapping[str, Rule] = getattr(get(name), "settings", {})
+    return found
 
 
 def create(name: str, settings: Mapping[str, str], objective: Objective) -> EarlyStopper:

@@ -37,7 +37,7 @@ def test_an_example_is_valid_without_a_warning_and_runs_here(path: Path) -> None
     verdicts = spec.check_all(documents, Registry(), backend="local")
     assert [problem for verdict in verdicts for problem in (*verdict.problems, *verdict.warnings)] == []
     (experiment,) = [verdict.experiment for verdict in verdicts if verdict.experiment is not None]
-    assert spec.unsupported_here(experiment, "local", Registry(), templates=templates) == []
+    assert spec.unsupported_here(experiment, "local", templates=templates) == []
     assert [name for name in PROGRAM.findall(text) if not (ROOT / name).is_file()] == []
 
 

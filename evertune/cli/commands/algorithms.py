@@ -8,7 +8,7 @@ import typer
 
 from evertune.cli import options
 from evertune.cli.output.forms import Form, text_of
-from evertune.cli.session import session
+from evertune.cli.session import Session, session
 from evertune.errors import NotFoundError
 
 
@@ -23,21 +23,39 @@ def algorithms_(
 
     activate()
     from algorithms import catalogue, registry
+    from algorithms.stoppers import registry as stoppers
     from evertune.cli.views import algorithms as views
 
     now = session()
-    if name is not None and name not in registry.names():
+    if name is None:
+        _every(now, output)
+        return
+    found = [catalogue.entry(name)] if name in registry.names() else []
+    rules = [catalogue.stopper(name)] if name in stoppers.names() else []
+    if not found and not rules:
         close = registry.closest(name)
         raise NotFoundError(
             f'"{name}" is not an algorithm', hint=f"did you mean {close}?" if close else "evertune algorithms"
         )
-    found = [catalogue.entry(name)] if name is not None else catalogue.entries()
     if not output.for_people:
-        documents = [entry.document() for entry in found]
-        now.out.write(text_of(output, documents[0] if name is not None and output is not Form.CSV else documents))
-    elif name is not None:
-        now.out.lines(views.one(found[0], width=now.out.width))
-        now.say("", f"Next: evertune init --algorithm {name}" if found[0].types else "Next: evertune run FILE")
-    else:
-        now.out.lines(views.every(found, width=now.out.width, wide=output is Form.WIDE, marks=now.out.marks))
-        now.say("", "Next: evertune algorithms tpe")
+        now.out.write(text_of(output, (found or rules)[0].document()))
+        return
+    for entry in found:
+        now.out.lines(views.one(entry, width=now.out.width))
+    for rule in rules:
+        now.out.lines([*([[]] if found else []), *views.rule(rule, width=now.out.width)])
+    now.say("", f"Next: evertune init --algorithm {name}" if found and found[0].types else "Next: evertune run FILE")
+
+
+def _every(now: Session, output: Form) -> None:
+    from algorithms import catalogue
+    from algorithms.stoppers import registry as stoppers
+    from evertune.cli.views import algorithms as views
+
+    entries = catalogue.entries()
+    if not output.for_people:
+        now.out.write(text_of(output, [entry.document() for entry in entries]))
+        return
+    now.out.lines(views.every(entries, width=now.out.width, wide=output is Form.WIDE, marks=now.out.marks))
+    now.out.lines([[], [(f"Early stopping: {', '.join(stoppers.names())}", "")]])
+    now.say("", "Next: evertune algorithms tpe")

@@ -62,6 +62,19 @@ def every(entries: Sequence[Entry], *, width: int | None, wide: bool, marks: Mar
     return table([names, *features.values(), abouts], width=width, ellipsis=marks.ellipsis).lines
 
 
+def rule(entry: Entry, *, width: int | None) -> list[Line]:
+    """A rule of early stopping."""
+    room = min(width or WIDTH, WIDTH)
+    lines: list[Line] = [[(entry.name, "bold"), (", a rule of early stopping", "")]]
+    lines += _wrapped(entry.about, room)
+    return [
+        *lines,
+        [],
+        [("settings", "dim")],
+        *(_settings(entry.settings, width) if entry.settings else [[("  none", "")]]),
+    ]
+
+
 def one(entry: Entry, *, width: int | None) -> list[Line]:
     room = min(width or WIDTH, WIDTH)
     lines: list[Line] = [[(entry.name, "bold")]]
