@@ -50,7 +50,7 @@ async def test_an_experiment_with_a_collector_of_katibs_finds_its_best_trial(
     context = StartContext(
         working_dir=str(house.workdir),
         backend="local",
-        environment={"PATH": os.environ["PATH"]},
+        environment={"PATH": os.environ["PATH"], "STAND_IN_SECONDS": "0"},
         image_roots=roots(without=without),
     )
     record = await house.ended(await house.client.submit(document, context=context), 60)

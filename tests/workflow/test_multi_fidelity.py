@@ -213,7 +213,7 @@ async def test_katibs_own_files_run_to_their_end(house: House, file: str, most: 
     context = StartContext(
         working_dir=str(house.workdir),
         backend="local",
-        environment={"PATH": os.environ["PATH"]},
+        environment={"PATH": os.environ["PATH"], "STAND_IN_SECONDS": "0"},
         image_roots={
             "ghcr.io/kubeflow/katib/pytorch-mnist-cpu": str(images / "pytorch-mnist"),
             "ghcr.io/kubeflow/katib/simple-pbt": str(images / "simple-pbt"),

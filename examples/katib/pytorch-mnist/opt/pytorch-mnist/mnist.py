@@ -1,4 +1,7 @@
-"""Stands in for Katib's pytorch-mnist trainer: its arguments, its output, no training."""
+"""Stands in for Katib's pytorch-mnist trainer: its arguments, its output, no training.
+
+Takes two seconds, so that an early stopping rule has something to stop; STAND_IN_SECONDS says another number.
+"""
 
 import argparse
 import json
@@ -30,7 +33,7 @@ logging.Formatter.converter = time.gmtime
 best = 0.05 + 1.5 * abs(math.log10(args.lr / 0.02)) + 0.4 * (args.momentum - 0.6) ** 2
 batches = 60000 // args.batch_size
 lines = args.epochs * (1 + len(range(0, batches, args.log_interval * 10)))
-pause_s = float(os.environ.get("STAND_IN_SECONDS", "0")) / lines
+pause_s = float(os.environ.get("STAND_IN_SECONDS", "2")) / lines
 for epoch in range(1, args.epochs + 1):
     for batch in range(0, batches, args.log_interval * 10):
         loss = best + 2.2 * math.exp(-3 * (epoch - 1 + batch / batches))
