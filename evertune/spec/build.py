@@ -19,6 +19,7 @@ from evertune.spec.template import PLACEHOLDER, placeholder
 
 CONTAINER = "trial"
 DEFAULT_ALGORITHM = "tpe"
+DEFAULT_OF_SEVERAL = "auto"  # which takes one that can do several objectives, or constraints on metrics
 DEFAULT_PARALLEL = 3
 
 _BRACES = re.compile(r"(?<!\$)\{([^{}]+)\}")
@@ -38,7 +39,7 @@ class Plan:
     parameters: Sequence[JsonDict]
     objective: JsonDict  # Katib's objective; empty: the first of `objectives` in `extra`
     entry_point: bool = False  # the image has its own program: `command` is what follows it
-    algorithm: str = DEFAULT_ALGORITHM
+    algorithm: str = ""  # what fits, if nobody names one
     settings: Mapping[str, str] = field(default_factory=dict)
     trials: int | None = None
     parallel: int | None = None
@@ -69,7 +70,9 @@ class Plan:
                 "spec": {"template": {"spec": {"containers": [container], "restartPolicy": "Never"}}},
             },
         }
-        algorithm: JsonDict = {"algorithmName": self.algorithm}
+        several = bool(self.extra.get("objectives") or self.extra.get("constraints"))
+        fitting = DEFAULT_OF_SEVERAL if several else DEFAULT_ALGORITHM
+        algorithm: JsonDict = {"algorithmName": self.algorithm or fitting}
         if self.settings:
             algorithm["algorithmSettings"] = [{"name": key, "value": value} for key, value in self.settings.items()]
         spec: JsonDict = {"objective": dict(self.objective)} if self.objective else {}
@@ -173,7 +176,7 @@ def quick_experiment(
     trials: int | None = None,
     parallel: int | None = None,
     failures: int | None = None,
-    algorithm: str = DEFAULT_ALGORITHM,
+    algorithm: str = "",
     settings: Mapping[str, str] | None = None,
     image: str | None = None,
     namespace: str | None = None,

@@ -9,8 +9,8 @@
     goal: 0.985
     budget: {trials: 24, parallel: 4, failures: 3}
 
-A document is short when it has no `spec` and its apiVersion, if any, is `evertune.io/v1`. Optional: `algorithm` (tpe;
-or a mapping of name and settings), `metrics` (additional names), `image`, `env`, `namespace`, `labels`, `annotations`,
+A document is short when it has no `spec` and its apiVersion, if any, is `evertune.io/v1`. Optional: `algorithm` (tpe,
+or auto where objectives or constraints need it; or a mapping of name and settings), `metrics` (additional names), `image`, `env`, `namespace`, `labels`, `annotations`,
 `trials`/`parallel`/`failures` outside `budget`, and every key of the full `spec` that the short form does not make
 itself (`seed`, `deadline`, `metricsCollectorSpec`, …), with phrases where those have
 mappings: `objectives: [minimize size]`, `constraints: [latency_ms <= 20]`, `momentum: uniform(0, 1) if optimizer=sgd`
@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evertune.spec.build import DEFAULT_ALGORITHM, Plan, split_command, unused_parameters
+from evertune.spec.build import Plan, split_command, unused_parameters
 from evertune.spec.dimension import DimensionError, dimension
 from evertune.spec.document import Document, child_path
 from evertune.spec.findings import Findings, did_you_mean, quote, suggestion
@@ -259,9 +259,9 @@ class _Reader:
 
     def _algorithm(self) -> tuple[str, dict[str, str]]:
         self.expansion.came_from("spec.algorithm", "algorithm")
-        value = self.data.get("algorithm", DEFAULT_ALGORITHM)
+        value = self.data.get("algorithm", "")
         if not isinstance(value, dict):
-            return self._text("algorithm", "algorithm", value) or DEFAULT_ALGORITHM, {}
+            return self._text("algorithm", "algorithm", value) or "", {}
         self.expansion.came_from("spec.algorithm.algorithmName", "algorithm.name")
         settings = {
             key: self._text(key, child_path("algorithm", key), item) or ""
@@ -270,7 +270,7 @@ class _Reader:
         }
         for index, key in enumerate(settings):
             self.expansion.came_from(f"spec.algorithm.algorithmSettings[{index}]", child_path("algorithm", key))
-        return self._text("name", "algorithm.name", value.get("name", DEFAULT_ALGORITHM)) or "", settings
+        return self._text("name", "algorithm.name", value.get("name", "")) or "", settings
 
     def _budget(self) -> dict[str, Any]:
         budget = self.data.get("budget")

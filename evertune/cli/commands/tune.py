@@ -41,7 +41,15 @@ Parallel = Annotated[
     int | None, typer.Option("--parallel", min=1, help="How many at a time; 3 if not given.", show_default=False)
 ]
 Failures = Annotated[int | None, typer.Option("--max-failed", min=0, help="How many may fail.", show_default=False)]
-AlgorithmName = Annotated[str, typer.Option("--algorithm", help="Who proposes the trials.")]
+AlgorithmName = Annotated[
+    str,
+    typer.Option(
+        "--algorithm",
+        metavar="NAME",
+        help="Who proposes the trials: tpe, and with several objectives or bounds auto, unless you name another.",
+        show_default=False,
+    ),
+]
 Setting = Annotated[
     list[str] | None,
     typer.Option("--setting", metavar="NAME=VALUE", help="A setting of the algorithm; repeat it.", show_default=False),
@@ -110,7 +118,7 @@ def tune_(
     trials: Trials = TRIALS,
     parallel: Parallel = None,
     max_failed: Failures = None,
-    algorithm: AlgorithmName = "tpe",
+    algorithm: AlgorithmName = "",
     setting: Setting = None,
     seed: Seed = None,
     objective: Objectives = None,
@@ -187,7 +195,7 @@ def init_(
     ] = None,
     parallel: Parallel = None,
     max_failed: Failures = None,
-    algorithm: AlgorithmName = "tpe",
+    algorithm: AlgorithmName = "",
     setting: Setting = None,
     seed: Seed = None,
     objective: Objectives = None,

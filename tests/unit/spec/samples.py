@@ -92,7 +92,7 @@ def put(data: Any, steps: Sequence[str | int], value: Any) -> None:
 
 
 class SomeAlgorithms:
-    """A catalog of six; `picky` refuses every setting, to see problems come through.
+    """A catalog of seven; `picky` refuses every setting, to see problems come through.
 
     The rules of early stopping are the real ones.
     """
@@ -100,7 +100,7 @@ class SomeAlgorithms:
     RUNNING = ("random", "grid", "tpe", "multivariate-tpe", "picky")
 
     def names(self) -> Sequence[str]:
-        return (*self.RUNNING, "cmaes")
+        return (*self.RUNNING, "cmaes", "auto")
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
         if name != "picky":

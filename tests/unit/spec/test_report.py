@@ -52,7 +52,7 @@ error: spec.algorithm.algorithmName: "tpee" is not an algorithm
  8 |   algorithm:
  9 |     algorithmName: tpee
    |                    ^^^^ did you mean "tpe"?
-   = known: random grid tpe multivariate-tpe picky cmaes
+   = known: random grid tpe multivariate-tpe picky cmaes auto
 
 error: spec.trialTemplate.trialParameters[1].reference: no parameter "gama"
   --> digits.yaml:16:20
@@ -87,7 +87,7 @@ def test_the_json_form_names_place_class_and_mend() -> None:
         "path": "spec.algorithm.algorithmName",
         "type": "Invalid",
         "message": '"tpee" is not an algorithm',
-        "hint": 'did you mean "tpe"?; known: random grid tpe multivariate-tpe picky cmaes',
+        "hint": 'did you mean "tpe"?; known: random grid tpe multivariate-tpe picky cmaes auto',
         "line": 9,
         "column": 20,
     }
