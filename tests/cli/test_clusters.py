@@ -63,6 +63,7 @@ def test_doctor_finds_that_an_example_can_run(
     found = marks(out)
     expected = ("Cluster", "API server", "Kind", "Namespace", "Rights", "Collector", "Trial", "Gateway")
     assert {what: found.get(what) for what in expected} == dict.fromkeys(expected, "✔")
+    assert not {"Trials", "GPU"} & found.keys(), "trials in a cluster need nothing of this machine"
     assert f"evertune run {example}" in err
     assert kube.store.all("jobs") == []
 
@@ -71,7 +72,7 @@ def test_a_cluster_that_nobody_asked_for_is_a_warning_and_one_that_was_is_a_prob
     shell: Shell, kubeconfig: Path
 ) -> None:
     code, out, _ = shell("doctor")
-    assert (code, marks(out)["Cluster"]) == (0, "◇")
+    assert (code, marks(out)["Cluster"], marks(out)["Trials"]) == (0, "◇", "✔")
     assert f"there is no kubeconfig at {kubeconfig}" in out
 
     for words in (["--backend", "kubernetes"], ["--context", "lab"], ["--probe"], ["-f", str(JOB)]):

@@ -214,6 +214,14 @@ def test_a_watch_survives_a_restart_of_the_stack(run: Run, stack: Path, experime
     assert (document["state"], document["trials"]["succeeded"]) == ("Succeeded", 4)
 
 
+def test_what_up_has_just_started_is_no_finding_of_doctors(run: Run, stack: Path) -> None:
+    assert run("up").returncode == 0
+    done = run("doctor")
+    assert done.returncode == 0, done.stdout
+    for service in ("Temporal", "Worker", "Server"):
+        assert f"✔ {service} " in done.stdout, done.stdout
+
+
 def test_a_reparse_that_nobody_takes_does_not_wait_for_ever_nor_blame_the_logs(run: Run, stack: Path) -> None:
     assert run("up").returncode == 0
     settings = Settings.load({"EVERTUNE_HOME": str(stack), "HOME": str(stack)})

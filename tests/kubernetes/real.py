@@ -135,7 +135,10 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -
 
 
 def nothing_left(namespace: Namespace, uid: str | None = None, *, timeout_s: float = 30.0) -> None:
-    """Background deletion takes its time; after it there is nothing."""
+    """Background deletion takes its time; after it there is nothing.
+
+    Call it in a thread when the worker runs in the test's own loop: the worker deletes a moment after it has answered.
+    """
     end = time.monotonic() + timeout_s
     while left := namespace.left(uid):
         assert time.monotonic() < end, f"left after {timeout_s:g} s: {left}"

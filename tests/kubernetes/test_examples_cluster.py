@@ -6,6 +6,7 @@ image which is there is not pulled - `latest` would be.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,4 +92,5 @@ async def test_katibs_example_finds_its_best_trial_by_its_collector(
         found = house.store.points(record.uid, trial.number, metric=objective)
         assert len(found) >= points
         assert {point.number for _, point in found} >= {trial.objective_value}
-    nothing_left(namespace, record.uid, timeout_s=90)  # a PyTorch worker takes its 30 s of grace
+    # A PyTorch worker takes its 30 s of grace.
+    await asyncio.to_thread(nothing_left, namespace, record.uid, timeout_s=90)

@@ -79,7 +79,15 @@ async def pods(namespace: Namespace) -> dict[int, Manifest]:
 @at_once()
 async def faults_of_the_cluster_are_forgiven(house: House, namespace: Namespace) -> None:
     spec = {"maxTrialCount": 3, "parallelTrialCount": 3, "maxFailedTrialCount": 0}
-    handle = await submit(house, experiment("faults", namespace.name, "echo objective=$X; sleep 6", **spec))
+    # The first pods run until something happens to them, those after them end: a ConfigMap appears between.
+    reference = {"name": "told", "key": "ends", "optional": True}
+    env = [
+        {"name": "X", "value": "${trialParameters.x}"},
+        {"name": "ENDS", "valueFrom": {"configMapKeyRef": reference}},
+    ]
+    program = 'echo objective=$X; [ "$ENDS" = 1 ] || exec sleep 600'
+    document = experiment("faults", namespace.name, program, pod={"container": {"env": env}}, **spec)
+    handle = await submit(house, document)
 
     async def all_run() -> bool:
         return [pod["status"]["phase"] for pod in (await pods(namespace)).values()] == ["Running"] * 3
@@ -87,6 +95,9 @@ async def faults_of_the_cluster_are_forgiven(house: House, namespace: Namespace)
     await until(all_run, timeout_s=60, what="three pods run")
     first = {number: pod["metadata"]["name"] for number, pod in (await pods(namespace)).items()}
     owner = (await pods(namespace))[0]["metadata"]["ownerReferences"][0]["name"]
+    configmaps = f"/api/v1/namespaces/{namespace.name}/configmaps"
+    told = {"metadata": {"name": "told"}, "data": {"ends": "1"}}
+    await asyncio.to_thread(namespace.call, "POST", configmaps, told)
     jobs, core = f"/apis/batch/v1/namespaces/{namespace.name}/jobs", f"/api/v1/namespaces/{namespace.name}/pods"
     eviction = {
         "apiVersion": "policy/v1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -57,4 +58,4 @@ async def test_a_trial_ends_with_its_training_whatever_its_own_collector_does_th
             assert [point.number for _, point in points] == [trial.objective_value]  # it ran once
             assert warning is None or warning in trial.message
             assert warning is not None or "own" not in trial.message
-            nothing_left(namespace, handle.uid)
+            await asyncio.to_thread(nothing_left, namespace, handle.uid)

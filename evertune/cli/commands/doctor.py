@@ -25,9 +25,10 @@ from evertune.settings import Settings
 
 if TYPE_CHECKING:
     from evertune.cli.clusters import Wish
-    from evertune.stack import ServiceStatus
+    from evertune.stack import ServiceStatus, StackStatus
 
 LOW_SPACE = 1 << 30
+STARTING_S = 5.0  # for the server, which `up` does not wait for
 
 
 def doctor_(
@@ -49,7 +50,7 @@ def doctor_(
     """
     now = session()
     wish = _wish(now, file, namespace, backend, context)
-    checks = list(_checks(now))
+    checks = list(_checks(now, local=wish is None or wish.backend != "kubernetes"))
     if wish is not None:
         checks += _guarded("Cluster", lambda: _cluster(now, wish, asked=context is not None or probe, probe=probe))
     now.out.lines(lines(now, checks))
@@ -89,7 +90,8 @@ def _cluster(now: Session, wish: Wish, *, asked: bool, probe: bool) -> list[Chec
     return [shown(finding, wanted=wanted) for finding in clusters.findings(now, wish, probe=probe)]
 
 
-def _checks(now: Session) -> Iterator[Check]:
+def _checks(now: Session, *, local: bool) -> Iterator[Check]:
+    """`local`: trials are processes here, so that this machine must have what they need."""
     yield _python()
     try:
         settings = now.settings
@@ -101,8 +103,9 @@ def _checks(now: Session) -> Iterator[Check]:
     yield from _guarded("Temporal", lambda: _temporal(settings))
     yield from _guarded("Database", lambda: [_database(now)])
     yield from _guarded("Algorithms", lambda: [_algorithms()])
-    yield from _guarded("Trials", lambda: [_trials()])
-    yield _gpu()
+    if local:
+        yield from _guarded("Trials", lambda: [_trials()])
+        yield _gpu()
 
 
 def _guarded(what: str, check: Callable[[], list[Check]]) -> list[Check]:
@@ -151,7 +154,7 @@ def _temporal(settings: Settings) -> list[Check]:
     from evertune import stack
     from evertune.stack import temporal
 
-    status = stack.status(settings)
+    status = _started(settings)
     address = status.temporal_address
     kind = "embedded" if status.embedded else "configured"
     if status.problem:
@@ -181,6 +184,19 @@ def _temporal(settings: Settings) -> list[Check]:
     if server is not None:
         checks.append(_server(server, status.server_url or ""))
     return checks
+
+
+def _started(settings: Settings) -> StackStatus:
+    """Of `up` a moment ago the server may still be starting: that is no finding yet."""
+    from evertune import stack
+
+    deadline = time.monotonic() + STARTING_S
+    while True:
+        status = stack.status(settings)
+        starting = any(one.name == "server" and one.pid is not None and not one.ready for one in status.services)
+        if not starting or time.monotonic() > deadline:
+            return status
+        time.sleep(0.1)
 
 
 def _server(server: ServiceStatus, url: str) -> Check:
