@@ -10,7 +10,8 @@
     budget: {trials: 24, parallel: 4, failures: 3}
 
 A document is short when it has no `spec` and its apiVersion, if any, is `evertune.io/v1`. Optional: `algorithm` (tpe,
-or auto where objectives or constraints need it; or a mapping of name and settings), `metrics` (additional names), `image`, `env`, `namespace`, `labels`, `annotations`,
+or auto where objectives or constraints need it; or a mapping of name and settings), `metrics` (additional names),
+`image`, `env`, `namespace`, `labels`, `annotations`,
 `trials`/`parallel`/`failures` outside `budget`, and every key of the full `spec` that the short form does not make
 itself (`seed`, `deadline`, `metricsCollectorSpec`, …), with phrases where those have
 mappings: `objectives: [minimize size]`, `constraints: [latency_ms <= 20]`, `momentum: uniform(0, 1) if optimizer=sgd`
