@@ -23,7 +23,12 @@ from evertune.store import Store
 from tests.kubernetes.real import Witness, a_namespace, experiment, nothing_left, wait_for
 from tests.kubernetes.stack import EVERYTHING, Stack, a_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+# A real API server that is killed leaves sockets of the synchronous client, which only asks for the accounting.
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(420),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 TRIALS, PARALLEL = 30, 6
 RESTART_API = "EVERTUNE_TEST_RESTART_API"
