@@ -15,13 +15,13 @@ export KUBE ?= $(wildcard $(CURDIR)/../shared/kube)
 FILE ?= examples/kubernetes/job.yaml
 
 # Tests wait more than they compute, so three processes keep two cores busy. Each takes over what the slowest has not
-# begun. `make test PARALLEL=` runs them in one process. Those of `make test-slow` have the machine to themselves: they
-# kill at random moments and look at how long things take.
+# begun. `make test PARALLEL=` runs them in one process. Those of `make test-slow` that kill at random moments, and look
+# at how long things take, have the machine to themselves.
 PARALLEL ?= -n 3 --dist worksteal
 # Bytecode is kept, whatever the environment says: else each process of the tests compiles the house anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest
 
-.PHONY: help demo cluster-demo setup test test-slow test-cluster test-all lint type docs bench lock clean
+.PHONY: help demo cluster-demo setup test test-slow test-long test-cluster test-all lint type docs bench lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -42,8 +42,15 @@ setup: $(VENV)/.ready  ## install into .venv (all other targets do it when neede
 test: setup  ## the default test suite
 	$(PYTEST) $(PARALLEL)
 
+SLOW := (slow or chaos) and not long and not bench and not cluster
+COMPUTES := tests/unit/algorithms tests/contract
+
 test-slow: setup  ## what the default suite leaves out: slow tests and chaos
-	$(PYTEST) -m "(slow or chaos) and not bench and not cluster" --timeout 900
+	$(PYTEST) -m "$(SLOW)" --timeout 900 $(PARALLEL) $(COMPUTES)
+	$(PYTEST) -m "$(SLOW)" --timeout 900 $(foreach path,$(COMPUTES),--ignore $(path))
+
+test-long: setup  ## models of many trials, Katib's files with their own counts: half an hour
+	$(PYTEST) -m "long and not cluster" --timeout 1800 $(PARALLEL)
 
 test-cluster: setup  ## tests on a real Kubernetes cluster: KUBECONFIG's, or one that is brought up
 	deploy/cluster/test.sh

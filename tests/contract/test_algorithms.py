@@ -285,16 +285,19 @@ class TestExtraTrees(TestBayesianOptimization):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 class TestGaussianProcess(TestExtraTrees):
     settings: ClassVar[Mapping[str, str]] = {"n_initial_points": "4", "random_state": "3"}
 
 
 @pytest.mark.slow
+@pytest.mark.long
 class TestRandomForest(TestExtraTrees):
     settings: ClassVar[Mapping[str, str]] = {"base_estimator": "RF", "n_initial_points": "4", "acq_func": "LCB"}
 
 
 @pytest.mark.slow
+@pytest.mark.long
 class TestBoostedTrees(TestExtraTrees):
     settings: ClassVar[Mapping[str, str]] = {"base_estimator": "GBRT", "n_initial_points": "4", "acq_func": "PI"}
 

@@ -123,6 +123,7 @@ async def test_an_experiment_of_katibs_finds_its_best_trial(home: House, file: P
 
 @every_file
 @pytest.mark.slow
+@pytest.mark.long
 async def test_it_does_with_the_counts_that_it_has(house: House, file: Path) -> None:
     document, texts = read(file)
     stops = "earlyStopping" in document["spec"]

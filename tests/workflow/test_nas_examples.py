@@ -38,7 +38,16 @@ async def ran(house: House, document: dict[str, Any]) -> tuple[ExperimentRecord,
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("algorithm", ["enas", "nas-evolution", "tpe", "random", "multivariate-tpe"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "enas",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("nas-evolution", "tpe", "random", "multivariate-tpe")
+        ),
+    ],
+)
 async def test_each_of_its_algorithms_searches_the_networks_of_the_enas_example(house: House, algorithm: str) -> None:
     document = example("enas")
     document["spec"] |= {"maxTrialCount": 3, "maxFailedTrialCount": 0}

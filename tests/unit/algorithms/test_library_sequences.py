@@ -114,6 +114,7 @@ def test_bayesianoptimization_with_trees_is_the_optimizers_own_loop(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("direction", "settings"),
@@ -131,6 +132,7 @@ def test_bayesianoptimization_with_a_gaussian_process_is_the_optimizers_own_loop
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("estimator", ["ET", "RF", "GBRT"])
 def test_bayesianoptimization_with_trees_stays_the_same_for_long(estimator: str) -> None:
