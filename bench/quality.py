@@ -161,7 +161,9 @@ def play(job: Job) -> tuple[Job, list[float], float]:
     warnings.simplefilter("ignore")
     bench = next(each for each in PROBLEMS if each.name == job.problem)
     subject = next(each for each in SUBJECTS if each.name == job.subject)
-    problem = bench.problem(job.seed, job.budget, job.parallel, dict(subject.settings))
+    # Without a seed in its settings sobol is Katib's, the same points for everybody.
+    settings = {"random_state": str(job.seed), **dict(subject.settings)}
+    problem = bench.problem(job.seed, job.budget, job.parallel, settings)
     begun = time.process_time()
     driver: Driver = Ours(subject.algorithm, problem) if job.driver == "ours" else NATIVES[subject.algorithm](problem)
     curve = run(bench, driver, job.budget, job.parallel, job.seed)
