@@ -9,7 +9,8 @@ algorithm `handles` itself is left to it.
     onDuplicate            resample: as above; reuse: a label names the finished trial with the same parameters
     when                   the algorithm searches the flat space, the trial gets what is active
     nasConfig              the algorithm searches the flat space of the network's choices, the trial gets the network
-    warmStart              trials of other experiments come first: the algorithm counts them before its own
+    warmStart              trials of other experiments come first: the algorithm counts them before its own, unless it
+                           says that it `knows_others` by their numbers, below 0
     onFailure: worst       see `base.Failures`
 
 A session that is kept and one that is rebuilt give the same, as the algorithm's own do: where a trial is not what the
@@ -199,7 +200,7 @@ class SteeredSession:
         self._enumerates = _enumerates(kind)
         self._initial = problem.initial if Feature.INITIAL_TRIALS in does else ()
         self._failures = Failures(problem.all_directions) if Feature.ON_FAILURE in does else None
-        self._shifts = Feature.WARM_START in does
+        self._shifts = Feature.WARM_START in does and not getattr(kind, "knows_others", False)
         # Of a grid, points that differ in what no trial gets are one.
         self._once = Feature.WHEN in does and self._enumerates and isinstance(self._inner, RefusingSession)
         # A grid gives all of its points, whatever somebody else began with.
@@ -220,8 +221,10 @@ class SteeredSession:
             self._inner.update(batch)
 
     def _as_inner(self, trial: HistoryTrial) -> HistoryTrial:
-        values = self._shape.inner(trial.number, trial.parameters, trial.meta.get(HIDDEN))
-        meta = {key: value for key, value in trial.meta.items() if key != HIDDEN}
+        # What others noted is about their algorithm and their space.
+        noted = {} if trial.number < 0 and self._problem.warm_start != "identical" else trial.meta
+        values = self._shape.inner(trial.number, trial.parameters, noted.get(HIDDEN))
+        meta = {} if trial.number < 0 else {key: value for key, value in noted.items() if key != HIDDEN}
         return replace(trial, number=trial.number + self._offset, parameters=values, meta=meta)
 
     # -------------------------------------------------------------------------------------------------- asking

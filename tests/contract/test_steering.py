@@ -12,14 +12,15 @@ import pytest
 
 from algorithms import steering
 from algorithms.asha import Asha
+from algorithms.cma import CmaEs
 from algorithms.grid import Grid
 from algorithms.hyperopt_search import Random, Tpe
-from algorithms.optuna_search import MultivariateTpe
+from algorithms.optuna_search import MultivariateTpe, NsgaII
 from algorithms.pbt import Pbt
 from algorithms.steering import Steered, around
 from evertune.domain.labels import REUSED_FROM
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import SearchProblem, SearchSpace, Value, When
+from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, Value, When
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError
@@ -312,6 +313,38 @@ def test_trials_of_others_come_before_the_own_ones() -> None:
         value = luck.random()
         ours.tell(number, TrialState.SUCCEEDED, value)
         native.tell(number + 9, TrialState.SUCCEEDED, value)
+
+
+def test_cmaes_begins_where_the_trials_of_others_were_best() -> None:
+    square = SearchSpace(
+        tuple(Parameter(name=name, type=ParameterType.DOUBLE, low=0.0, high=1.0) for name in ("x", "y"))
+    )
+    other = played(CmaEs, problem(square), 24, 3).trials
+    moved = [
+        replace(trial, number=index - len(other), parameters={"x": 0.9, "y": 0.1 + index / 1000}, value=float(index))
+        for index, trial in enumerate(other)
+        if trial.state is TrialState.SUCCEEDED
+    ]
+    for mode in ("identical", "transfer"):
+        given = problem(square, warm_start=mode)
+        first = around(CmaEs, given).ask(moved, 6, 0, None).assignments
+        plain = [replace(trial, meta={}) for trial in moved]
+        assert around(CmaEs, given).ask(plain, 6, 0, None).assignments == first
+        assert sum(float(each.parameters["x"]) for each in first) / 6 > 0.75
+        assert all(each.meta["generation"] == 0 for each in first)
+
+
+def test_others_are_the_first_generation_whatever_theirs_were() -> None:
+    given = problem(MIXED, settings={"population_size": "3"})
+    other = played(NsgaII, given, 14, 2).trials
+    before = [replace(trial, number=index - len(other)) for index, trial in enumerate(other)]
+    plain = [replace(trial, meta={}) for trial in before]
+    algorithm = around(NsgaII, replace(given, warm_start="transfer"))
+    answer = algorithm.ask(before, 4, 0, None)
+    assert answer == algorithm.ask(plain, 4, 0, None)
+    # They are the first one: what follows has its parents among them.
+    noted = [value for each in answer.assignments for name, value in each.meta["system"].items() if "gener" in name]
+    assert noted == [1] * 4
 
 
 def test_what_others_leave_open_is_drawn_the_same_each_time() -> None:
