@@ -56,6 +56,7 @@ class CmaEs(SessionAlgorithm):
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = SessionAlgorithm.supports
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS
+    knows_others: ClassVar[bool] = True  # they are no draws of its own generations, but give it where to begin
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:

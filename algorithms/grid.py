@@ -9,6 +9,7 @@ The index of trial i is i, unless combinations were refused: the state holds the
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
@@ -22,6 +23,7 @@ from evertune.errors import Problem
 from evertune.protocols import BLIND, Answer, Feature, JsonDict
 
 _ROUNDS = 4
+_COUNTABLE = 10_000  # combinations of what conditions name, that are all looked at
 
 
 class Grid:
@@ -48,7 +50,10 @@ class Grid:
             for parameter in problem.space
         )
         countless = continuous or bool(limits.problems_of(problem.space))
-        return [*problems_of(cls.name, problem), *grid_problems(problem, None if countless else cls(problem)._total)]
+        return [
+            *problems_of(cls.name, problem),
+            *grid_problems(problem, None if countless else cls(problem)._distinct()),
+        ]
 
     def session(self) -> GridSession:
         return GridSession(self)
@@ -59,6 +64,22 @@ class Grid:
     def given(self, k: int, index: int) -> tuple[Assignment, ...]:
         indices = range(index, min(index + k, self._total))
         return tuple(Assignment(self._point(self._permuted(each))) for each in indices)
+
+    def _distinct(self) -> int:
+        """How many combinations differ in parameters that are there; all of them when conditions name too many."""
+        space, names = self._problem.space, self._problem.space.names()
+        named = {condition.parameter for parameter in space for condition in parameter.when}
+        counts = dict(zip(names, self._counts, strict=True))
+        deciding = [dimension for dimension in self._codec.dimensions if dimension.name in named]
+        if math.prod(counts[dimension.name] for dimension in deciding) > _COUNTABLE:
+            return self._total
+        values = [[_value(each, digit) for digit in range(counts[each.name])] for each in deciding]
+        found: dict[str, int] = {}
+        for point in itertools.product(*values):
+            chosen = {dimension.name: value for dimension, value in zip(deciding, point, strict=True)}
+            active = space.active({**dict.fromkeys(names, 0), **chosen})
+            found[repr(active)] = math.prod(counts[name] for name in active if name not in named)
+        return sum(found.values())
 
     @property
     def end(self) -> str:

@@ -83,6 +83,7 @@ class NsgaII(_Optuna):
     about: ClassVar[str] = "A genetic algorithm for several objectives: cheap to ask, for many and short trials."
     advice: ClassVar[str] = "From ten generations on (500 trials); parallelTrialCount up to population_size."
     settings: ClassVar[Mapping[str, Rule]] = NSGAII_SETTINGS
+    knows_others: ClassVar[bool] = True  # they are its first generation
 
     def search(self) -> Session:
         return OptunaSession(self.problem, nsgaii_sampler(self.problem))

@@ -9,7 +9,8 @@ algorithm `handles` itself is left to it.
     onDuplicate            resample: as above; reuse: a label names the finished trial with the same parameters
     when                   the algorithm searches the flat space, the trial gets what is active
     nasConfig              the algorithm searches the flat space of the network's choices, the trial gets the network
-    warmStart              trials of other experiments come first: the algorithm counts them before its own
+    warmStart              trials of other experiments come first: the algorithm counts them before its own, unless it
+                           says that it `knows_others` by their numbers, below 0
     onFailure: worst       see `base.Failures`
 
 A session that is kept and one that is rebuilt give the same, as the algorithm's own do: where a trial is not what the
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from typing import ClassVar, Literal
 
 from algorithms import drawing
@@ -199,7 +200,9 @@ class SteeredSession:
         self._enumerates = _enumerates(kind)
         self._initial = problem.initial if Feature.INITIAL_TRIALS in does else ()
         self._failures = Failures(problem.all_directions) if Feature.ON_FAILURE in does else None
-        self._shifts = Feature.WARM_START in does
+        self._shifts = Feature.WARM_START in does and not getattr(kind, "knows_others", False)
+        # Of a grid, points that differ in what no trial gets are one.
+        self._once = Feature.WHEN in does and self._enumerates and isinstance(self._inner, RefusingSession)
         # A grid gives all of its points, whatever somebody else began with.
         self._offset = -len(self._initial) if self._enumerates else 0
         self._told: dict[int, HistoryTrial] = {}  # as the algorithm knows them
@@ -218,8 +221,10 @@ class SteeredSession:
             self._inner.update(batch)
 
     def _as_inner(self, trial: HistoryTrial) -> HistoryTrial:
-        values = self._shape.inner(trial.number, trial.parameters, trial.meta.get(HIDDEN))
-        meta = {key: value for key, value in trial.meta.items() if key != HIDDEN}
+        # What others noted is about their algorithm and their space.
+        noted = {} if trial.number < 0 and self._problem.warm_start != "identical" else trial.meta
+        values = self._shape.inner(trial.number, trial.parameters, noted.get(HIDDEN))
+        meta = {} if trial.number < 0 else {key: value for key, value in noted.items() if key != HIDDEN}
         return replace(trial, number=trial.number + self._offset, parameters=values, meta=meta)
 
     # -------------------------------------------------------------------------------------------------- asking
@@ -231,7 +236,7 @@ class SteeredSession:
             number = first_number + len(given)
             if number < len(self._initial):
                 answer = self._begin(number, self._initial[number], answer.state)
-            elif self._rules.strict:
+            elif self._rules.strict or self._once:
                 answer = self._allowed(number, {}, answer.state)
             else:
                 answer = self._as_given(k - len(given), number, answer.state)
@@ -270,20 +275,21 @@ class SteeredSession:
         answer = self._inner.ask(1, inner, state)
         for _ in range(SKIPPED if self._enumerates else REFUSALS):
             if not answer.assignments:
-                return answer
+                return replace(answer, reason=self._rules.end) if self._enumerates and answer.exhausted else answer
             (each,) = answer.assignments
-            parameters, hidden = self._shape.outer({**each.parameters, **start})
-            if self._rules.allow(parameters):
+            # The start may make parameters active that the suggestion does not have.
+            values = self._shape.filled(number, {**each.parameters, **start}) if start else each.parameters
+            parameters, hidden = self._shape.outer(values)
+            if self._rules.allow(parameters) and not (self._once and self._shape.seen_before(hidden)):
                 if not start:
                     return replace(answer, assignments=(self._handed_out(number, parameters, hidden, each),))
-                instead = self._instead(number, {**each.parameters, **start}, asked=True)
-                return replace(answer, assignments=(instead,))
+                return replace(answer, assignments=(self._instead(number, values, asked=True),))
             if not isinstance(self._inner, RefusingSession):
                 break
             self._inner.refuse(inner)
             answer = self._inner.ask(1, inner, answer.state)
         if self._enumerates:
-            raise AlgorithmError(f"none of {SKIPPED:,} combinations in a row satisfies {self._rules}")
+            raise AlgorithmError(f"none of {SKIPPED:,} combinations in a row is new and satisfies all constraints")
         return self._by_chance(number, start, answer.state, told=True)
 
     def _by_chance(self, number: int, start: Values, state: JsonDict | None, *, told: bool) -> Answer:
@@ -365,7 +371,7 @@ class Shape:
         known = {**(hidden or {}), **parameters}
         if self._nas is not None and hidden is None:
             known = self.start(parameters)
-        return self._filled(number, {name: known[name] for name in self.space.names() if name in known})
+        return self.filled(number, {name: known[name] for name in self.space.names() if name in known})
 
     def start(self, values: Values) -> dict[str, Value]:
         """An assignment as a user writes it, in the algorithm's terms."""
@@ -378,11 +384,20 @@ class Shape:
 
     def whole(self, number: int, start: Values) -> Values | None:
         """The start as a point of the algorithm's space, None when it leaves open what the trial would get."""
-        values = self._filled(number, start)
+        values = self.filled(number, start)
         seen = self._problem.space.active(values) if self._problem.space.conditional else values
         return values if set(seen) <= set(start) else None
 
-    def _filled(self, number: int, values: Values) -> dict[str, Value]:
+    def seen_before(self, hidden: Values) -> bool:
+        """Whether the trial is also that of a point of the grid before: only what it does not see is another."""
+        return any(value != self._first[name] for name, value in hidden.items())
+
+    @cached_property
+    def _first(self) -> Values:
+        return next(drawing.points(self.codec))
+
+    def filled(self, number: int, values: Values) -> dict[str, Value]:
+        """A point of the algorithm's space with these values; what they leave open is drawn by chance."""
         if len(values) == len(self._names):
             return dict(values)
         everything = {**drawing.drawn(self.codec, drawing.chance(self._problem.seed, number, "open")), **values}
@@ -403,6 +418,11 @@ class Rules:
 
     def __str__(self) -> str:
         return f"parameterConstraints ({'; '.join(self._texts)})" if self._texts else "onDuplicate: resample"
+
+    @property
+    def end(self) -> str:
+        """Why a grid has no more."""
+        return f"all combinations that satisfy {self} were tried" if self._texts else "all combinations were tried"
 
     @property
     def besides(self) -> str:

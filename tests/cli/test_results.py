@@ -217,13 +217,13 @@ def test_get_and_explain_tell_the_rules_of_the_search() -> None:
     spec = {
         "initialTrials": [{"lr": 0.1}, {"lr": 0.2}],
         "warmStart": {"from": ["exp-a"], "mode": "transfer"},
-        "parameterConstraints": ["layers * width <= 4096"],
+        "parameterConstraints": ["layers * width <= 4096", "layers < 3 or width < 9"],
         "onDuplicate": "reuse",
         "onFailure": "worst",
     }
     record = experiment(manifest={"spec": spec})
     rules = (
-        "2 initial trials; warm start from exp-a (transfer); layers * width <= 4096;"
+        "2 initial trials; warm start from exp-a (transfer); layers * width <= 4096; layers < 3 or width < 9;"
         " a duplicate has the first one's outcome; a failure counts as the worst value so far"
     )
     assert rules in joined(details(record, now=at(60), marks=MARKS))

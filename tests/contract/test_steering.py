@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from algorithms import steering
+from algorithms.asha import Asha
+from algorithms.cma import CmaEs
 from algorithms.grid import Grid
 from algorithms.hyperopt_search import Random, Tpe
-from algorithms.optuna_search import MultivariateTpe
+from algorithms.optuna_search import MultivariateTpe, NsgaII
+from algorithms.pbt import Pbt
 from algorithms.steering import Steered, around
 from evertune.domain.labels import REUSED_FROM
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import SearchProblem, SearchSpace, Value
+from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, Value, When
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError
@@ -95,6 +98,18 @@ def played(kind: type[Algorithm], given: SearchProblem, trials: int = 24, parall
     return Play(ask).run(trials, parallel, chance(2))
 
 
+LEVELS = SearchSpace(
+    (
+        choice("b", "low", "high", when=(When("a", ("on",)),)),
+        choice("a", "off", "on", "none"),
+        whole("n", 1, 3),
+        whole("m", 0, 2, When("b", ("low",))),
+    )
+)
+SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "asha": {"r_l": "3", "resource_name": "n"},
+    "pbt": {"n_population": "5", "truncation_threshold": "0.4", "suggestion_trial_dir": "/tmp/checkpoints"},
+}
 KINDS = [Random, Tpe, MultivariateTpe, Grid, Halves]
 
 
@@ -128,7 +143,7 @@ def test_constraints_that_nothing_satisfies_are_said(kind: type[Algorithm]) -> N
     if kind is Grid:
         answer = algorithm.ask((), 1, 0, None)
         assert answer.exhausted
-        assert answer.reason == "all 108 combinations were tried"
+        assert answer.reason == "all combinations that satisfy parameterConstraints (layers > 6) were tried"
         return
     with pytest.raises(AlgorithmError, match=r"satisfies parameterConstraints \(layers > 6\): 10,000 were tried"):
         algorithm.ask((), 1, 0, None)
@@ -157,6 +172,21 @@ def test_a_grid_is_whole_whatever_it_began_with() -> None:
     assert {repr(each) for each in once.parameters} == {repr(each) for each in whole_grid}
 
 
+def test_a_grid_with_conditions_gives_no_trial_twice_and_counts_what_it_gives() -> None:
+    flat = SearchSpace(tuple(replace(parameter, when=()) for parameter in LEVELS))
+    everything = [LEVELS.active(each) for each in played(Grid, problem(flat), 200, 4).parameters]
+    once = list({repr(each): each for each in everything}.values())
+    assert len(once) < len(everything)
+    for settings in ({}, {"random_state": "3"}):
+        asked = problem(LEVELS, settings=settings)
+        play = played(Grid, asked, 200, 4)
+        assert sorted(map(repr, play.parameters)) == sorted(map(repr, once))
+        assert play.answers[-1].exhausted
+        assert list(Grid.check(replace(asked, max_trials=len(once)))) == []
+        (found,) = Grid.check(replace(asked, max_trials=len(once) + 1))
+        assert f"at most {len(once)}," in found.message
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_trials_are_the_users(kind: type[Algorithm]) -> None:
     play = played(kind, problem(STEPS, initial=BEGINNINGS), 8, 2)
@@ -170,6 +200,17 @@ def test_what_a_beginning_leaves_open_is_what_the_algorithm_suggests() -> None:
     begun = played(Random, problem(MIXED, initial=({"lr": 0.01}, {"layers": 5})), 2, 1).parameters
     assert begun[0] == {**plain[0], "lr": 0.01}
     assert begun[1] == {**plain[1], "layers": 5}
+
+
+@pytest.mark.parametrize("kind", [Random, Tpe, MultivariateTpe, Grid, Asha, Pbt])
+def test_a_beginning_that_makes_parameters_active_gets_them_too(kind: type[Algorithm]) -> None:
+    beginnings = tuple({"a": text} for text in ("on", "off") * 4)
+    settings = SETTINGS.get(kind.name, {})
+    play = played(kind, problem(LEVELS, initial=beginnings, settings=settings), 8, 4)
+    for parameters in play.parameters:
+        assert set(parameters) == names_of(LEVELS, parameters)
+    if kind.name not in SETTINGS:
+        assert [each["a"] for each in play.parameters] == [each["a"] for each in beginnings]
 
 
 def test_tpe_learns_from_the_beginning() -> None:
@@ -272,6 +313,38 @@ def test_trials_of_others_come_before_the_own_ones() -> None:
         value = luck.random()
         ours.tell(number, TrialState.SUCCEEDED, value)
         native.tell(number + 9, TrialState.SUCCEEDED, value)
+
+
+def test_cmaes_begins_where_the_trials_of_others_were_best() -> None:
+    square = SearchSpace(
+        tuple(Parameter(name=name, type=ParameterType.DOUBLE, low=0.0, high=1.0) for name in ("x", "y"))
+    )
+    other = played(CmaEs, problem(square), 24, 3).trials
+    moved = [
+        replace(trial, number=index - len(other), parameters={"x": 0.9, "y": 0.1 + index / 1000}, value=float(index))
+        for index, trial in enumerate(other)
+        if trial.state is TrialState.SUCCEEDED
+    ]
+    for mode in ("identical", "transfer"):
+        given = problem(square, warm_start=mode)
+        first = around(CmaEs, given).ask(moved, 6, 0, None).assignments
+        plain = [replace(trial, meta={}) for trial in moved]
+        assert around(CmaEs, given).ask(plain, 6, 0, None).assignments == first
+        assert sum(float(each.parameters["x"]) for each in first) / 6 > 0.75
+        assert all(each.meta["generation"] == 0 for each in first)
+
+
+def test_others_are_the_first_generation_whatever_theirs_were() -> None:
+    given = problem(MIXED, settings={"population_size": "3"})
+    other = played(NsgaII, given, 14, 2).trials
+    before = [replace(trial, number=index - len(other)) for index, trial in enumerate(other)]
+    plain = [replace(trial, meta={}) for trial in before]
+    algorithm = around(NsgaII, replace(given, warm_start="transfer"))
+    answer = algorithm.ask(before, 4, 0, None)
+    assert answer == algorithm.ask(plain, 4, 0, None)
+    # They are the first one: what follows has its parents among them.
+    noted = [value for each in answer.assignments for name, value in each.meta["system"].items() if "gener" in name]
+    assert noted == [1] * 4
 
 
 def test_what_others_leave_open_is_drawn_the_same_each_time() -> None:

@@ -132,8 +132,7 @@ def rules_words(record: ExperimentRecord) -> list[str]:
         phrases.append(f"{len(initial)} initial trial{'s' * (len(initial) != 1)}")
     if warm := asked.get("warmStart"):
         phrases.append(f"warm start from {', '.join(warm.get('from') or ())} ({warm.get('mode') or 'identical'})")
-    if conditions := asked.get("parameterConstraints"):
-        phrases.append(" and ".join(conditions))
+    phrases += asked.get("parameterConstraints") or ()
     if (duplicates := asked.get("onDuplicate") or "run") != "run":
         words = {"reuse": "a duplicate has the first one's outcome", "resample": "no duplicates"}
         phrases.append(words.get(duplicates, duplicates))
