@@ -51,7 +51,8 @@ def summary_line(verdict: Verdict) -> Line:
         return [(f"{source}: ", ""), ("valid", "good"), (" (a ConfigMap)", "")]
     spec = verdict.experiment.spec
     count = len(spec.parameters or ())
-    about = [algorithm_of(verdict.experiment), f"{count} parameter{'s' * (count != 1)}"]
+    searched = "architectures" if spec.nas_config is not None else f"{count} parameter{'s' * (count != 1)}"
+    about = [algorithm_of(verdict.experiment), searched]
     if spec.max_trial_count is not None:
         about.append(f"{spec.max_trial_count} trial{'s' * (spec.max_trial_count != 1)}")
     if warnings:

@@ -548,3 +548,20 @@ def test_down_without_a_stack_is_no_mistake(shell: Shell) -> None:
     code, _, err = shell("down")
     assert code == 0
     assert "was running" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("tpe", "evertune init --algorithm tpe"),
+        ("hyperband", "evertune init --algorithm hyperband --setting r_l=VALUE --setting resource_name=VALUE"),
+        ("enas", "evertune run FILE"),  # init writes no network
+        ("medianstop", "evertune run FILE"),
+    ],
+)
+def test_the_page_of_an_algorithm_ends_with_a_command_that_has_all_it_needs(
+    shell: Shell, name: str, command: str
+) -> None:
+    code, _, said = shell("algorithms", name)
+    assert code == 0
+    assert said.strip() == f"Next: {command}"

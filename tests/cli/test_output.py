@@ -195,6 +195,20 @@ def test_a_table_has_no_borders_and_numbers_stand_right() -> None:
     ]
 
 
+def test_a_sentence_in_a_table_goes_on_below_and_loses_no_word() -> None:
+    name, about = Column("NAME"), Column("ABOUT", wraps=True)
+    for row in (("tpe", "densities of good and bad trials"), ("grid", "every one")):
+        name.add(row[0])
+        about.add(row[1])
+    assert [plain(line) for line in table([name, about], width=24).lines] == [
+        "NAME  ABOUT",
+        "tpe   densities of good",
+        "      and bad trials",
+        "grid  every one",
+    ]
+    assert len(table([name, about]).lines) == 3
+
+
 def test_what_does_not_fit_goes_from_the_last_optional_column_on_then_names_lose_their_middle() -> None:
     narrow = table(_columns(), width=33)
     assert narrow.hidden == ["second"]
@@ -255,6 +269,12 @@ def test_csv_of_experiments_with_and_without_best_has_one_row_each() -> None:
     assert rows[0]["best.objective.value"] == "0.9778"
     assert rows[1]["best.objective.value"] == ""
     assert "best" not in rows[0]
+
+
+def test_a_list_in_csv_is_one_cell_of_json() -> None:
+    (row,) = csv.DictReader(io.StringIO(text_of(Form.CSV, {"name": "tpe", "types": ["double", "int"], "of": ()})))
+    assert json.loads(row["types"]) == ["double", "int"]
+    assert json.loads(row["of"]) == []
 
 
 def test_times_are_utc_with_a_z() -> None:

@@ -14,11 +14,12 @@ from evertune.cli.views.explain import explain_experiment, explain_trial
 from evertune.cli.views.listing import attention, listing
 from evertune.cli.views.live import detached_lines, live_lines
 from evertune.cli.views.progress import ProgressLines
-from evertune.cli.views.sentences import group_failures, numbers_words, over_defaults, trial_sentence
+from evertune.cli.views.sentences import group_failures, next_commands, numbers_words, over_defaults, trial_sentence
 from evertune.cli.views.summary import next_lines, summary_lines
 from evertune.cli.views.trials import hidden_line, phases_of, reasons_table, trials_table
 from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.records import AttemptRecord, AuditRecord, Budget, Counts
+from evertune.domain.space import SearchSpace
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
 from tests.cli.build import at, experiment, snapshot, trial
 
@@ -545,3 +546,18 @@ def test_early_stopping_is_told_by_get_trials_and_explain_without_pushing_people
     asked = AttemptRecord(number=7, attempt=0, state=AttemptState.RUNNING, stop=f"EarlyStopped: {sentence}")
     running = texts(explain_trial(record, trial(7, TrialState.RUNNING), [asked], now=at(41), marks=MARKS))
     assert any(f"asked to end: EarlyStopped: {sentence}" in line for line in running)
+
+
+@pytest.mark.parametrize(
+    ("reason", "offered"), [("ExperimentSuggestionEndReached", False), ("ExperimentMaxTrialsReached", True)]
+)
+def test_more_trials_are_offered_only_where_the_algorithm_has_more_to_suggest(reason: str, *, offered: bool) -> None:
+    record = experiment(ExperimentState.SUCCEEDED, reason=reason)
+    commands = [command for command, _ in next_commands(record)]
+    assert any(command.startswith("evertune extend") for command in commands) is offered
+    assert commands  # there is always a next one
+
+
+def test_a_search_of_networks_has_architectures_where_others_have_parameters() -> None:
+    lines = texts(details(experiment(algorithm="enas", space=SearchSpace(())), now=at(41), marks=MARKS, width=80))
+    assert "Search       enas, architectures, 4 parallel, seed 20" in lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from evertune.cli import options
 from evertune.cli.output.forms import Form, text_of
 from evertune.cli.session import Session, session
 from evertune.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from algorithms.catalogue import Entry
 
 
 def algorithms_(
@@ -44,7 +47,15 @@ def algorithms_(
         now.out.lines(views.one(entry, width=now.out.width))
     for rule in rules:
         now.out.lines([*([[]] if found else []), *views.rule(rule, width=now.out.width)])
-    now.say("", f"Next: evertune init --algorithm {name}" if found and found[0].types else "Next: evertune run FILE")
+    now.say("", f"Next: {_next(found[0])}" if found else "Next: evertune run FILE")
+
+
+def _next(entry: Entry) -> str:
+    """A command that works: what has no default has to be given, and a search of networks needs a file."""
+    if not entry.types:
+        return "evertune run FILE"
+    needed = [f" --setting {name}=VALUE" for name, rule in entry.settings.items() if rule.default is None]
+    return f"evertune init --algorithm {entry.name}{''.join(needed)}"
 
 
 def _every(now: Session, output: Form) -> None:

@@ -55,5 +55,10 @@ def _csv(documents: Sequence[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A list is one cell, as the JSON that programs read."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple) else value

@@ -52,7 +52,7 @@ class Entry(Protocol):
 
 
 def every(entries: Sequence[Entry], *, width: int | None, wide: bool, marks: Marks) -> list[Line]:
-    names, abouts = Column("NAME"), Column("WHAT IT IS", shrinks=True)
+    names, abouts = Column("NAME"), Column("WHAT IT IS", wraps=True, optional=wide)
     features = {feature: Column(header) for feature, header in COLUMNS.items()} if wide else {}
     for entry in entries:
         names.add(entry.name)
@@ -91,8 +91,8 @@ def one(entry: Entry, *, width: int | None) -> list[Line]:
 
 
 def _settings(settings: Mapping[str, Any], width: int | None) -> Iterator[Line]:
-    names, defaults, rules = Column("  NAME"), Column("DEFAULT"), Column("MUST BE")
-    meanings = Column("MEANING", shrinks=True)
+    names, defaults, rules = Column("  NAME"), Column("DEFAULT", wraps=True), Column("MUST BE", wraps=True)
+    meanings = Column("MEANING", wraps=True)
     for name, rule in settings.items():
         names.add(f"  {name}")
         defaults.add("required" if rule.default is None else rule.default)

@@ -198,7 +198,7 @@ def _search(record: ExperimentRecord) -> str:
     chosen = record.context.get(CHOSEN)
     parts = [
         f"{record.algorithm} (auto: {chosen['why']})" if chosen else record.algorithm,
-        plural(len(record.space), "parameter"),
+        plural(len(record.space), "parameter") if len(record.space) else "architectures",
         f"{record.budget.parallel} parallel",
         f"seed {record.seed}",
     ]

@@ -12,6 +12,7 @@ from evertune.cli.output.text import Line, clean, cut_end, labelled, wrapped, wr
 from evertune.cli.views.sentences import (
     addressed,
     experiment_sentence,
+    going_on,
     group_failures,
     infeasible_words,
     last_lines,
@@ -193,7 +194,7 @@ def _moves(
             ]
         case ExperimentState.SUCCEEDED | ExperimentState.CANCELLED:
             best = [(f"evertune best {name}", "the result")] if record.best is not None else []
-            return "Next", [*best, (f"evertune extend {name} +24", "go on from here")]
+            return "Next", [*best, *going_on(record)] or [(f"evertune trials {name}", "all trials")]
         case ExperimentState.PAUSED:
             return "To go on", [(f"evertune resume {name}", ""), (f"evertune stop {name}", "or end it here")]
         case ExperimentState.STOPPING:

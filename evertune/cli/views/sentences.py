@@ -218,6 +218,13 @@ def addressed(record: ExperimentRecord) -> str:
     return record.name + (f" -n {record.namespace}" if record.namespace != "default" else "")
 
 
+def going_on(record: ExperimentRecord) -> list[tuple[str, str]]:
+    """The command that gives an ended experiment more trials; none where its algorithm has nothing more to suggest."""
+    if record.reason == "ExperimentSuggestionEndReached":
+        return []
+    return [(f"evertune extend {addressed(record)} +24", "go on from here")]
+
+
 def next_commands(record: ExperimentRecord) -> list[tuple[str, str]]:
     """What a person may want to do now: (command, what for)."""
     name = addressed(record)
@@ -232,7 +239,7 @@ def next_commands(record: ExperimentRecord) -> list[tuple[str, str]]:
             return [
                 *best,
                 (f"evertune trials {name} --sort best", "all trials, the best first"),
-                (f"evertune extend {name} +24", "go on from here"),
+                *going_on(record),
             ]
         case ExperimentState.PAUSED:
             return [(f"evertune resume {name}", "go on"), (f"evertune stop {name}", "end it here")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,13 @@ def test_the_json_form_names_place_class_and_mend() -> None:
         "line": 9,
         "column": 20,
     }
+
+
+def test_a_valid_search_of_networks_is_not_said_to_have_no_parameters() -> None:
+    text = (Path(__file__).parents[2] / "data/katib/nas/enas-cpu.yaml").read_text()
+    text = text.replace("algorithmName: enas", "algorithmName: tpe")
+    verdict = check(parse_documents(text, "enas.yaml")[0], SomeAlgorithms())
+    assert plain([summary_line(verdict)]) == "enas.yaml: valid (tpe, architectures, 3 trials)"
 
 
 def test_a_valid_file_is_one_line() -> None:
