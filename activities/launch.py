@@ -85,6 +85,8 @@ class LaunchPlans:
         self._trials_dir = trials_dir
         self._reporting = reporting
         self._prepared = functools.lru_cache(maxsize=CACHED_EXPERIMENTS)(self._prepare)
+        # Asked for every verdict that is revised, also where nothing is ever launched.
+        self._replicates = functools.lru_cache(maxsize=CACHED_EXPERIMENTS)(self._read_replicates)
 
     def of(self, uid: str, number: int, attempt: int, *, trial: TrialRecord | None = None) -> Plan:
         """Everything needed to start attempt `attempt` of trial `number`. Raises NotFoundError, SpecError.
@@ -145,7 +147,10 @@ class LaunchPlans:
 
     def replicates(self, uid: str) -> Replicates:
         """How often each trial of this experiment runs. Raises NotFoundError, SpecError."""
-        return self._prepared(uid).replicates
+        return self._replicates(uid)
+
+    def _read_replicates(self, uid: str) -> Replicates:
+        return spec.replicates_of(spec.load_stored(self._store.experiment_by_uid(uid).manifest))
 
     def _memory_retries(self, uid: str, number: int, attempt: int) -> int:
         """How many attempts before this one ran out of memory: each of them had its successor given more."""

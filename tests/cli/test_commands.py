@@ -513,7 +513,7 @@ def test_doctor_finds_a_machine_without_a_stack_in_order(shell: Shell) -> None:
     code, out, err = shell("doctor")
     assert code == 0
     assert out.startswith("✔ Python")
-    assert "random, tpe, multivariate-tpe, grid" in out
+    assert "random, sobol, grid, tpe" in out
     assert "0 problems, 1 warning." in err or "Everything is in order." in err
 
 

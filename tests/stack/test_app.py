@@ -121,7 +121,7 @@ def test_the_wheel_carries_every_file_of_the_five(unpacked_wheel: Path) -> None:
 
 def test_an_incomplete_installation_says_so(tmp_path: Path) -> None:
     (tmp_path / "evertune").mkdir()
-    for name in ("__init__.py", "app.py", "errors.py"):
+    for name in ("__init__.py", "app.py", "ending.py", "errors.py"):
         (tmp_path / "evertune" / name).write_text((ROOT / "evertune" / name).read_text())
     done = python("import runpy; runpy.run_module('evertune.app')['main'](['worker'])", tmp_path, isolated=True)
     assert "EnvironmentProblem: this installation of evertune is incomplete" in done.stderr

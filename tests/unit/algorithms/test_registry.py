@@ -93,7 +93,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str, hint: str) -> No
 
 
 def test_getting_an_unknown_name_says_which_run() -> None:
-    with pytest.raises(AlgorithmError, match="nothing is not an algorithm; it runs: random, tpe, multivariate-tpe"):
+    with pytest.raises(AlgorithmError, match="nothing is not an algorithm; it runs: random, sobol, "):
         registry.get("nothing")
 
 
