@@ -229,7 +229,8 @@ def line(row: Row) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="rows of the table, or problems; default: all")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="rows of the table; default: all")
+    parser.add_argument("--problems", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=None, help="merge the rows into this file (docs/quality.json)")
     arguments = parser.parse_args()
@@ -237,7 +238,8 @@ def main() -> int:
     wanted = [
         job
         for job in jobs(SUBJECTS, arguments.seeds)
-        if not arguments.only or {job.subject, job.problem} & set(arguments.only)
+        if (not arguments.only or job.subject in arguments.only)
+        and (not arguments.problems or job.problem in arguments.problems)
     ]
     results = []
     with ProcessPoolExecutor(arguments.processes) as pool:
