@@ -55,9 +55,9 @@ SUBJECTS = (
     Subject("anneal", "anneal"),
     Subject("multivariate-tpe", "multivariate-tpe"),
     Subject("cmaes", "cmaes"),
-    Subject("bayesianoptimization, GP", "bayesianoptimization", (("acq_func", "EI"),), slow=True),
+    Subject("bayesianoptimization (GP)", "bayesianoptimization", (("acq_func", "EI"),), slow=True),
     Subject(
-        "bayesianoptimization, ET", "bayesianoptimization", (("base_estimator", "ET"), ("acq_func", "EI")), slow=True
+        "bayesianoptimization (ET)", "bayesianoptimization", (("base_estimator", "ET"), ("acq_func", "EI")), slow=True
     ),
     Subject("motpe", "motpe", fronts=True),
     Subject("nsgaii", "nsgaii", (("population_size", "20"),), fronts=True),
