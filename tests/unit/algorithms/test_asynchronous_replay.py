@@ -53,7 +53,7 @@ NAS: JsonDict = {
 # What an algorithm cannot do without.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "hyperband": {"r_l": "9", "resource_name": "epochs"},
-    "asha": {"r_max": "9", "resource_name": "epochs"},
+    "asha": {"r_l": "9", "resource_name": "epochs"},
     "bohb": {"r_l": "9", "resource_name": "epochs"},
     "pbt": {"suggestion_trial_dir": "/tmp/pbt", "n_population": "5", "truncation_threshold": "0.4"},
 }
