@@ -8,7 +8,7 @@ from typing import Any
 from evertune.cli.output.numbers import number_or_text, utc
 from evertune.domain.metrics import Objective
 from evertune.domain.pareto import Front
-from evertune.domain.records import ExperimentRecord, TrialRecord
+from evertune.domain.records import CHOSEN, ExperimentRecord, TrialRecord
 from evertune.domain.space import SearchSpace
 
 JsonDict = dict[str, Any]
@@ -22,6 +22,7 @@ def experiment_document(record: ExperimentRecord) -> JsonDict:
         "state": str(record.state),
         "reason": reason_text(record.reason, record.message),
         "algorithm": record.algorithm,
+        **({"algorithmReason": chosen["why"]} if (chosen := record.context.get(CHOSEN)) else {}),
         "backend": record.backend,
         "trials": {
             "created": counts.created,
