@@ -194,6 +194,7 @@ async def test_the_example_goes_on_from_the_very_weights_of_the_parent(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "most"),
     [
