@@ -7,14 +7,12 @@ hand, not which is best in the end.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from algorithms import limits
+from algorithms import drawing, limits
 from algorithms.settings import RANDOM_STATE, Rule, settings_problems
-from algorithms.space import grid_count
 from evertune.domain.space import ParameterType, SearchProblem
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import Problem
@@ -77,7 +75,8 @@ def choose(problem: SearchProblem) -> Choice:
         return Choice("motpe", f"{len(problem.all_directions)} objectives; its fronts are the best at these budgets")
     if _bound(problem):
         return Choice("multivariate-tpe", f"it handles {_bound(problem)} itself")
-    points = combinations(problem)
+    # A space too fine to be counted is refused by whoever searches it.
+    points = None if limits.problems_of(problem.space) else drawing.count(problem.space)
     if points is not None and budget is not None and points <= budget:
         return Choice("grid", f"{trials} are enough for all {points} combinations")
     if budget is not None and budget <= FEW_TRIALS:
@@ -108,20 +107,3 @@ def _bound(problem: SearchProblem) -> str:
             yield "trials of other experiments"
 
     return " and ".join(every())
-
-
-def combinations(problem: SearchProblem) -> int | None:
-    """How many points the space has; None where one of its parameters is continuous, or too fine to be counted."""
-    if limits.problems_of(problem.space):
-        return None
-    counts = []
-    for parameter in problem.space:
-        if not parameter.numeric:
-            counts.append(len(parameter.values))
-        elif parameter.low == parameter.high:
-            counts.append(1)
-        elif parameter.type is ParameterType.DOUBLE and parameter.step is None:
-            return None
-        else:
-            counts.append(grid_count(parameter))
-    return math.prod(counts)

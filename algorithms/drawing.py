@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from algorithms.space import Codec, Dimension, Kind, Raw, grid_count, grid_value
+from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.domain.space import Parameter, SearchSpace, Value
 
 
@@ -31,36 +31,27 @@ def _raw(dimension: Dimension, luck: random.Random) -> Raw:
     return luck.uniform(dimension.low, dimension.high)
 
 
-def count(space: SearchSpace) -> float:
-    """How many points the space has, conditions aside; infinite with a continuous parameter."""
-    return math.prod((_values(dimension) for dimension in Codec.of(space).dimensions), start=1.0)
+def count(space: SearchSpace) -> int | None:
+    """How many points the space has, conditions aside; None with a continuous parameter."""
+    counts = [dimension.points for dimension in Codec.of(space).dimensions]
+    return None if None in counts else math.prod(each for each in counts if each is not None)
 
 
 def points(codec: Codec) -> Iterator[dict[str, Value]]:
     """All points of a finite space, the last parameter fastest."""
-    total = int(math.prod(_values(dimension) for dimension in codec.dimensions))
-    for index in range(total):
-        point: dict[str, Value] = {}
-        for dimension in reversed(codec.dimensions):
-            index, digit = divmod(index, int(_values(dimension)))
-            point[dimension.name] = _value(dimension, digit)
-        yield {dimension.name: point[dimension.name] for dimension in codec.dimensions}
+    counts = [dimension.points or 0 for dimension in codec.dimensions]
+    for index in range(math.prod(counts)):
+        yield point(codec, counts, index)
 
 
-def _values(dimension: Dimension) -> float:
-    if dimension.kind is Kind.CONSTANT:
-        return 1
-    if dimension.kind in (Kind.INDEX, Kind.CHOICE):
-        return dimension.count
-    return grid_count(dimension.parameter) if dimension.snaps else math.inf
-
-
-def _value(dimension: Dimension, digit: int) -> Value:
-    if dimension.kind is Kind.CONSTANT:
-        return dimension.decode(0)
-    if dimension.kind is Kind.CHOICE:
-        return dimension.parameter.values[digit]
-    return grid_value(dimension.parameter, digit)
+def point(codec: Codec, counts: Sequence[int], index: int) -> dict[str, Value]:
+    """The point at `index`, from 0, of a finite space whose parameters have so many values."""
+    places = []
+    for values in reversed(counts):
+        index, place = divmod(index, values)
+        places.append(place)
+    pairs = zip(codec.dimensions, reversed(places), strict=True)
+    return {dimension.name: dimension.point(place) for dimension, place in pairs}
 
 
 def fits(parameter: Parameter, value: Value) -> bool:

@@ -14,10 +14,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from algorithms import limits
+from algorithms import drawing, limits
 from algorithms.settings import SETTINGS, Rule, grid_problems, problems_of
-from algorithms.space import Codec, Dimension, Kind, grid_count, grid_value
-from evertune.domain.space import ParameterType, SearchProblem, Value
+from algorithms.space import Codec
+from evertune.domain.space import ParameterType, SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
 from evertune.protocols import BLIND, Answer, Feature, JsonDict
@@ -39,7 +39,7 @@ class Grid:
     def __init__(self, problem: SearchProblem) -> None:
         self._problem = problem
         self._codec = Codec.of(problem.space)
-        self._counts = [_count(dimension) for dimension in self._codec.dimensions]
+        self._counts = [dimension.points or 0 for dimension in self._codec.dimensions]
         self._total = math.prod(self._counts)
         self._key = f"{problem.seed}".encode() if "random_state" in problem.settings else None
 
@@ -63,7 +63,7 @@ class Grid:
 
     def given(self, k: int, index: int) -> tuple[Assignment, ...]:
         indices = range(index, min(index + k, self._total))
-        return tuple(Assignment(self._point(self._permuted(each))) for each in indices)
+        return tuple(Assignment(drawing.point(self._codec, self._counts, self._permuted(each))) for each in indices)
 
     def _distinct(self) -> int:
         """How many combinations differ in parameters that are there; all of them when conditions name too many."""
@@ -73,7 +73,7 @@ class Grid:
         deciding = [dimension for dimension in self._codec.dimensions if dimension.name in named]
         if math.prod(counts[dimension.name] for dimension in deciding) > _COUNTABLE:
             return self._total
-        values = [[_value(each, digit) for digit in range(counts[each.name])] for each in deciding]
+        values = [[each.point(index) for index in range(counts[each.name])] for each in deciding]
         found: dict[str, int] = {}
         for point in itertools.product(*values):
             chosen = {dimension.name: value for dimension, value in zip(deciding, point, strict=True)}
@@ -84,16 +84,6 @@ class Grid:
     @property
     def end(self) -> str:
         return f"all {self._total} combinations were tried"
-
-    def _point(self, index: int) -> dict[str, Value]:
-        digits = []
-        for count in reversed(self._counts):
-            index, digit = divmod(index, count)
-            digits.append(digit)
-        return {
-            dimension.name: _value(dimension, digit)
-            for dimension, digit in zip(self._codec.dimensions, reversed(digits), strict=True)
-        }
 
     def _permuted(self, index: int) -> int:
         if self._key is None or self._total < 2:
@@ -135,16 +125,3 @@ class GridSession:
 
     def refuse(self, number: int) -> None:
         """Nothing to do: the state of the refused answer has the next one."""
-
-
-def _count(dimension: Dimension) -> int:
-    if dimension.kind is Kind.CONSTANT:
-        return 1
-    return dimension.count if dimension.kind is Kind.CHOICE else grid_count(dimension.parameter)
-
-
-def _value(dimension: Dimension, digit: int) -> Value:
-    parameter = dimension.parameter
-    if dimension.kind is Kind.CONSTANT:
-        return dimension.decode(0)
-    return parameter.values[digit] if dimension.kind is Kind.CHOICE else grid_value(parameter, digit)

@@ -23,9 +23,9 @@ from fractions import Fraction
 from typing import ClassVar
 
 from algorithms import limits
-from algorithms.planning import MAX_TRIES, Draws, Planner, draw, perturbed, rank
+from algorithms.planning import MAX_TRIES, Draws, Planner, perturbed, rank
 from algorithms.settings import RANDOM_STATE, Rule, fraction, is_float, settings_problems, whole
-from algorithms.space import Dimension
+from algorithms.space import Dimension, from_quantile
 from evertune.domain import labels
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
@@ -163,5 +163,5 @@ class PbtSession:
     def _changed(self, dimension: Dimension, source: Mapping[str, Value], luck: random.Random) -> Value:
         """What the source does not have, as its condition does not hold there, is drawn for the case that it will."""
         if dimension.name not in source or luck.random() < self._resample:
-            return dimension.decode(draw(dimension, luck))
+            return dimension.decode(from_quantile(dimension, luck.random()))
         return perturbed(dimension, source[dimension.name], luck, self._factors)

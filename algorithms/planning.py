@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal
 
 from algorithms.base import SessionAlgorithm, loss_of
-from algorithms.space import Codec, Dimension, Kind, Raw, grid_count, grid_index, grid_value
+from algorithms.space import Codec, Dimension, Kind, from_quantile, grid_count, grid_index, grid_value
 from evertune.domain.expressions import Expression, parse
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import ParameterType, SearchProblem, SearchSpace, Value
@@ -85,7 +85,9 @@ class Draws:
         return self.first_allowed(tries)
 
     def sample(self, luck: random.Random, given: Mapping[str, Value] | None = None) -> dict[str, Value]:
-        drawn = self.codec.decode({dimension.name: draw(dimension, luck) for dimension in self.codec.free})
+        drawn = self.codec.decode(
+            {dimension.name: from_quantile(dimension, luck.random()) for dimension in self.codec.free}
+        )
         known = {name: value for name, value in (given or {}).items() if name in drawn}
         return self.settled({**drawn, **known})
 
@@ -113,19 +115,6 @@ class Draws:
             for name in self.space.names()
             if name in fixed or name in searched
         }
-
-
-def draw(dimension: Dimension, luck: random.Random) -> Raw:
-    """A raw value from the prior that the parameter declares."""
-    u = luck.random()
-    if dimension.kind in (Kind.INDEX, Kind.CHOICE):
-        return min(int(u * dimension.count), dimension.count - 1)
-    if dimension.kind is Kind.UNIT:
-        return u
-    if dimension.kind is Kind.LOG:
-        low, high = math.log(dimension.low), math.log(dimension.high)
-        return math.exp(low + (high - low) * u)
-    return dimension.low + (dimension.high - dimension.low) * u
 
 
 def perturbed(dimension: Dimension, value: Value, luck: random.Random, factors: tuple[float, ...]) -> Value:

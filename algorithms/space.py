@@ -61,6 +61,23 @@ class Dimension:
     def snaps(self) -> bool:
         return self.parameter.type is ParameterType.INT or self.parameter.step is not None
 
+    @property
+    def points(self) -> int | None:
+        """How many values the parameter has; None where it is continuous."""
+        if self.kind is Kind.CONSTANT:
+            return 1
+        if self.kind in (Kind.INDEX, Kind.CHOICE):
+            return self.count
+        return grid_count(self.parameter) if self.snaps else None
+
+    def point(self, index: int) -> Value:
+        """The value at `index`, from 0, of one that is not continuous."""
+        if self.kind is Kind.CONSTANT:
+            return self.decode(0)
+        if self.kind is Kind.CHOICE:
+            return self.parameter.values[index]
+        return grid_value(self.parameter, index)
+
     def decode(self, raw: Raw) -> Value:
         parameter = self.parameter
         if self.kind is Kind.CONSTANT:

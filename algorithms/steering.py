@@ -308,7 +308,8 @@ class SteeredSession:
             values = {**drawing.drawn(codec, luck), **start}
             if self._rules.allow(self._shape.outer(values)[0]):
                 return values
-        if drawing.count(self._shape.space) > COUNTABLE:
+        count = drawing.count(self._shape.space)
+        if count is None or count > COUNTABLE:
             return None
         left = [
             values
