@@ -42,6 +42,7 @@ class Asha(Planner):
         "maxTrialCount counts every rung's trial, most of them short: choose r_min so that the shortest takes much "
         "longer than its start; any parallelism works."
     )
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:

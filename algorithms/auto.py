@@ -41,6 +41,7 @@ class Auto:
     name: ClassVar[str] = NAME
     about: ClassVar[str] = "Takes one of the others by space, budget, parallelism and objectives, and says why."
     advice: ClassVar[str] = "Any budget; give maxTrialCount, since that decides most."
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "restart"
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = frozenset(Feature)

@@ -9,11 +9,11 @@ no parameters.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from algorithms.nas.checks import PARAMETERLESS, missing, operation_problems
+from algorithms.nas.network import quoted
 from algorithms.settings import Rule, not_negative, or_none, settings_problems, whole
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.trial import Assignment, HistoryTrial
@@ -47,6 +47,7 @@ class Darts:
     name: ClassVar[str] = "darts"
     about: ClassVar[str] = "Hands settings and operations to a trial that searches its own cells by gradient."
     advice: ClassVar[str] = "One trial is a whole search; more of them only help with different seeds in the trial."
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "continue"
     reads_history: ClassVar[bool] = False
     supports: ClassVar[frozenset[Feature]] = frozenset({Feature.NAS_CONFIG, Feature.EARLY_STOPPING})
@@ -57,8 +58,8 @@ class Darts:
         given = {name: None if text == "None" else text for name, text in problem.settings.items()}
         graph = nas.get("graphConfig") or {}
         self._parameters: dict[str, Value] = {
-            "algorithm-settings": _text({**_DEFAULTS, **given}),
-            "search-space": _text(search_space(nas)),
+            "algorithm-settings": quoted({**_DEFAULTS, **given}),
+            "search-space": quoted(search_space(nas)),
             "num-layers": str(graph.get("numLayers") or 0),
         }
 
@@ -85,7 +86,3 @@ def search_space(nas: Mapping[str, Any]) -> list[str]:
             sizes = (parameters[0].get("feasibleSpace") or {}).get("list") or ()
             names += [f"{kind}_{size}x{size}" for size in sizes]
     return names
-
-
-def _text(data: Any) -> str:
-    return json.dumps(data).replace('"', "'")

@@ -68,6 +68,7 @@ class Enas:
     name: ClassVar[str] = "enas"
     about: ClassVar[str] = "A recurrent controller that learns by reinforcement to draw better architectures."
     advice: ClassVar[str] = "From some 200 trials on; trials_per_update not far below parallelTrialCount."
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "restart"
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = frozenset({Feature.NAS_CONFIG, Feature.EARLY_STOPPING})

@@ -38,6 +38,7 @@ class NasEvolution:
     name: ClassVar[str] = "nas-evolution"
     about: ClassVar[str] = "Regularised evolution of architectures: mutates the best of a young population."
     advice: ClassVar[str] = "From some 100 trials on, at any parallelism; the strongest search of nasConfig here."
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "restart"
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = frozenset({Feature.NAS_CONFIG, Feature.EARLY_STOPPING})

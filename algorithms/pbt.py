@@ -72,6 +72,7 @@ class Pbt(Planner):
         "maxTrialCount is n_population times the generations, 10 or more of them; parallelism up to n_population is "
         "used, and a divisor of it leaves nobody idle."
     )
+    settings: ClassVar[Mapping[str, Rule]] = SETTINGS
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from algorithms import auto, steering
-from algorithms.settings import SETTINGS, Rule
+from algorithms.settings import Rule
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
@@ -111,10 +110,7 @@ def get(name: str) -> type[Algorithm]:
 
 def settings(name: str) -> Mapping[str, Rule]:
     """The settings of an algorithm, for whoever lists them; empty where a third party's says nothing of them."""
-    if name in SETTINGS:
-        return SETTINGS[name]
-    kind = get(name)
-    found: Mapping[str, Rule] = getattr(kind, "settings", getattr(sys.modules[kind.__module__], "SETTINGS", {}))
+    found: Mapping[str, Rule] = getattr(get(name), "settings", {})
     return found
 
 

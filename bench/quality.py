@@ -26,6 +26,7 @@ import numpy as np
 
 from bench.natives import NATIVES
 from bench.problems import PROBLEMS, BenchProblem
+from evertune.domain.pareto import hypervolume
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
@@ -129,18 +130,8 @@ def run(bench: BenchProblem, driver: Driver, budget: int, parallel: int, seed: i
         now, _, key, values = heapq.heappop(running)
         driver.tell(key, values)
         seen.append(values)
-        curve.append(_hypervolume(seen, bench.reference) if bench.reference else min(value for (value,) in seen))
+        curve.append(hypervolume(seen, bench.reference) if bench.reference else min(value for (value,) in seen))
     return curve
-
-
-def _hypervolume(points: Sequence[tuple[float, ...]], reference: tuple[float, ...]) -> float:
-    """Of two objectives: the area between the front and the reference point."""
-    area, height = 0.0, reference[1]
-    for first, second in sorted(points):
-        if first < reference[0] and second < height:
-            area += (reference[0] - first) * (height - second)
-            height = second
-    return area
 
 
 # --------------------------------------------------------------------------------------------------- the table

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-import socket
+
+from activities.runners.local.ports import unused
 
 FIRST, LAST = 10_000, 20_000  # the stack and local trials take theirs above
 _given: set[int] = set()
@@ -21,16 +22,6 @@ def free_port() -> int:
     block = range(FIRST + worker * size, FIRST + (worker + 1) * size)
     while True:
         port = random.choice(block)
-        if port not in _given and _is_free(port):
+        if port not in _given and unused(port):
             _given.add(port)
             return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True

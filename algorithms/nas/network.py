@@ -70,7 +70,7 @@ class Network:
             "output_sizes": list(self.output_sizes),
             "embedding": {str(number): self.operations[number].described() for number in used},
         }
-        return {ARCHITECTURE: _text([list(row) for row in rows]), NN_CONFIG: _text(config)}
+        return {ARCHITECTURE: quoted([list(row) for row in rows]), NN_CONFIG: quoted(config)}
 
     def edges(self) -> Iterator[tuple[int, int]]:
         """The skip connections that may be chosen, as (row, bit): both from 0."""
@@ -83,7 +83,8 @@ def rows_of(architecture: str) -> list[list[int]]:
     return rows
 
 
-def _text(data: Any) -> str:
+def quoted(data: Any) -> str:
+    """JSON with the quotes that Katib's trial images expect."""
     return json.dumps(data).replace('"', "'")
 
 

@@ -43,7 +43,7 @@ def _free(count: int, held: set[int | None]) -> list[int]:
         if len(found) == count:
             return found
         port = RANGE[(start + step) % len(RANGE)]
-        if port not in held and _unused(port):
+        if port not in held and unused(port):
             found.append(port)
     if len(found) == count:
         return found
@@ -53,7 +53,8 @@ def _free(count: int, held: set[int | None]) -> list[int]:
     )
 
 
-def _unused(port: int) -> bool:
+def unused(port: int) -> bool:
+    """Whether nobody listens on it, on any address of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

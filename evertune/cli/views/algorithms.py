@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.table import Column, table
 from evertune.cli.output.text import Line
+
+if TYPE_CHECKING:
+    from algorithms.catalogue import Entry
+    from algorithms.settings import Rule
 
 # Feature -> its column; the rest is in the page of one algorithm.
 COLUMNS = {
@@ -32,23 +36,6 @@ WORDS = {
     "nasConfig": "architectures (nasConfig)",
 }
 WIDTH = 100
-
-
-class Entry(Protocol):
-    """As `algorithms.catalogue.Entry`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def about(self) -> str: ...
-    @property
-    def advice(self) -> str: ...
-    @property
-    def types(self) -> tuple[str, ...]: ...
-    @property
-    def supports(self) -> tuple[str, ...]: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
 
 
 def every(entries: Sequence[Entry], *, width: int | None, wide: bool, marks: Marks) -> list[Line]:
@@ -90,7 +77,7 @@ def one(entry: Entry, *, width: int | None) -> list[Line]:
     return lines
 
 
-def _settings(settings: Mapping[str, Any], width: int | None) -> Iterator[Line]:
+def _settings(settings: Mapping[str, Rule], width: int | None) -> Iterator[Line]:
     names, defaults, rules = Column("  NAME"), Column("DEFAULT", wraps=True), Column("MUST BE", wraps=True)
     meanings = Column("MEANING", wraps=True)
     for name, rule in settings.items():
