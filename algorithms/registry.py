@@ -6,13 +6,10 @@ numeric library; creating one does, lazily.
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
 from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
 
 from algorithms import auto, steering
+from algorithms.plugins import Plugins
 from algorithms.settings import Rule
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import Objective
@@ -44,6 +41,8 @@ BUILT_IN = {
     "auto": "algorithms.auto:Auto",
 }
 
+PLUGINS: Plugins[Algorithm] = Plugins(ENTRY_POINT_GROUP, BUILT_IN, noun="algorithm", listed="it runs")
+
 # Those that need no library and no time: asked in the worker itself.
 _IN_PROCESS = frozenset({"grid", "darts", "hyperband", "asha", "pbt"})
 
@@ -66,20 +65,14 @@ _LIBRARIES = {
 _HEAVY = frozenset({"bayesianoptimization", "gp"})
 
 
-@functools.cache
-def _third_party() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in BUILT_IN}
-
-
 def names() -> tuple[str, ...]:
     """Every name that a spec may use: the built-in ones, then third parties'."""
-    return (*BUILT_IN, *sorted(_third_party()))
+    return PLUGINS.names()
 
 
 def closest(name: str) -> str | None:
     """The name that somebody may have meant."""
-    close = difflib.get_close_matches(name, names(), 1, 0.6)
-    return close[0] if close else None
+    return PLUGINS.closest(name)
 
 
 def built_in(name: str) -> bool:
@@ -91,21 +84,9 @@ def in_process(name: str) -> bool:
     return name in _IN_PROCESS
 
 
-@functools.cache
 def get(name: str) -> type[Algorithm]:
     """The class behind a name. Raises AlgorithmError for one that is not registered or cannot be imported."""
-    if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        found: type[Algorithm] = getattr(importlib.import_module(module), attribute)
-        return found
-    if name in _third_party():
-        point = _third_party()[name]
-        try:
-            loaded: type[Algorithm] = point.load()
-        except Exception as error:  # whatever a plugin does at import
-            raise AlgorithmError(f"the algorithm {name} cannot be imported from {point.value}: {error}") from error
-        return loaded
-    raise AlgorithmError(f"{name} is not an algorithm; it runs: {', '.join(names())}")
+    return PLUGINS.get(name)
 
 
 def settings(name: str) -> Mapping[str, Rule]:
@@ -136,7 +117,7 @@ def libraries(name: str) -> tuple[str, ...]:
         return said
     if name in BUILT_IN:
         return _LIBRARIES.get(name, ())
-    distribution = _third_party()[name].dist
+    distribution = PLUGINS.third_party[name].dist
     return () if distribution is None else (distribution.name,)
 
 
@@ -165,18 +146,7 @@ def supporting(feature: Feature) -> list[str]:
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
     path = "spec.algorithm.algorithmName"
-    if name in names():
-        try:
-            return [*get(name).check(problem), *_unsupported(name, problem)]
-        except AlgorithmError as error:
-            return [Problem(path=path, type="Invalid", message=error.message)]
-        except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
-            message = f"{name} cannot check this experiment: {type(error).__name__}: {error}"
-            return [Problem(path=path, type="Invalid", message=message)]
-    known = f"known: {', '.join(names())}"
-    close = closest(name)
-    hint = f'did you mean "{close}"? {known}' if close else known
-    return [Problem(path=path, type="Invalid", message=f'"{name}" is not an algorithm', hint=hint)]
+    return PLUGINS.checked(name, path, name, lambda: [*get(name).check(problem), *_unsupported(name, problem)])
 
 
 # Where a spec asks for a feature. The first parameter with a condition is found by `_place`.

@@ -48,8 +48,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         forget()
 
     def forget() -> None:
-        registry._third_party.cache_clear()
-        registry.get.cache_clear()
+        registry.PLUGINS.forget()
         sys.modules.pop("thirdparty", None)
 
     yield installs

@@ -313,8 +313,8 @@ def test_a_plugins_defect_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
             raise RuntimeError("out of order")
 
     get: Callable[[str], object] = lambda name: Broken  # noqa: E731
-    monkeypatch.setattr(registry, "names", lambda: ("broken",))
-    monkeypatch.setattr(registry, "get", get)
+    monkeypatch.setattr(registry.PLUGINS, "names", lambda: ("broken",))
+    monkeypatch.setattr(registry.PLUGINS, "get", get)
     (problem,) = registry.check("broken", {}, DOWN)
     assert problem.message == "broken cannot check this experiment: RuntimeError: out of order"
 
