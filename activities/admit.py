@@ -124,13 +124,14 @@ class AdmitActivities:
         ]
         context = context.model_copy(update={"templates": kept})
         name, problem = spec.algorithm_of(experiment), spec.search_problem(experiment, 0)
-        known: dict[str, Any] = {LIBRARIES: libraries(name, problem)}
         choice = resolved(name, problem)
+        known: dict[str, Any] = {LIBRARIES: libraries(choice.algorithm)}
         if choice.algorithm != name:  # for good: another version might choose otherwise
             known[CHOSEN] = {"algorithm": choice.algorithm, "why": choice.why}
         if begun_with := sources(self.store, experiment):
             known[WARM_START] = begun_with
-        record = self.store.claim_experiment(self._new(experiment, backend, context, request, explicit_never, known))
+        new = self._new(experiment, choice.algorithm, backend, context, request, explicit_never, known)
+        record = self.store.claim_experiment(new)
         return self._answer(record)
 
     def _admitted_before(self, experiment: spec.Experiment, request: c.AdmitRequest) -> bool:
@@ -144,6 +145,7 @@ class AdmitActivities:
     def _new(
         self,
         experiment: spec.Experiment,
+        algorithm: str,
         backend: str,
         context: c.StartContext,
         request: c.AdmitRequest,
@@ -165,7 +167,7 @@ class AdmitActivities:
                 "temporal": self.temporal_id,
                 **known,
             },
-            algorithm=known.get(CHOSEN, {}).get("algorithm") or spec.algorithm_of(experiment),
+            algorithm=algorithm,
             settings=spec.settings_of(experiment),
             seed=secrets.randbelow(2**31) if seed is None else seed,
             objective=spec.to_objective(experiment),

@@ -160,10 +160,10 @@ def sources(store: Store, experiment: spec.Experiment) -> list[dict[str, Any]]:
 # -------------------------------------------------------------------------------------------------- libraries
 
 
-def libraries(algorithm: str, problem: SearchProblem) -> dict[str, str]:
+def libraries(algorithm: str) -> dict[str, str]:
     """The versions of what the algorithm's answers depend on, as they are installed here."""
     found = {}
-    for name in registry.libraries(registry.resolved(algorithm, problem).algorithm):
+    for name in registry.libraries(algorithm):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -176,7 +176,7 @@ def changed_libraries(record: ExperimentRecord) -> str:
     recorded: Mapping[str, str] = record.context.get(LIBRARIES) or {}
     if not recorded:
         return ""
-    here = libraries(record.algorithm, problem_of(record))
+    here = libraries(record.algorithm)
     return ", ".join(
         f"{name} {version or 'none'} -> {here[name] or 'none'}"
         for name, version in recorded.items()

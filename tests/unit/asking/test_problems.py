@@ -163,13 +163,13 @@ async def test_a_deleted_source_ends_no_experiment(store: Store) -> None:
 
 
 def test_the_versions_of_what_an_algorithm_uses_are_known() -> None:
-    assert set(problems.libraries("tpe", PROBLEM)) == {"hyperopt", "numpy", "scipy"}
-    assert all(problems.libraries("tpe", PROBLEM).values())
-    assert problems.libraries("grid", PROBLEM) == {}
+    assert set(problems.libraries("tpe")) == {"hyperopt", "numpy", "scipy"}
+    assert all(problems.libraries("tpe").values())
+    assert problems.libraries("grid") == {}
 
 
 async def test_other_libraries_are_said_once_and_the_search_goes_on(store: Store) -> None:
-    record = started(store, context={problems.LIBRARIES: {**problems.libraries("tpe", PROBLEM), "hyperopt": "0.0.1"}})
+    record = started(store, context={problems.LIBRARIES: {**problems.libraries("tpe"), "hyperopt": "0.0.1"}})
     drive = Drive(store, record.uid)
     await drive.run(warm(store), 6, 2)
     await drive.run(cold(store), 9, 2)
