@@ -29,6 +29,12 @@ from worker.compose import Parts, compose, run_until, stop_local_trials, trial_a
 from worker.reconcile import reconciler_of
 
 
+def gated(command: str = "echo objective=1", gate: str = "go") -> str:
+    """A trial that says it has started, in the file `starts`, and goes on when the test opens the gate: its own time
+    decides nothing."""
+    return f"echo $EVERTUNE_TRIAL_NUMBER >> starts; until [ -e {gate} ]; do sleep 0.05; done; {command}"
+
+
 def manifest(name: str, command: str = "echo objective=$X", **spec: Any) -> dict[str, Any]:
     """A small Experiment in Katib's form: one double x, a shell command as the trial."""
     return {

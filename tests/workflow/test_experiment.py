@@ -10,7 +10,7 @@ import pytest
 import evertune.contracts as c
 import evertune.errors as errors
 from evertune.domain.states import AttemptState, ExperimentState, TrialState
-from tests.workflow.harness import House, manifest, until
+from tests.workflow.harness import House, gated, manifest, until
 
 
 def lines(path: Path) -> list[str]:
@@ -103,19 +103,32 @@ async def test_continue_as_new_attaches_to_running_trials_and_loses_no_update(im
 
 
 async def test_pause_starts_nothing_new_and_resume_goes_on(house: House) -> None:
-    handle = await house.submit(manifest("pause", "sleep 0.3; echo objective=1", maxTrialCount=5))
+    handle = await house.submit(manifest("pause", gated(), maxTrialCount=5))
+    starts, gate = house.workdir / "starts", house.workdir / "go"
+    await until(lambda: len(lines(starts)) == 2)
     await handle.pause(actor="ann")
-    created = (await handle.status()).created
-    await until(lambda: house.store.counts(handle.uid).running == 0)
+    gate.touch()
+    await until(lambda: house.store.counts(handle.uid).succeeded == 2)
     await asyncio.sleep(0.5)
     assert (await handle.record()).state is ExperimentState.PAUSED
-    assert house.store.counts(handle.uid).created == created
+    assert sorted(lines(starts)) == ["0", "1"]
     with pytest.raises(errors.ConflictError, match="paused already"):
         await handle.pause()
     await handle.resume(actor="ann")
     record = await house.ended(handle)
     assert record.counts.succeeded == 5
     assert [row.action for row in house.store.audit(handle.uid) if row.actor == "ann"] == ["pause", "resume"]
+
+
+async def test_a_pause_while_the_first_trials_are_asked_for_loses_none_and_starts_none_twice(house: House) -> None:
+    handle = await house.submit(manifest("early", "echo $EVERTUNE_TRIAL_NUMBER >> starts; echo objective=1"))
+    await handle.pause()  # the ask is to come, on its way, or just answered: the trials are parked, or run already
+    await asyncio.sleep(0.5)
+    assert (await handle.record()).state is ExperimentState.PAUSED
+    await handle.resume()
+    record = await house.ended(handle)
+    assert record.counts.succeeded == 4
+    assert sorted(lines(house.workdir / "starts")) == ["0", "1", "2", "3"]
 
 
 async def test_pause_now_stops_trials_uncharged_and_resume_runs_them_again(house: House) -> None:
