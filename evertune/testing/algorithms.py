@@ -279,6 +279,7 @@ class AlgorithmContract:
         assert algorithm.on_edit in ("continue", "restart", "refuse")
         assert isinstance(algorithm.reads_history, bool)
         assert all(isinstance(feature, Feature) for feature in algorithm.supports)
+        assert getattr(algorithm, "handles", frozenset()) <= algorithm.supports, "what it does itself works with it"
 
     def test_the_same_question_has_the_same_answer(self, space: SearchSpace) -> None:
         play = self.played(space)
