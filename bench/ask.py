@@ -39,7 +39,7 @@ from evertune.domain.states import AttemptState, TrialState
 from evertune.domain.trial import AttemptEnd, Ending
 from evertune.protocols import Answer
 from evertune.store import NewExperiment, Store, open_store
-from evertune.testing.algorithms import score
+from evertune.testing.play import score
 
 SIZES = (1000, 5000)
 ASKS = 9

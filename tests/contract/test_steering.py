@@ -25,7 +25,9 @@ from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError
 from evertune.protocols import Algorithm, Answer, JsonDict
-from evertune.testing.algorithms import AlgorithmContract, Play, chance, names_of, score
+from evertune.testing.algorithms import AlgorithmContract
+from evertune.testing.play import Play, chance, score
+from evertune.testing.spaces import names_of
 from tests.contract.steered import (
     MIXED,
     STEPS,

@@ -19,7 +19,7 @@ from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, FakeKube, misfortunes
 from evertune.testing.kubernetes.kubelet import ScriptOf
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 from tests.kubernetes.world import job
 
 GATEWAY = "http://gateway.example:8090"

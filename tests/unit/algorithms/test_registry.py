@@ -20,7 +20,7 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, When
 from evertune.errors import AlgorithmError
 from evertune.protocols import LEARNED, AlgorithmCatalog, Feature
-from evertune.testing.algorithms import STEPPED
+from evertune.testing.spaces import STEPPED
 
 PROBLEM = SearchProblem(space=STEPPED, direction=ObjectiveType.MINIMIZE, seed=1)
 RUNNING = tuple(registry.BUILT_IN)

@@ -9,7 +9,7 @@ from algorithms.settings import SETTINGS
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
-from evertune.testing.algorithms import STEPPED
+from evertune.testing.spaces import STEPPED
 
 
 def check(algorithm: str, **settings: str) -> list[Problem]:
