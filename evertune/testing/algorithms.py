@@ -23,23 +23,12 @@ from typing import Any, ClassVar
 import pytest
 
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import (
-    SearchProblem,
-    SearchSpace,
-)
+from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Algorithm, Answer, Feature, JsonDict
 from evertune.testing.play import ENDINGS, Ask, Play, chance, through_json
-from evertune.testing.spaces import (
-    ALL_CONSTANT,
-    CONDITIONAL,
-    EVERYTHING,
-    ONE_DOUBLE,
-    allows,
-    fits,
-    names_of,
-)
+from evertune.testing.spaces import ALL_CONSTANT, CONDITIONAL, EVERYTHING, ONE_DOUBLE, allows, fits, names_of
 
 
 class AlgorithmContract:

@@ -14,9 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evertune.domain.space import (
-    Value,
-)
+from evertune.domain.space import Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Answer, JsonDict

@@ -8,15 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from evertune.domain.space import (
-    Distribution,
-    Parameter,
-    ParameterType,
-    SearchSpace,
-    Value,
-    When,
-    value_text,
-)
+from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace, Value, When, value_text
 
 
 def _numbers(kind: ParameterType, name: str, low: float, high: float, step: float | None) -> list[Parameter]:
