@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from activities.runners.kubernetes.api import Api
-from activities.runners.kubernetes.checks import Finding, Subject, examine, pull_secrets
+from activities.runners.kubernetes.checks import examine
+from activities.runners.kubernetes.findings import Finding, Subject
 from activities.runners.kubernetes.probe import probe
 from activities.runners.kubernetes.render import Injection
+from activities.runners.kubernetes.trial_checks import pull_secrets
 from evertune.domain.metrics import CollectorSpec
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict
