@@ -15,7 +15,7 @@ from evertune.stack.processes import identity_of
 from evertune.stack.state import Service, StackState
 from evertune.testing.kubernetes import FakeCluster
 from evertune.testing.kubernetes.objects import JsonDict
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 from tests.cli.cluster import serving
 from tests.cli.conftest import Shell
 from tests.cli.test_process import evertune

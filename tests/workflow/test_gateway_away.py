@@ -20,7 +20,7 @@ from evertune.domain.states import ExperimentState, TrialState
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch
 from evertune.settings import Settings
-from evertune.testing.runners import FOR_EVER, Script
+from evertune.testing.scripts import FOR_EVER, Script
 from evertune.testing.sidecars import SidecarRunner
 from tests.ports import free_port
 from tests.server.conftest import ServerProcess

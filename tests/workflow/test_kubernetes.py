@@ -23,7 +23,7 @@ from evertune.domain.states import AttemptState, ExperimentState, FailureClass, 
 from evertune.errors import SpecError
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
-from evertune.testing.runners import FOR_EVER, Script
+from evertune.testing.scripts import FOR_EVER, Script
 from tests.workflow.harness import House, a_house, manifest, until
 from worker.compose import trial_activities
 

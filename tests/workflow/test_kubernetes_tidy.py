@@ -15,7 +15,7 @@ from evertune.client import ExperimentHandle
 from evertune.contracts import StartContext
 from evertune.domain.states import ExperimentState
 from evertune.domain.trial import AttemptRef
-from evertune.testing.runners import FOR_EVER
+from evertune.testing.scripts import FOR_EVER
 from tests.workflow.harness import House, manifest, until
 from tests.workflow.test_kubernetes import a_cluster_house, check_whole, gone, reports, submit
 

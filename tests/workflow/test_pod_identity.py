@@ -25,7 +25,7 @@ from evertune.settings import Settings
 from evertune.testing.gateway import Attempt
 from evertune.testing.kubernetes import FakeCluster
 from evertune.testing.kubernetes.sidecars import Sidecars
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 from tests.ports import free_port
 from tests.server.conftest import in_thread, points, post
 from tests.workflow.harness import House, a_house, manifest, until

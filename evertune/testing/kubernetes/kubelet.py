@@ -17,7 +17,7 @@ from evertune.testing.kubernetes.logs import Logs
 from evertune.testing.kubernetes.misfortunes import Misfortune
 from evertune.testing.kubernetes.objects import JsonDict, Refused, timestamp
 from evertune.testing.kubernetes.store import Change, Store
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 
 ScriptOf = Callable[[JsonDict], Script | Misfortune]
 NODE = "node-1"

@@ -22,7 +22,7 @@ from algorithms.optuna_search import Motpe, MultivariateTpe, NsgaII, nsgaii_samp
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Algorithm, Answer, JsonDict
-from evertune.testing.algorithms import Play
+from evertune.testing.play import Play
 from tests.unit.algorithms import test_library_sequences as libraries
 from tests.unit.algorithms import test_native_sequence as sequences
 from tests.unit.algorithms import test_optuna_native as studies

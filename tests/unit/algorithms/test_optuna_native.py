@@ -24,7 +24,8 @@ from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError
 from evertune.protocols import Algorithm
-from evertune.testing.algorithms import CONDITIONAL, EVERYTHING, ONE_DOUBLE, Play, score
+from evertune.testing.play import Play, score
+from evertune.testing.spaces import CONDITIONAL, EVERYTHING, ONE_DOUBLE
 
 MAXIMIZE, MINIMIZE = ObjectiveType.MAXIMIZE, ObjectiveType.MINIMIZE
 Parameters = Mapping[str, Value]

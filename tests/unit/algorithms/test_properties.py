@@ -21,7 +21,8 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
-from evertune.testing.algorithms import Play, allows, through_json
+from evertune.testing.play import Play, through_json
+from evertune.testing.spaces import allows
 
 DRAWS = 2000
 SURE = 1e-4  # below it a deviation is no chance: some 100 tests are made
