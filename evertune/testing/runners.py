@@ -30,6 +30,7 @@ class Script:
     """What an attempt does: print, take its time, end. `signal` is one that comes from elsewhere, not from us.
 
     `beside_s`, `beside_exit_code`: of the other containers of a pod, once the main one has ended.
+    `until`: in memory only, where a test decides the moment: what follows its first line is after that.
     """
 
     lines: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Script:
     refused: str | None = None  # the sentence of the LaunchError with which it cannot start
     beside_s: float = 0.0
     beside_exit_code: int = 0
+    until: asyncio.Event | None = None
 
 
 FOR_EVER = 3600.0
@@ -85,7 +87,7 @@ class FakeRunner:
         process = self._processes[launch.ref.key] = _Process(script, log)
         self.executions[launch.ref.key] = self.executions.get(launch.ref.key, 0) + 1
         self.launches.append(launch)
-        _print(log, () if script.pause_s else script.lines)
+        _print(log, () if script.pause_s or script.until else script.lines)
         process.life = asyncio.ensure_future(_live(process))
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
@@ -160,9 +162,11 @@ def _print(log: Path, lines: Iterable[str]) -> None:
 
 async def _live(process: _Process) -> None:
     script = process.script
-    for line in script.lines if script.pause_s else ():
+    for line in script.lines if script.pause_s or script.until else ():
         await asyncio.sleep(script.pause_s)
         _print(process.log, (line,))
+        if script.until is not None:
+            await script.until.wait()
     await asyncio.sleep(script.duration_s)
     if script.signal is not None:
         _close(process, AttemptState.FAILED, f"signal {script.signal}", FailureClass.SIGNAL, signal=script.signal)
