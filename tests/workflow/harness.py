@@ -10,12 +10,13 @@ import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from temporalio.client import Client as TemporalClient
+from temporalio.service import RPCError
 
 from activities.runners.local import LocalRunner
 from activities.trial import TrialActivities
@@ -117,6 +118,12 @@ class House:
         await self.parts.close()
         self._stop = self._task = None
 
+    async def leave(self) -> None:
+        """What still runs of this house, as after a test that failed, is not left to Temporal: names come again."""
+        for record in self.store.unfinished():
+            with suppress(RPCError):
+                await self.temporal.get_workflow_handle(record.workflow_id).terminate()
+
     @property
     def temporal(self) -> TemporalClient:
         return self.client.temporal
@@ -138,7 +145,7 @@ class House:
             [binary, *words, "--address", self.address],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=False,
         )
 
@@ -172,6 +179,7 @@ async def a_house(
                 yield house
             finally:
                 await house.stop_worker()
+                await house.leave()
                 await stop_local_trials(LocalRunner(settings.trials_dir), reason="TestOver")
     finally:
         store.close()
