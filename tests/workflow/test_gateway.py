@@ -46,8 +46,14 @@ class Way:
             self._server = None
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it was being accepted when the way was cut
+            writer.transport.abort()
+            return
+        self._open.add(writer)
         there, back = await asyncio.open_connection(self.host, self.target)
-        self._open |= {writer, back}
+        self._open.add(back)
+        if writer.transport.is_closing():
+            back.transport.abort()
         await asyncio.gather(_copy(reader, back), _copy(there, writer), return_exceptions=True)
         self._open -= {writer, back}
 
