@@ -22,7 +22,7 @@ from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.errors import ConflictError, LaunchError
 from evertune.protocols import Launch, Sources, TrialRunner
 
-SOON_S = 10.0
+SOON_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ import pytest
 
 from evertune.testing.kubernetes.objects import JsonDict
 
-SOON_S = 30.0
+SOON_S = 60.0
 PODS = "/api/v1/namespaces/{}/pods"
 JOBS = "/apis/batch/v1/namespaces/{}/jobs"
 SETTINGS = "/api/v1/namespaces/{}/configmaps"
