@@ -172,7 +172,7 @@ def test_the_process_ends_with_one_sentence_when_there_is_no_cluster(tmp_path: P
     environment = {"EVERTUNE_HOME": str(tmp_path), "EVERTUNE_KUBECONFIG": str(tmp_path / "none")}
 
     done = subprocess.run(
-        [sys.executable, "-m", "evertune.kubectl"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "evertune.kubectl"], env=environment, capture_output=True, text=True, timeout=110
     )
 
     assert done.returncode == 1
