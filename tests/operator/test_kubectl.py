@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -82,9 +83,11 @@ class Operator:
     log: Path
     words: tuple[str, ...]
     process: subprocess.Popen[bytes] | None = None
+    begun_at: int = 0  # what the log held then
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            self.begun_at = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "evertune.kubectl", *self.words],
                 env=self.environment,
@@ -95,6 +98,11 @@ class Operator:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
+        deadline = time.monotonic() + 100
+        while number is signal.SIGTERM and b"operator watches" not in self.log.read_bytes()[self.begun_at :]:
+            assert time.monotonic() < deadline, "it has not begun"
+            assert self.process.poll() is None, "it has ended"
+            time.sleep(0.1)
         self.process.send_signal(number)
         return self.process.wait(100)
 
