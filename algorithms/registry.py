@@ -58,7 +58,7 @@ _LIBRARIES = {
     "sobol": ("scipy", "numpy"),
     "nsgaii": ("optuna", "numpy"),
     "motpe": ("optuna", "numpy"),
-    "gp": ("optuna", "torch", "numpy", "scipy"),
+    "gp": ("optuna", "torch", "greenlet", "numpy", "scipy"),
     "enas": ("numpy",),
 }
 

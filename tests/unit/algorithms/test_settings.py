@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from algorithms import registry
-from algorithms.optuna_search import NO_TORCH
+from algorithms.optuna_gp import NO_TORCH
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, When
 from evertune.errors import Problem
