@@ -18,8 +18,8 @@ PARAMETERLESS = "skip_connection"  # the one operation that has nothing to choos
 MAX_CHOICES = 100_000  # of operations, and of layers times layers: what a controller or a space could hold
 
 
-def graph_problems(name: str, problem: SearchProblem) -> list[Problem]:
-    """For algorithms that hand out whole networks: layers, shapes and operations."""
+def graph_problems(name: str, problem: SearchProblem, *, parameterless: str = "") -> list[Problem]:
+    """For algorithms that hand out whole networks: layers, shapes and operations (see `operation_problems`)."""
     if problem.nas is None:
         return missing(name)
     graph = problem.nas.get("graphConfig") or {}
@@ -34,7 +34,7 @@ def graph_problems(name: str, problem: SearchProblem) -> list[Problem]:
     elif not 0 < layers <= 300:
         message = f"numLayers must be from 1 to 300; got {layers}"
         found.append(_problem(f"{GRAPH}.numLayers", "Invalid", message))
-    return [*found, *operation_problems(name, problem.nas)]
+    return [*found, *operation_problems(name, problem.nas, parameterless=parameterless)]
 
 
 def missing(name: str) -> list[Problem]:

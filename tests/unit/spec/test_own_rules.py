@@ -260,3 +260,37 @@ def test_an_integer_field_of_the_job_cannot_be_a_parameter_and_that_is_said() ->
 def test_at_most_a_hundred_problems_are_told() -> None:
     parameters = [{"name": f"p{i}", "parameterType": "dubble"} for i in range(500)]
     assert len(found(base(spec__parameters=parameters))) == 100
+
+
+def test_a_setting_that_katibs_service_lets_pass_is_told_of_where_nobody_knows_it() -> None:
+    settings = [{"name": "restart_stategy", "value": "ipop"}, {"name": "sigma", "value": "0.1"}]
+    data = base(
+        spec__algorithm={"algorithmName": "cmaes", "algorithmSettings": settings},
+        spec__parameters__1={"name": "opt", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "3"}},
+    )
+    verdict = judge(data, catalog=Registry())
+    assert verdict.valid
+    (warning,) = verdict.warnings
+    assert warning.path == f"{SETTINGS}[0].name"
+    assert warning.message == '"restart_stategy" is not a setting that cmaes knows'
+    assert (warning.hint or "").startswith('did you mean "restart_strategy"?')
+
+
+@pytest.mark.parametrize("version", [float("nan"), ["batch/v1"], {"a": 1}, 1, True])
+def test_an_api_version_that_is_no_text_is_refused(version: Any) -> None:
+    assert found(base(**{f"{JOB}__apiVersion": version})) == [("Invalid", T)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_none_is_refused_anywhere_in_a_job(value: float) -> None:
+    assert found(base(**{f"{JOB}__spec__backoffLimit": value})) == [("Invalid", T)]
+    assert found(base(**{f"{POD}__spec__containers__0__image": value})) == [("Invalid", T)]
+
+
+def test_a_name_that_no_placeholder_can_have_is_refused_with_its_length() -> None:
+    name = "x" * 300
+    data = base(**{f"{JOB}__spec__template__spec__containers__0__args": [f"${{trialParameters.{name}}}"]})
+    data["spec"]["trialTemplate"]["trialParameters"][0]["name"] = name
+    problem = next(p for p in judge(data).problems if p.path == f"{T}.trialParameters[0].name")
+    assert "300 characters, at most 253" in problem.message
+    assert len(problem.message) < 150
