@@ -157,7 +157,11 @@ def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
 
 def _network_problems(name: str, problem: SearchProblem) -> Sequence[Problem]:
     """What keeps the choices of a network from being a space, for an algorithm that knows nothing of networks."""
-    if name == auto.NAME or Feature.NAS_CONFIG not in steering.steers(get(name), problem) & supports(name):
+    if (
+        problem.space
+        or name == auto.NAME
+        or Feature.NAS_CONFIG not in steering.steers(get(name), problem) & supports(name)
+    ):
         return ()
     return graph_problems(name, problem, parameterless=PARAMETERLESS)
 

@@ -43,6 +43,8 @@ def check_template(
     if not template.primary_container_name:
         message = "the name of the container that trains is missing"
         findings.error(f"{PATH}.primaryContainerName", "Required", message, _container_hint(template))
+    if findings.broken(f"{PATH}.trialSpec") or findings.broken(f"{PATH}.configMap"):
+        return  # what else is wrong follows from that
     if not template.success_condition or not template.failure_condition:
         message = "successCondition and failureCondition must be given"
         silent = [kind.kind for kind in KINDS.values() if kind.silent]

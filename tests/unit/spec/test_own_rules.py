@@ -294,3 +294,78 @@ def test_a_name_that_no_placeholder_can_have_is_refused_with_its_length() -> Non
     problem = next(p for p in judge(data).problems if p.path == f"{T}.trialParameters[0].name")
     assert "300 characters, at most 253" in problem.message
     assert len(problem.message) < 150
+
+
+STRATEGIES = "spec__objective__metricStrategies"
+
+
+@pytest.mark.parametrize(
+    ("strategies", "expected"),
+    [
+        ([{"name": "accuracy", "value": "max"}, {"name": "accuracy", "value": "max"}], []),
+        ([{"name": "accuracy", "value": "max"}, {"name": "accuracy", "value": "min"}], [("Duplicate", "[1].name")]),
+        ([{"value": "max"}], [("Required", "[0].name")]),
+        ([{"name": "accuracy", "value": "mean"}], [("Invalid", "[0].value")]),
+    ],
+)
+def test_a_metric_has_one_strategy_that_is_known(strategies: list[Any], expected: list[tuple[str, str]]) -> None:
+    where = STRATEGIES.replace("__", ".")
+    assert found(base(**{STRATEGIES: strategies})) == [(type_, where + place) for type_, place in expected]
+
+
+@pytest.mark.parametrize("goal", [10**400, -(10**400), float("inf"), float("nan"), "1e999"])
+def test_a_goal_that_no_number_can_reach_is_one_sentence(goal: Any) -> None:
+    assert found(base(spec__objective__goal=goal)) == [("Invalid", "spec.objective.goal")]
+
+
+COLLECTING = "spec__metricsCollectorSpec"
+FILE_PATH = f"{SOURCE}.fileSystemPath.path"
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "expected"),
+    [
+        ("File", "/metrics", []),
+        ("File", "/a/./metrics", []),
+        ("File", "/a/", [("Invalid", FILE_PATH)]),
+        ("File", "/", [("Invalid", FILE_PATH)]),
+        ("File", "/a/../../etc/passwd", [("Invalid", FILE_PATH)]),
+        ("TensorFlowEvent", "/logs/", []),
+        ("TensorFlowEvent", "/logs/..", [("Invalid", FILE_PATH)]),
+        ("TensorFlowEvent", "//", [("Invalid", FILE_PATH)]),
+    ],
+)
+def test_what_is_collected_has_a_place_of_its_own(kind: str, place: str, expected: list[tuple[str, str]]) -> None:
+    collecting = {"collector": {"kind": kind}, "source": {"fileSystemPath": {"path": place}}}
+    assert found(base(**{COLLECTING: collecting})) == expected
+
+
+def test_a_port_is_asked_by_a_scheme_that_is_one() -> None:
+    def refused(scheme: str) -> list[tuple[str, str]]:
+        source = {"httpGet": {"port": 8080, "scheme": scheme}}
+        return found(base(**{COLLECTING: {"collector": {"kind": "PrometheusMetric"}, "source": source}}))
+
+    assert refused("ftp") == [("Invalid", f"{SOURCE}.httpGet.scheme")]
+    assert refused("https") == refused("HTTP") == []
+
+
+def test_what_is_known_about_a_trial_is_no_name_of_a_parameter() -> None:
+    name = "${trialSpec.Name}"
+    data = base(spec__parameters__0__name=name, spec__trialTemplate__trialParameters__0__reference=name)
+    assert found(data) == [("Invalid", "spec.parameters[0].name")]
+
+
+def test_a_value_that_would_be_replaced_in_its_turn_is_warned_of() -> None:
+    verdict = judge(base(spec__parameters__1__feasibleSpace__list=["${trialParameters.numLayers}", "sgd"]))
+    assert [problem.path for problem in verdict.warnings] == ["spec.parameters[1].feasibleSpace.list[0]"]
+
+
+@pytest.mark.parametrize("template", ["Job", [], 3, False])
+def test_a_template_of_a_wrong_type_is_one_mistake(template: Any) -> None:
+    assert found(base(**{JOB: template})) == [("Invalid", f"{T}.trialSpec")]
+
+
+def test_an_additional_metric_without_a_name_is_told_where_it_stands() -> None:
+    verdict = judge(base(spec__objective__additionalMetricNames=["loss", ""]))
+    assert verdict.valid
+    assert [problem.path for problem in verdict.warnings] == ["spec.objective.additionalMetricNames[1]"]
