@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from algorithms.nas.checks import OPERATIONS, PARAMETERLESS, missing, operation_problems
+from algorithms.nas.checks import OPERATIONS, PARAMETERLESS, missing, operation_problems, text_problems
 from algorithms.nas.network import quoted
 from algorithms.settings import Rule, not_negative, or_none, settings_problems, whole
 from evertune.domain.space import SearchProblem, Value
@@ -68,6 +68,9 @@ class Darts:
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         found = settings_problems(cls.name, problem, SETTINGS, others=True)  # the trial may know more of them
+        for index, (key, value) in enumerate(problem.settings.items()):
+            places = (("name", key), ("value", value))
+            found += text_problems((f"spec.algorithm.algorithmSettings[{index}].{part}", text) for part, text in places)
         if problem.nas is None:
             return [*found, *missing(cls.name)]
         found += operation_problems(cls.name, problem.nas, parameterless=PARAMETERLESS)

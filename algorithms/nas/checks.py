@@ -6,7 +6,8 @@ algorithm has a name for it (skip_connection of darts), which Katib refuses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evertune.domain.space import SearchProblem
@@ -52,6 +53,7 @@ def operation_problems(name: str, nas: Mapping[str, Any], *, parameterless: str 
     for index, operation in enumerate(operations):
         path, kind = f"{OPERATIONS}[{index}].parameters", operation.get("operationType", "")
         parameters: Sequence[Mapping[str, Any]] = operation.get("parameters") or ()
+        found += text_problems([(f"{OPERATIONS}[{index}].operationType", kind)])
         if not parameters and not (parameterless and kind == parameterless):
             found.append(_problem(path, "Required", f'the operation "{kind}" needs at least one parameter'))
         combinations = 1
@@ -60,12 +62,31 @@ def operation_problems(name: str, nas: Mapping[str, Any], *, parameterless: str 
             if parameter.get("parameterType") == "double" and not space.get("step"):
                 message = f"{name} needs a step for the double {parameter.get('name', '')}"
                 found.append(_problem(f"{path}[{number}].feasibleSpace.step", "Required", message, 'step: "0.1"'))
+            found += text_problems(
+                [
+                    (f"{path}[{number}].name", parameter.get("name") or ""),
+                    *(
+                        (f"{path}[{number}].feasibleSpace.list[{i}]", item)
+                        for i, item in enumerate(space.get("list") or ())
+                    ),
+                ]
+            )
             combinations *= _count(parameter)
         choices += combinations
     if choices > MAX_CHOICES:
         message = f"the operations have {choices:,} combinations of parameters; at most {MAX_CHOICES:,} can be searched"
         found.append(_problem(OPERATIONS, "Invalid", message, "larger steps, or shorter lists"))
     return found
+
+
+def text_problems(texts: Iterable[tuple[str, str]]) -> list[Problem]:
+    """Of (path, text): what a trial could not read back, since it gets JSON with another kind of quotes."""
+    message = "{} cannot be handed to a trial: quotes and backslashes are not escaped"
+    return [
+        _problem(path, "Invalid", message.format(json.dumps(text[:60], ensure_ascii=False)), "avoid \" ' and \\")
+        for path, text in texts
+        if not text.isprintable() or any(character in text for character in "\"'\\")
+    ]
 
 
 def _count(parameter: Mapping[str, Any]) -> int:

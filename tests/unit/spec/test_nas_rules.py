@@ -73,3 +73,25 @@ def test_an_algorithm_that_knows_nothing_of_networks_needs_all_of_one_to_draw_it
         *(("Required", f"{GRAPH}.{key}") for key in ("inputSizes", "numLayers", "outputSizes")),
         ("Required", "spec.nasConfig.operations"),
     ]
+
+
+@pytest.mark.parametrize("text", ['"', "it's", "\\", "a\nb"])
+def test_what_a_trial_could_not_read_back_is_refused_where_it_stands(text: str) -> None:
+    data = example(
+        "darts-cpu", algorithm={"algorithmName": "darts", "algorithmSettings": [{"name": "more", "value": text}]}
+    )
+    operation = data["spec"]["nasConfig"]["operations"][0]
+    operation["operationType"] = text
+    operation["parameters"][0]["feasibleSpace"]["list"] = ["3", text]
+    where = "spec.nasConfig.operations[0]"
+    assert problems(data) == [
+        ("Invalid", "spec.algorithm.algorithmSettings[0].value"),
+        ("Invalid", f"{where}.operationType"),
+        ("Invalid", f"{where}.parameters[0].feasibleSpace.list[1]"),
+    ]
+
+
+def test_letters_of_any_language_reach_a_trial() -> None:
+    data = example("darts-cpu")
+    data["spec"]["nasConfig"]["operations"][0]["operationType"] = "größe 🦊"
+    assert problems(data) == []
