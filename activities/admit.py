@@ -28,7 +28,7 @@ from activities.revising import best_of
 from activities.warm_start import warm_start_problems
 from algorithms.registry import Registry, resolved
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.records import CHOSEN, Budget, ExperimentRecord
+from evertune.domain.records import CHOSEN, WARNINGS, Budget, ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.errors import ConflictError, NotFoundError, Problem, SpecError, UsageError
 from evertune.protocols import TemplateSource
@@ -63,7 +63,7 @@ class AdmitActivities:
         no_cluster = None
         if self.no_cluster is not None and backend == "kubernetes":
             no_cluster = await self.no_cluster(_annotation(document, "evertune.io/cluster"))
-        return await asyncio.to_thread(self._admit, document, context, request, templates, no_cluster)
+        return await asyncio.to_thread(self._admit, document, context, request, templates, backend, no_cluster)
 
     async def _templates(
         self, document: dict[str, Any], context: c.StartContext, request: c.AdmitRequest
@@ -104,10 +104,10 @@ class AdmitActivities:
         context: c.StartContext,
         request: c.AdmitRequest,
         templates: spec.Templates,
+        backend: str,
         no_cluster: Problem | None,
     ) -> c.Admitted:
-        experiment = spec.load_experiment(document, catalog=Registry(), templates=templates)
-        backend = spec.backend_of(experiment) or context.backend or self.default_backend
+        experiment, warnings = spec.load_judged(document, Registry(), templates=templates, backend=backend)
         problems = list(spec.unsupported_here(experiment, backend, templates=templates))
         if no_cluster is not None:
             problems.append(no_cluster)
@@ -128,6 +128,8 @@ class AdmitActivities:
         known: dict[str, Any] = {LIBRARIES: libraries(choice.algorithm)}
         if choice.algorithm != name:  # for good: another version might choose otherwise
             known[CHOSEN] = {"algorithm": choice.algorithm, "why": choice.why}
+        if warnings:
+            known[WARNINGS] = [warning.as_dict() for warning in warnings]
         if begun_with := sources(self.store, experiment):
             known[WARM_START] = begun_with
         new = self._new(experiment, choice.algorithm, backend, context, request, explicit_never, known)

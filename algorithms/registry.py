@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from algorithms import auto, steering
-from algorithms.plugins import Plugins
+from algorithms.plugins import Plugins, warnings_of
 from algorithms.settings import Rule
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import Objective
@@ -18,6 +18,7 @@ from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm, Feature
 
 ENTRY_POINT_GROUP = "evertune.algorithms"
+_NAME = "spec.algorithm.algorithmName"
 
 BUILT_IN = {
     "random": "algorithms.hyperopt_search:Random",
@@ -145,8 +146,12 @@ def supporting(feature: Feature) -> list[str]:
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
-    path = "spec.algorithm.algorithmName"
-    return PLUGINS.checked(name, path, name, lambda: [*get(name).check(problem), *_unsupported(name, problem)])
+    return PLUGINS.checked(name, _NAME, name, lambda: [*get(name).check(problem), *_unsupported(name, problem)])
+
+
+def warnings(name: str, problem: SearchProblem) -> Sequence[Problem]:
+    """What to mind of an experiment that `check` has found nothing wrong with. Raises nothing."""
+    return warnings_of(get(name), _NAME, problem)
 
 
 # Where a spec asks for a feature. The first parameter with a condition is found by `_place`.
@@ -191,8 +196,16 @@ class Registry:
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
         return check(name, problem)
 
+    def warnings(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        return warnings(name, problem)
+
     def stoppers(self) -> Sequence[str]:
         return stoppers.names()
 
     def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
         return stoppers.check(name, settings, objective)
+
+    def stopper_warnings(
+        self, name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem
+    ) -> Sequence[Problem]:
+        return stoppers.warnings(name, settings, objective, problem)

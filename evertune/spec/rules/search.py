@@ -42,6 +42,12 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
     problems = catalog.check(name, problem)
     # Without the whole space an algorithm can still judge its own settings.
     findings.adopt(p for p in problems if complete or p.path.startswith("spec.algorithm"))
+    if complete and not problems and _sound_counts(findings):
+        findings.adopt_warnings(catalog.warnings(name, problem))
+
+
+def _sound_counts(findings: Findings) -> bool:
+    return not any(findings.has_errors_below(f"spec.{count}") for count in ("maxTrialCount", "parallelTrialCount"))
 
 
 def _problem(experiment: Experiment, findings: Findings) -> tuple[bool, SearchProblem | None]:
@@ -108,7 +114,12 @@ def check_early_stopping(experiment: Experiment, findings: Findings, catalog: Ca
         hint = f"known: {' '.join(catalog.stoppers())}" if catalog else "medianstop is Katib's"
         findings.error(f"{path}.algorithmName", "Required", "the rule's name is missing", hint)
     elif catalog is not None and not findings.broken(f"{path}.algorithmName"):
-        findings.adopt(catalog.check_stopper(name, stopper_settings_of(experiment), _objective(experiment)))
+        settings, objective = stopper_settings_of(experiment), _objective(experiment)
+        problems = catalog.check_stopper(name, settings, objective)
+        findings.adopt(problems)
+        _, problem = _problem(experiment, findings)
+        if problem is not None and not problems and _sound_counts(findings):
+            findings.adopt_warnings(catalog.stopper_warnings(name, settings, objective, problem))
 
 
 def _objective(experiment: Experiment) -> Objective:
