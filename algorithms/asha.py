@@ -51,6 +51,11 @@ class Asha(Planner):
         return problems_of(cls.name, problem, SETTINGS)
 
     @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return "max_configs" in problem.settings
+
+    @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
         ladder = Ladder.of(problem)
         rungs, most = least_of_rungs(ladder), problem.max_trials

@@ -56,6 +56,11 @@ class Grid:
         ]
 
     @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return True
+
+    @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
         points, begun_with = cls(problem)._distinct(), len(problem.initial)
         if problem.max_trials is None:

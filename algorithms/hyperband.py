@@ -55,6 +55,11 @@ class Hyperband(Planner):
         return problems_of(cls.name, problem, cls.settings, others=True)  # Katib's own state may be among them
 
     @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return True
+
+    @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
         ladder, most = Ladder.of(problem), problem.max_trials
         brackets = [sizes_of(ladder, s) for s in range(ladder.top, -1, -1)]

@@ -80,6 +80,11 @@ class Pbt(Planner):
         return [*settings_problems(cls.name, problem, SETTINGS, others=True), *limits.problems_of(problem.space)]
 
     @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return "generations" in problem.settings
+
+    @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
         size = int(problem.settings["n_population"])
         why = f"the first generation of pbt has {size:,} trials: nothing is ever copied or perturbed"

@@ -6,9 +6,9 @@ numeric library; creating one does, lazily.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from algorithms import auto, steering
+from algorithms import auto, drawing, steering
 from algorithms.plugins import Plugins, warnings_of
 from algorithms.settings import Rule
 from algorithms.stoppers import registry as stoppers
@@ -125,6 +125,14 @@ def libraries(name: str) -> tuple[str, ...]:
 def heavy(name: str) -> bool:
     """Whether an ask may take long, by what the algorithm says of itself; of a third party's nobody knows."""
     return name not in BUILT_IN or bool(getattr(get(name), "heavy", name in _HEAVY))
+
+
+def ends(name: str, problem: SearchProblem) -> bool:
+    """Whether it may come to where it has nothing more to suggest, by what it says of itself."""
+    own: Callable[[SearchProblem], bool] | None = getattr(get(name), "ends", None)
+    if own is not None and own(problem):
+        return True
+    return problem.on_duplicate == "resample" and drawing.count(problem.space) is not None
 
 
 def supports(name: str) -> frozenset[Feature]:
