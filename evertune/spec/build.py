@@ -21,6 +21,8 @@ CONTAINER = "trial"
 DEFAULT_ALGORITHM = "tpe"
 DEFAULT_OF_SEVERAL = "auto"  # which takes one that can do several objectives, or constraints on metrics
 DEFAULT_PARALLEL = 3
+# Annotation: the algorithm that we took. Nobody is warned of what they did not choose.
+DEFAULTED = "evertune.io/default-algorithm"
 
 _BRACES = re.compile(r"(?<!\$)\{([^{}]+)\}")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -89,10 +91,14 @@ class Plan:
         spec.update({key: value for key, value in counts if value is not None})
         spec.update({"parameters": [dict(parameter) for parameter in self.parameters], "trialTemplate": template})
         spec.update(self.extra)
+        metadata = {"name": self.name, **self.metadata}
+        annotations = metadata.get("annotations", {})
+        if not self.algorithm and isinstance(annotations, dict):
+            metadata["annotations"] = {**annotations, DEFAULTED: fitting}
         return {
             "apiVersion": "kubeflow.org/v1beta1",
             "kind": "Experiment",
-            "metadata": {"name": self.name, **self.metadata},
+            "metadata": metadata,
             "spec": spec,
         }
 

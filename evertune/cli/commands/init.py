@@ -111,6 +111,7 @@ def init_(
         seed=seed,
         further=further_of(objective, constraint, where, initial, warm_start, replicates),
     )
+    manifest["metadata"].pop("annotations", None)  # the file names the algorithm: from now on it is the user's
     checked(now, manifest)
     text = commented_yaml(manifest)
     path = file or Path(f"{name}.yaml")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
+from evertune.spec.build import DEFAULTED
 from evertune.spec.convert import search_problem, seed_of, stopper_settings_of, to_objective
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
@@ -47,7 +48,8 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
     _warn_of_unknown_settings(name, settings, {p.path for p in problems}, findings, catalog)
     if problem.nas is not None and not problem.space:
         _check_references(spec, name, catalog.handed_out(name, problem), findings)
-    if complete and not problems and _sound_counts(findings):
+    chosen = ((experiment.metadata and experiment.metadata.annotations) or {}).get(DEFAULTED) != name
+    if complete and chosen and not problems and _sound_counts(findings):
         findings.adopt_warnings(catalog.warnings(name, problem))
 
 

@@ -274,7 +274,7 @@ def test_a_setting_that_katibs_service_lets_pass_is_told_of_where_nobody_knows_i
     )
     verdict = judge(data, catalog=Registry())
     assert verdict.valid
-    (warning,) = verdict.warnings
+    (warning,) = [each for each in verdict.warnings if each.path.startswith(SETTINGS)]
     assert warning.path == f"{SETTINGS}[0].name"
     assert warning.message == '"restart_stategy" is not a setting that cmaes knows'
     assert (warning.hint or "").startswith('did you mean "restart_strategy"?')
@@ -386,13 +386,26 @@ class Minding(SomeAlgorithms):
 
 
 def test_what_an_algorithm_warns_of_comes_once_with_its_place_and_refuses_nothing() -> None:
-    text = "name: few\ncommand: echo {x}\nparameters: {x: 'uniform(0, 1)'}\nobjective: minimize y\n"
+    text = "name: few\ncommand: echo {x}\nparameters: {x: 'uniform(0, 1)'}\nobjective: minimize y\nalgorithm: tpe\n"
     (document,) = parse_documents(text + "budget: {trials: 7}\n", "few.yaml")
     verdict = check(document, Minding())
     assert verdict.valid
     (warning,) = verdict.warnings
     assert (warning.path, warning.message, warning.hint) == ("budget.trials", "tpe minds 7", "x")
-    assert (warning.line, warning.column) == (5, 18)
+    assert (warning.line, warning.column) == (6, 18)
+
+
+def test_nobody_is_warned_of_an_algorithm_that_nobody_named() -> None:
+    text = (
+        "name: few\ncommand: echo {x}\nparameters: {x: 'uniform(0, 1)'}\nobjective: minimize y\nbudget: {trials: 7}\n"
+    )
+    verdict = check(*parse_documents(text, "few.yaml"), Minding())
+    assert verdict.warnings == []
+    assert verdict.experiment is not None
+    full = verdict.experiment.manifest()
+    assert judge(full, catalog=Minding()).warnings == [], "nor where it is admitted, in the full form"
+    full["spec"]["algorithm"]["algorithmName"] = "random"
+    assert len(judge(full, catalog=Minding()).warnings) == 1, "the annotation is of the algorithm that was taken"
 
 
 def test_an_algorithm_is_not_asked_for_warnings_about_what_is_wrong_anyway() -> None:
