@@ -24,11 +24,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from algorithms import limits
+from algorithms import cautions, limits
 from algorithms.base import Session, SessionAlgorithm, loss_of
 from algorithms.native import bounded, packed, quiet, unpack
 from algorithms.settings import Rule, choice, is_float, is_signed, settings_problems
-from algorithms.space import Codec, Dimension, Kind, Raw, fits, from_quantile, to_quantile
+from algorithms.space import Codec, Dimension, Kind, Raw, from_quantile, to_quantile
 from evertune.domain.space import SearchProblem
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
@@ -70,6 +70,15 @@ class CmaEs(SessionAlgorithm):
             hint = "take another algorithm, such as tpe"
             found.append(Problem(path="spec.parameters", type="Invalid", message=message, hint=hint))
         return found
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        numbers, _ = cube(Codec.of(problem.space))
+        if not numbers:  # each has one value
+            return []
+        size = first_population(len(numbers))
+        why = f"the first generation of cmaes has {size} trials: its distribution never adapts"
+        return cautions.never_learns(problem, size, why, "or multivariate-tpe")
 
     def search(self) -> Session:
         return CmaSession(self.problem)
@@ -141,7 +150,7 @@ class CmaSession:
         return [
             ([to_quantile(each, each.encode(trial.parameters[each.name])) for each in self._numbers], self._loss(trial))
             for trial in trials
-            if all(fits(each, trial.parameters.get(each.name)) for each in self._numbers)
+            if all(each.covers(trial.parameters.get(each.name)) for each in self._numbers)
         ]
 
     def _loss(self, trial: HistoryTrial) -> float:
@@ -220,6 +229,11 @@ def cube(codec: Codec) -> tuple[list[Dimension], list[Dimension]]:
     """The dimensions that are searched, and those that are drawn at random."""
     numbers = [dimension for dimension in codec.free if dimension.kind is not Kind.CHOICE]
     return numbers, [dimension for dimension in codec.free if dimension.kind is Kind.CHOICE]
+
+
+def first_population(dimensions: int) -> int:
+    """Hansen's default, equation 48 of the tutorial, which the library takes."""
+    return 4 + math.floor(3 * math.log(dimensions))
 
 
 def first_sigma(problem: SearchProblem, numbers: Sequence[Dimension]) -> float:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 
 from algorithms import limits
 from algorithms.base import SessionAlgorithm, loss_of, setting
+from algorithms.cautions import never_modelled
 from algorithms.settings import (
     RANDOM_STATE,
     SETTINGS,
@@ -29,7 +30,8 @@ from algorithms.settings import (
     problems_of,
     settings_problems,
 )
-from algorithms.space import Codec, Dimension, Kind, Raw, fits
+from algorithms.space import Codec, Dimension, Kind, Raw
+from evertune.domain.setting import text_of
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -66,6 +68,11 @@ class Tpe(_Hyperopt):
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = LEARNED | {Feature.NAS_CONFIG}
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["tpe"]
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        first = int(text_of("n_startup_jobs", problem.settings, cls.settings))
+        return never_modelled(cls.name, problem, first, "n_startup_jobs")
 
     def search(self) -> TpeSession:
         return TpeSession(self.problem)
@@ -150,7 +157,7 @@ class TpeSession:
     def update(self, trials: Iterable[HistoryTrial]) -> None:
         for trial in trials:
             own = trial.number >= 0  # else of a warm start: hyperopt takes trials in the order of their numbers
-            if not own and not all(fits(each, trial.parameters.get(each.name)) for each in self._codec.free):
+            if not own and not self._codec.covers(trial.parameters):
                 continue
             if trial.number not in self._documents:
                 raw = self._codec.encode(trial.parameters, trial.meta.get(_KEPT) if own else None)

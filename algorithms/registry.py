@@ -6,13 +6,14 @@ numeric library; creating one does, lazily.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from algorithms import auto, steering
+from algorithms import auto, drawing
 from algorithms.nas.checks import PARAMETERLESS, graph_problems
 from algorithms.nas.network import ARCHITECTURE, NN_CONFIG
-from algorithms.plugins import Plugins
+from algorithms.plugins import Plugins, warnings_of
 from algorithms.settings import Rule
+from algorithms.steering import features, steered
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
@@ -20,6 +21,7 @@ from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm, Feature
 
 ENTRY_POINT_GROUP = "evertune.algorithms"
+_NAME = "spec.algorithm.algorithmName"
 
 BUILT_IN = {
     "random": "algorithms.hyperopt_search:Random",
@@ -59,7 +61,7 @@ _LIBRARIES = {
     "sobol": ("scipy", "numpy"),
     "nsgaii": ("optuna", "numpy"),
     "motpe": ("optuna", "numpy"),
-    "gp": ("optuna", "torch", "numpy", "scipy"),
+    "gp": ("optuna", "torch", "greenlet", "numpy", "scipy"),
     "enas": ("numpy",),
 }
 
@@ -104,12 +106,12 @@ def resolved(name: str, problem: SearchProblem) -> auto.Choice:
 
 def create(name: str, problem: SearchProblem) -> Algorithm:
     """The algorithm for this problem, with what is done around it where the problem asks for that."""
-    return steering.around(get(resolved(name, problem).algorithm), problem)
+    return steered.around(get(resolved(name, problem).algorithm), problem)
 
 
 def steers(name: str, problem: SearchProblem) -> bool:
     """Whether anything is done around the algorithm for this problem."""
-    return bool(steering.steers(get(name), problem))
+    return bool(features.steers(get(name), problem))
 
 
 def libraries(name: str) -> tuple[str, ...]:
@@ -128,9 +130,17 @@ def heavy(name: str) -> bool:
     return name not in BUILT_IN or bool(getattr(get(name), "heavy", name in _HEAVY))
 
 
+def ends(name: str, problem: SearchProblem) -> bool:
+    """Whether it may come to where it has nothing more to suggest, by what it says of itself."""
+    own: Callable[[SearchProblem], bool] | None = getattr(get(name), "ends", None)
+    if own is not None and own(problem):
+        return True
+    return problem.on_duplicate == "resample" and drawing.count(problem.space) is not None
+
+
 def supports(name: str) -> frozenset[Feature]:
     """All that works with the algorithm of this name. Raises AlgorithmError as `get`."""
-    return steering.supported(get(name))
+    return features.supported(get(name))
 
 
 def supporting(feature: Feature) -> list[str]:
@@ -147,12 +157,11 @@ def supporting(feature: Feature) -> list[str]:
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
-    path = "spec.algorithm.algorithmName"
 
     def everything() -> Sequence[Problem]:
         return [*get(name).check(problem), *_unsupported(name, problem), *_network_problems(name, problem)]
 
-    return PLUGINS.checked(name, path, name, everything)
+    return PLUGINS.checked(name, _NAME, name, everything)
 
 
 def _network_problems(name: str, problem: SearchProblem) -> Sequence[Problem]:
@@ -160,7 +169,7 @@ def _network_problems(name: str, problem: SearchProblem) -> Sequence[Problem]:
     if (
         problem.space
         or name == auto.NAME
-        or Feature.NAS_CONFIG not in steering.steers(get(name), problem) & supports(name)
+        or Feature.NAS_CONFIG not in features.steers(get(name), problem) & supports(name)
     ):
         return ()
     return graph_problems(name, problem, parameterless=PARAMETERLESS)
@@ -172,7 +181,12 @@ def handed_out(name: str, problem: SearchProblem) -> Sequence[str] | None:
         return problem.space.names()
     kind = get(name)
     said: Sequence[str] | None = getattr(kind, "hands_out", None)
-    return (ARCHITECTURE, NN_CONFIG) if said is None and Feature.NAS_CONFIG not in steering.handled(kind) else said
+    return (ARCHITECTURE, NN_CONFIG) if said is None and Feature.NAS_CONFIG not in features.handled(kind) else said
+
+
+def warnings(name: str, problem: SearchProblem) -> Sequence[Problem]:
+    """What to mind of an experiment that `check` has found nothing wrong with. Raises nothing."""
+    return warnings_of(get(name), _NAME, problem)
 
 
 # Where a spec asks for a feature. The first parameter with a condition is found by `_place`.
@@ -192,7 +206,7 @@ _PLACES = {
 def _unsupported(name: str, problem: SearchProblem) -> list[Problem]:
     """What the problem asks of the algorithm in vain."""
     found = []
-    missing = steering.features(problem) - supports(name)
+    missing = features.wanted(problem) - supports(name)
     for feature in (feature for feature in Feature if feature in missing):
         others = supporting(feature)
         hint = f"algorithms that can: {', '.join(others)}" if others else "no algorithm of this version can"
@@ -223,8 +237,16 @@ class Registry:
     def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None:
         return handed_out(name, problem)
 
+    def warnings(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        return warnings(name, problem)
+
     def stoppers(self) -> Sequence[str]:
         return stoppers.names()
 
     def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
         return stoppers.check(name, settings, objective)
+
+    def stopper_warnings(
+        self, name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem
+    ) -> Sequence[Problem]:
+        return stoppers.warnings(name, settings, objective, problem)

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from activities.runners.kubernetes.api import Api
-from activities.runners.kubernetes.checks import Finding, Subject, examine, pull_secrets
+from activities.runners.kubernetes.checks import examine
+from activities.runners.kubernetes.findings import Finding, Subject
 from activities.runners.kubernetes.probe import probe
 from activities.runners.kubernetes.render import Injection
+from activities.runners.kubernetes.trial_checks import pull_secrets
 from evertune.domain.metrics import CollectorSpec
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, FakeKube, misfortunes
 from evertune.testing.kubernetes.kubelet import ScriptOf
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 from tests.kubernetes.world import job
 
 GATEWAY = "http://gateway.example:8090"
@@ -239,7 +241,7 @@ async def test_an_object_that_its_operator_has_left_alone_is_a_sign_that_there_i
         api = await Api.connect(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig")))
         kube.store.create("tfjobs", {**wanted.launch.manifest, "metadata": {"name": "other"}}, "default")
         young = await examine(api, wanted)
-        kube.store.get("tfjobs", "default", "other")["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        kube.store.get("tfjobs", "default", "other")["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
         old = await examine(api, wanted)
         await api.close()
 

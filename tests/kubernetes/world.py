@@ -20,7 +20,7 @@ from evertune.protocols import JsonDict, Launch
 from evertune.settings import CollectorMode
 from evertune.store import Store, open_store
 from evertune.testing.kubernetes import FakeCluster, Misfortune
-from evertune.testing.runners import Script, attempt_ref
+from evertune.testing.scripts import Script, attempt_ref
 from evertune.testing.store.making import new_experiment
 
 COMPLETE = 'status.conditions.#(type=="Complete")#|#(status=="True")#'
@@ -112,7 +112,7 @@ async def a_world(directory: Path, *, limits: Limits | None = None, **cluster: A
                 await world.close()
 
 
-async def until(condition: Callable[[], bool], what: str = "", timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], what: str = "", timeout_s: float = 60.0) -> None:
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout_s
     while not condition():
