@@ -171,8 +171,8 @@ async def record(
 
 
 def sentence(error: ActivityError) -> str:
-    """The innermost message: what a person should read."""
+    """What the activity said, its mend included: what a person should read. Below that are the causes of it."""
     cause: BaseException = error
-    while isinstance(cause, FailureError) and cause.cause is not None:
+    while isinstance(cause, FailureError) and cause.cause is not None and not isinstance(cause, ApplicationError):
         cause = cause.cause
     return cause.message if isinstance(cause, FailureError) else str(cause)

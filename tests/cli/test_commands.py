@@ -399,6 +399,7 @@ def test_the_object_for_a_cluster_is_shown_with_the_collector_and_why_and_withou
     file = str(KATIB / "kubeflow-training-operator" / "pytorchjob-mnist.yaml")
 
     code, out, err = shell("render", file, "--kubernetes", "--trial", "1")
+    assert f"Next: evertune run {file} --backend kubernetes\n" in err
 
     replicas = yaml.safe_load(out)["spec"]["pytorchReplicaSpecs"]
     collector = replicas["Master"]["template"]["spec"]["initContainers"][1]

@@ -75,7 +75,7 @@ async def test_one_that_failed_needs_room_for_more_failures(house: House) -> Non
 
 async def test_a_written_never_asks_for_force(house: House) -> None:
     record = await house.ended(await house.submit(manifest("never", maxTrialCount=2, resumePolicy="Never")))
-    with pytest.raises(errors.ConflictError, match="resumePolicy: Never"):
+    with pytest.raises(errors.ConflictError, match=r"resumePolicy: Never \(--force reopens it"):
         await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=3))
     again = await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=3, force=True))
     assert (await house.ended(again)).counts.succeeded == 3

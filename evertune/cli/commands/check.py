@@ -129,7 +129,7 @@ def render_(
     elif kubernetes:
         data = cluster_object(now, experiment, data, number, parameters)
     now.out.write(json_text(data) if output is RenderForm.JSON else yaml_text(data))
-    now.say(f"Next: evertune run {file}")
+    now.say(f"Next: evertune run {file}{' --backend kubernetes' if kubernetes else ''}")
 
 
 def _checked(now: Session, file: Path, namespace: str | None, configmap: list[Path] | None) -> tuple[Any, Any]:

@@ -45,6 +45,8 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
     problems = catalog.check(name, problem)
     # Without the whole space an algorithm can still judge its own settings.
     findings.adopt(p for p in problems if complete or p.path.startswith("spec.algorithm"))
+    if any(problem_.path == path for problem_ in problems):
+        return  # it cannot even be imported
     _warn_of_unknown_settings(name, settings, {p.path for p in problems}, findings, catalog)
     if problem.nas is not None and not problem.space:
         _check_references(spec, name, catalog.handed_out(name, problem), findings)

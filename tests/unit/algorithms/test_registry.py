@@ -21,6 +21,7 @@ from evertune.domain.space import Parameter, ParameterType, SearchProblem, Searc
 from evertune.errors import AlgorithmError
 from evertune.protocols import LEARNED, AlgorithmCatalog, Feature
 from evertune.testing.spaces import STEPPED
+from tests.unit.spec.samples import base, found
 
 PROBLEM = SearchProblem(space=STEPPED, direction=ObjectiveType.MINIMIZE, seed=1)
 RUNNING = tuple(registry.BUILT_IN)
@@ -127,6 +128,32 @@ def test_a_broken_installation_is_one_sentence(install: Install, module: str, wo
     assert words in found.message
     with pytest.raises(AlgorithmError, match=words):
         registry.create("mine", PROBLEM)
+
+
+def test_a_broken_installation_is_one_problem_of_an_experiment_that_names_it(install: Install) -> None:
+    install("mine = thirdparty:Mine", "import no_such_library")
+    data = base(spec__algorithm={"algorithmName": "mine", "algorithmSettings": [{"name": "a", "value": "1"}]})
+    assert found(data, catalog=registry.Registry()) == [("Invalid", "spec.algorithm.algorithmName")]
+
+
+HANDLES = "    handles = frozenset({Feature.NAS_CONFIG})\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "given"),
+    [
+        ("", ("architecture", "nn_config")),  # it is steered
+        (HANDLES, None),
+        (HANDLES + "    hands_out = ('net',)\n", ("net",)),
+    ],
+)
+def test_what_a_third_partys_algorithm_gives_for_a_network_is_what_it_says(
+    install: Install, more: str, given: tuple[str, ...] | None
+) -> None:
+    install("mine = thirdparty:Mine", "from evertune.protocols import Feature\n" + GOOD + more)
+    nas = replace(PROBLEM, space=SearchSpace(()), nas={"graphConfig": {"numLayers": 1}})
+    assert registry.handed_out("mine", PROBLEM) == PROBLEM.space.names()
+    assert registry.handed_out("mine", nas) == given
 
 
 def test_a_check_that_crashes_is_one_sentence(install: Install) -> None:
