@@ -100,7 +100,9 @@ def test_only_what_the_value_cannot_give_back_is_kept() -> None:
         for dimension in codec.free
     }
     kinds = {dimension.name: dimension for dimension in codec.free}
-    for name in codec.keep(middle):
+    kept = codec.keep(middle)
+    assert kept
+    for name in kept:
         parameter = kinds[name].parameter
         assert kinds[name].kind is Kind.UNIT or parameter.type is INT or parameter.step is not None, name
 
