@@ -184,7 +184,7 @@ def _place(feature: Feature, problem: SearchProblem) -> str:
 
 
 class Registry:
-    """The registry as validation asks for it (`protocols.AlgorithmCatalog`)."""
+    """The registry as validation asks for it (`evertune.spec.catalog.Catalog`)."""
 
     def names(self) -> Sequence[str]:
         return names()

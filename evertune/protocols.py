@@ -99,22 +99,6 @@ class Algorithm(Protocol):
         ...
 
 
-class AlgorithmCatalog(Protocol):
-    """What spec validation asks of the registry; `evertune.spec` must not import `algorithms`."""
-
-    def names(self) -> Sequence[str]:
-        """All names that a spec may use."""
-        ...
-
-    def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]: ...
-
-    def stoppers(self) -> Sequence[str]:
-        """The names of all rules that stop trials early."""
-        ...
-
-    def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]: ...
-
-
 class EarlyStopper(Protocol):
     """A rule that stops trials early. Pure: what it may remember of an attempt is handed to it and back.
 
