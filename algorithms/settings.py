@@ -1,6 +1,7 @@
 """The settings of each built-in algorithm, Katib's names and rules verbatim, checked without importing any library.
 
-`registry.check` comes to `problems_of`; the adapters read the values afterwards, which then are known to be good.
+The `check` of each comes to `settings_problems`; the adapters read the values afterwards, which then are known to be
+good.
 What the tables are made of is `evertune.domain.setting`, for third parties too.
 """
 
