@@ -108,6 +108,13 @@ def pad(line: Sequence[Segment], width: int, *, right: bool = False) -> Line:
     return [(gap, ""), *line] if right else [*line, (gap, "")]
 
 
+def joined(parts: Iterable[Sequence[Segment]], separator: str) -> Line:
+    result: Line = []
+    for part in parts:
+        result += [(separator, ""), *part] if result else part
+    return result
+
+
 def labelled(rows: Iterable[tuple[str, Sequence[Segment] | str]], *, indent: str = "", gap: int = 2) -> list[Line]:
     """Rows of `label  value`, the values below each other."""
     entries = [(label, [(value, "")] if isinstance(value, str) else list(value)) for label, value in rows]
