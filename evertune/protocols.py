@@ -13,10 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from evertune.domain.metrics import CollectorSpec as CollectorSpec
-from evertune.domain.metrics import Objective, Point
-from evertune.domain.space import SearchProblem as SearchProblem
-from evertune.domain.space import Value
+from evertune.domain.metrics import CollectorSpec, Objective, Point
+from evertune.domain.space import SearchProblem, Value
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef, HistoryTrial
 from evertune.errors import Problem

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.space import Codec, Dimension, Kind, dimensions, grid_count, grid_index, grid_value
+from algorithms.space import Codec, Dimension, Kind, dimensions
+from evertune.domain.grid import grid_count, grid_index, grid_value
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace
 from evertune.testing.spaces import CONSTANTS, EVERYTHING, allows
 

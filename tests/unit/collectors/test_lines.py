@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import collectors
 from collectors import tail
-from evertune.domain.metrics import Point
+from evertune.domain.metrics import CollectorSpec, Point
 from evertune.errors import LaunchError
-from evertune.protocols import Collector, CollectorSpec, Sources
+from evertune.protocols import Collector, Sources
 
 SPEC = CollectorSpec(kind="StdOut", metrics=("loss", "accuracy"), filters=())
 
