@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from algorithms import drawing, limits
+from algorithms import cautions, drawing, limits
 from algorithms.settings import SETTINGS, Rule, grid_problems, problems_of
 from algorithms.space import Codec
 from evertune.domain.space import ParameterType, SearchProblem
@@ -54,6 +54,27 @@ class Grid:
             *problems_of(cls.name, problem),
             *grid_problems(problem, None if countless else cls(problem)._distinct()),
         ]
+
+    @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return True
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        points, begun_with = cls(problem)._distinct(), len(problem.initial)
+        if problem.max_trials is None:
+            return cautions.idle(problem, begun_with + points, f"the grid has {points:,} points")
+        given = max(0, problem.max_trials - begun_with)
+        # How many points satisfy constraints, or differ in what trials get, is not always known.
+        if problem.parameter_constraints or problem.space.conditional or given >= points:
+            return []
+        which = "a random" if "random_state" in problem.settings else "the first"
+        message = (
+            f"maxTrialCount is {problem.max_trials:,}: {which} {given:,} of the grid's {points:,} points are tried"
+        )
+        mends = (f"maxTrialCount: {points:,}, or larger steps", "sobol spreads any number of trials over the space")
+        return [cautions.caution(cautions.BUDGET, message, *mends)]
 
     def session(self) -> GridSession:
         return GridSession(self)

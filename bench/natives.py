@@ -15,6 +15,7 @@ from algorithms.bayesian import one_hot, optimizer_of
 from algorithms.cma import cube
 from algorithms.hyperopt_search import anneal_options, hyperopt_space, tpe_options
 from algorithms.native import quiet
+from algorithms.optuna_gp import gp_sampler
 from algorithms.optuna_search import nsgaii_sampler, tpe_sampler
 from algorithms.optuna_session import optuna_space
 from algorithms.space import Codec, Kind, Raw, from_quantile
@@ -204,6 +205,7 @@ NATIVES: Mapping[str, Callable[[SearchProblem], Any]] = {
     "multivariate-tpe": lambda problem: Optuna(problem, tpe_sampler),
     "motpe": lambda problem: Optuna(problem, tpe_sampler),
     "nsgaii": lambda problem: Optuna(problem, nsgaii_sampler),
+    "gp": lambda problem: Optuna(problem, gp_sampler),
     "bayesianoptimization": Skopt,
     "cmaes": Cmaes,
 }

@@ -6,6 +6,8 @@ Started by `evertune operator`. Needs the extra `operator`.
 from __future__ import annotations
 
 import argparse
+import signal
+from typing import NoReturn
 
 import evertune.log as logs
 from evertune.app import activate
@@ -24,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--health-port", type=int, help="answer /healthz on this port, for a liveness probe")
     given = parser.parse_args(arguments)
     try:
+        signal.signal(signal.SIGTERM, _told_to_end)  # until kopf listens: a cluster that is away may take its time
         settings = Settings.load()
         logs.configure(settings)
         activate()
@@ -46,7 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
         return told(error)
     except KeyboardInterrupt:
         return 130
+    except SystemExit:
+        return 0
     return 0
+
+
+def _told_to_end(*_: object) -> NoReturn:
+    raise SystemExit
 
 
 if __name__ == "__main__":

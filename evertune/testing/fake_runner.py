@@ -56,7 +56,7 @@ class FakeRunner:
         process = self._processes[launch.ref.key] = _Process(script, log)
         self.executions[launch.ref.key] = self.executions.get(launch.ref.key, 0) + 1
         self.launches.append(launch)
-        _print(log, () if script.pause_s else script.lines)
+        _print(log, () if script.pause_s or script.until else script.lines)
         process.life = asyncio.ensure_future(_live(process))
 
     async def wait(self, ref: AttemptRef) -> AttemptEnd:
@@ -131,9 +131,11 @@ def _print(log: Path, lines: Iterable[str]) -> None:
 
 async def _live(process: _Process) -> None:
     script = process.script
-    for line in script.lines if script.pause_s else ():
+    for line in script.lines if script.pause_s or script.until else ():
         await asyncio.sleep(script.pause_s)
         _print(process.log, (line,))
+        if script.until is not None:
+            await script.until.wait()
     await asyncio.sleep(script.duration_s)
     if script.signal is not None:
         _close(process, AttemptState.FAILED, f"signal {script.signal}", FailureClass.SIGNAL, signal=script.signal)

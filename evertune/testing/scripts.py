@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from evertune.domain.trial import AttemptRef
@@ -12,6 +13,7 @@ class Script:
     """What an attempt does: print, take its time, end. `signal` is one that comes from elsewhere, not from us.
 
     `beside_s`, `beside_exit_code`: of the other containers of a pod, once the main one has ended.
+    `until`: in memory only, where a test decides the moment: what follows its first line is after that.
     """
 
     lines: tuple[str, ...] = ()
@@ -23,6 +25,7 @@ class Script:
     refused: str | None = None  # the sentence of the LaunchError with which it cannot start
     beside_s: float = 0.0
     beside_exit_code: int = 0
+    until: asyncio.Event | None = None
 
 
 FOR_EVER = 3600.0

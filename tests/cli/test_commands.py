@@ -6,17 +6,21 @@ import json
 import shlex
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from evertune.cli.commands import doctor
 from evertune.cli.commands.best import environment, flags
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.space import Value
 from evertune.domain.states import ExperimentState
 from evertune.settings import Settings
+from evertune.stack import ServiceStatus, StackStatus
 from evertune.store import Store
 from evertune.testing.store.making import NOW, create
 from tests.cli.conftest import Shell
@@ -436,7 +440,12 @@ def test_init_writes_a_valid_commented_file_and_never_over_another(shell: Shell,
     code, _, err = shell("init", "new.yaml", *INIT)
     assert code == 2
     assert "new.yaml exists" in err
-    assert shell("init", "new.yaml", *INIT, "--force", "--trials", "5")[0] == 0
+    code, _, err = shell("init", "new.yaml", *INIT, "--force", "--trials", "5")
+    assert code == 0
+    said = (
+        "spec.maxTrialCount: maxTrialCount is 5, and tpe draws its first 20 trials by chance: its model is never used"
+    )
+    assert err.startswith(f"warning: the command line: {said}\n  maxTrialCount above 20; or n_startup_jobs below 5\n")
     assert yaml.safe_load((tmp_path / "new.yaml").read_text())["spec"]["maxTrialCount"] == 5
     assert shell("init", "-", *INIT)[1].startswith("# evertune validate FILE")
     image = tmp_path / "image.yaml"
@@ -515,6 +524,26 @@ def test_doctor_finds_a_machine_without_a_stack_in_order(shell: Shell) -> None:
     assert out.startswith("✔ Python")
     assert "random, sobol, grid, tpe" in out
     assert "0 problems, 1 warning." in err or "Everything is in order." in err
+
+
+def test_doctor_waits_for_a_server_that_is_starting_or_is_about_to_be_started_and_for_no_other() -> None:
+    parent = ServiceStatus(name="parent", pid=7, ready=True, last_exit="", log=Path("log"))
+    server = ServiceStatus(name="server", pid=None, ready=False, last_exit="", log=Path("log"))
+    up = StackStatus(
+        home=Path("home"), embedded=True, temporal_address="127.0.0.1:1", ui_url=None, server_url="http://127.0.0.1:2",
+        reachable=True, services=(parent, server),
+    )  # fmt: skip
+
+    def starts(one: ServiceStatus, beside: ServiceStatus = parent, **changes: Any) -> bool:
+        return doctor._server_starts(replace(up, services=(beside, one), **changes))
+
+    assert starts(server), "the parent has the worker poll first"
+    assert starts(replace(server, pid=8))
+    assert not starts(replace(server, pid=8, ready=True))
+    assert not starts(replace(server, last_exit="exit code 3"))
+    assert not starts(server, replace(parent, pid=None, ready=False))
+    assert not starts(server, problem="server cannot be started: port 2 on 127.0.0.1 is busy")
+    assert not starts(parent), "a stack without a server"
 
 
 def test_doctor_names_what_is_broken_and_still_checks_the_rest(

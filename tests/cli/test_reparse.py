@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 
 import pytest
 
@@ -14,6 +16,7 @@ from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.settings import Settings
 from evertune.store import Store
+from tests.cli import build
 from tests.cli.conftest import Shell
 from tests.cli.missed import SHORT, log_of, missed
 from tests.cli.test_process import EVERTUNE, environment
@@ -86,6 +89,25 @@ def test_where_no_filter_has_a_say_a_name_that_was_seen_is_offered(
     assert "evertune metrics reparse missed --metric loss    take loss for val_accuracy, or another one" in out
     shell("metrics", "reparse", "missed", "--metric", "auc", "--apply")
     assert "val_accuracy 0.5" in shell("best", "missed")[1]
+
+
+def test_words_about_what_was_not_there_are_never_taken_for_a_metric(
+    shell: Shell, store: Store, settings: Settings
+) -> None:
+    missed(store, settings, "oops\n", short=SHORT + FILE % "JSON")
+    out = shell("explain", "missed", "0")[1]
+    assert "1 line is not a JSON object and was left out (line 1: oops); seen: no metric at all" in out
+    assert "reparse" not in out
+    old = "the trial ended without loss; seen: no metric at all; /a/b was never written"  # as older versions wrote it
+    assert Missed.of(build.trial(3, TrialState.METRICS_UNAVAILABLE, message=old)).seen == ""
+
+
+def test_an_objective_without_a_value_is_not_said_to_be_unseen(shell: Shell, store: Store, settings: Settings) -> None:
+    missed(store, settings, "val_accuracy=nan\n", "val_accuracy=nan\nother=1\n")
+    assert shell("explain", "missed", "0")[1].startswith(
+        "trial 0 of missed is ◇ MetricsUnavailable: the trial reported val_accuracy without a value."
+    )
+    assert "without a value; seen: other" in shell("explain", "missed", "1")[1]
 
 
 def test_a_name_of_any_length_is_named_in_one_sentence(shell: Shell, store: Store, settings: Settings) -> None:
@@ -302,16 +324,32 @@ def test_rules_that_find_nothing_either_say_what_they_saw(shell: Shell, three: E
     assert "trial 0: the trial ended without val_accuracy; seen: val_acc, loss" in err
 
 
+# Some 50 ms of work for each trial that is revised, so that nobody is through before somebody else has looked.
+SLOWED = """
+CREATE TRIGGER slowed AFTER UPDATE ON evertune_trials BEGIN
+  SELECT count(*) FROM evertune_trials a, evertune_trials b, evertune_trials c
+  WHERE c.number < 40 AND a.number + b.number + c.number > 9;
+END
+"""
+
+
+def execute(settings: Settings, statement: str) -> None:
+    with closing(sqlite3.connect(settings.home / "evertune.db", timeout=60)) as connection:
+        connection.execute(statement)
+
+
 @pytest.mark.chaos
 def test_killed_between_two_trials_the_same_command_does_the_rest(store: Store, settings: Settings) -> None:
     count = 150
     record = missed(store, settings, *(OTHER.format(number / 1000) for number in range(count)))
+    execute(settings, SLOWED)
     words = [*EVERTUNE, "metrics", "reparse", "missed", "--metric", "val_acc", "--apply"]
     process = subprocess.Popen(words, env=environment(settings.home), stderr=subprocess.DEVNULL)
     while store.counts(record.uid).succeeded < 3 and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    execute(settings, "DROP TRIGGER slowed")
     revised = store.counts(record.uid).succeeded
     assert 0 < revised < count
     assert [entry.detail["changed"] for entry in store.audit(record.uid) if entry.action == "reparse"] == [count]

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from evertune.cli.follow.snapshot import Ended, RunningTrial
+from evertune.cli.output.documents import experiment_document
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.text import STYLES, Line, line_width, plain
 from evertune.cli.views.details import best_lines, details
@@ -333,6 +334,16 @@ def test_get_shows_state_reason_and_where_it_runs() -> None:
     assert lines[-3:] == ["Best parameters", "  C      12.4     kernel  rbf", "  gamma  0.00106  batch   32"]
 
 
+def test_get_shows_what_was_to_be_minded_with_its_mend() -> None:
+    warning = {"path": "spec.maxTrialCount", "type": "Invalid", "message": "it is few", "hint": "more of it"}
+    record = experiment(context={"warnings": [{**warning, "line": None, "of_a_later_version": 1}]})
+    lines = texts(details(record, now=at(41), marks=MARKS, width=100))
+    assert "Warning   spec.maxTrialCount: it is few; more of it" in lines
+    assert experiment_document(record)["warnings"] == [
+        {"path": "spec.maxTrialCount", "message": "it is few", "hint": "more of it"}
+    ]
+
+
 def test_get_groups_what_failed() -> None:
     failed = [trial(n, TrialState.FAILED, reason="out of memory", ended=1) for n in range(7)]
     lines = texts(details(experiment(), now=at(41), marks=MARKS, failed=failed))
@@ -515,6 +526,14 @@ def test_explaining_a_trial_shows_each_attempt_and_the_end_of_its_log() -> None:
         "Next",
         "  evertune logs digits --trial 3    its whole log",
     ]
+
+
+def test_a_command_with_two_purposes_is_shown_once() -> None:
+    message = "the trial ended without accuracy; seen: no metric at all"
+    lost = trial(3, TrialState.METRICS_UNAVAILABLE, reason="MetricsUnavailable", message=message)
+    record = experiment(manifest={"spec": {"metricsCollectorSpec": {"collector": {"kind": "TensorFlowEvent"}}}})
+    lines = texts(explain_trial(record, lost, [], now=at(60), marks=MARKS, log=[]))
+    assert lines[-2:] == ["Next", "  evertune logs digits --trial 3    what it printed"]
 
 
 def test_a_long_command_does_not_move_the_purpose_of_the_others_off_the_screen() -> None:

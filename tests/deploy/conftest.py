@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -24,6 +26,13 @@ class Namespace:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def soon(self, condition: Callable[[], object], what: str) -> None:
+        """Controllers, and what the API server knows of roles and labels, come a moment after what was written."""
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, f"not within 60 s: {what}"
+            time.sleep(0.2)
+
 
 @pytest.fixture
 def restricted() -> Iterator[Namespace]:
@@ -32,10 +41,12 @@ def restricted() -> Iterator[Namespace]:
     if not kubeconfig:
         pytest.skip("EVERTUNE_TEST_KUBECONFIG names no cluster")
     namespace = Namespace(kubeconfig, f"evertune-test-{os.urandom(4).hex()}")
-    namespace.must("create", "namespace", namespace.name)
+    # Labelled from the start: of what is written later the API server hears a moment later.
+    profile = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace.name, "labels": profile}}
+    namespace.must("create", "-f", "-", given=json.dumps(made))
     try:
-        profile = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")]
-        namespace.must("label", "namespace", namespace.name, *profile)
+        namespace.soon(lambda: "default" in namespace.must("get", "serviceaccounts", "-o", "name"), "its account")
         yield namespace
     finally:
         namespace.kubectl("delete", "namespace", namespace.name, "--wait=false")

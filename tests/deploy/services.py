@@ -74,13 +74,13 @@ class Container:
         words = [self._filled(word.replace("$$", "$")) for word in test[1:]]
         command = ["/bin/sh", "-c", *words] if test[0] == "CMD-SHELL" else words
         command = [sys.executable if word == "python" else word for word in command]
-        done = subprocess.run(command, env=self.environment, capture_output=True, timeout=20, check=False)
+        done = subprocess.run(command, env=self.environment, capture_output=True, timeout=60, check=False)
         return done.returncode == 0
 
     def up(self) -> None:
         """Start, and wait until it is healthy; one that dies at the start is started again."""
         self.start()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not self.healthy:
             assert time.monotonic() < deadline, self.log.read_text(errors="replace")[-4000:]
             if self._process is not None and self._process.poll() is not None:
@@ -93,7 +93,7 @@ class Container:
         self._process.kill()
         self._process.wait()
         if everything:
-            until(lambda: not self._killed())
+            until(lambda: not self._killed(), 60)
 
     def _killed(self) -> list[int]:
         left = processes_of(self.home)

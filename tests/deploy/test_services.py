@@ -30,13 +30,14 @@ from tests.workflow.harness import manifest
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         servers.mariadb_binaries() is None or shutil.which("mysql") is None, reason="MariaDB and its client are wanted"
     ),
 ]
 
 TRIALS, STEPS, KILLS = 30, 6, 8
+EACH = 3  # so many trials may end before the first kill, and between two
 SECRETS = {
     "MYSQL_ROOT_PASSWORD": "",
     "TEMPORAL_DB_PASSWORD": "temporals",
@@ -44,10 +45,13 @@ SECRETS = {
     "EVERTUNE_INGEST_KEY": "0a" * 32,
 }
 # One line for each execution; then values that nobody can read from a file or an output: they go through the gateway.
+# It waits for the kills that are to come before its end: however slow they are, they meet trials.
 TRIAL = """
 import os, time
 with open("witness", "a") as witness:
     witness.write(os.environ["EVERTUNE_TRIAL"] + " " + os.environ["EVERTUNE_ATTEMPT"] + "\\n")
+while len(os.listdir("kills")) < min(KILLS, int(os.environ["EVERTUNE_TRIAL_NUMBER"]) // EACH):
+    time.sleep(0.05)
 del os.environ["EVERTUNE_REPORT_FILE"]
 from evertune.report import params, report
 for step in range(STEPS):
@@ -108,7 +112,9 @@ def test_everything_is_accounted_for_after_both_were_killed_again_and_again(
     worker, server = services["worker"], services["server"]
     worker.up()
     server.up()
-    (tmp_path / "trial.py").write_text(TRIAL.replace("STEPS", str(STEPS)))
+    figures = f"STEPS, KILLS, EACH = {STEPS}, {KILLS}, {EACH}\n"
+    (tmp_path / "trial.py").write_text(figures + TRIAL)
+    (tmp_path / "kills").mkdir()
     command = f"PYTHONPATH={ROOT} exec {sys.executable} trial.py"
     document = manifest("composed", command, maxTrialCount=TRIALS, parallelTrialCount=4, maxFailedTrialCount=1)
     (tmp_path / "experiment.json").write_text(json.dumps(document))
@@ -117,7 +123,7 @@ def test_everything_is_accounted_for_after_both_were_killed_again_and_again(
     store = stored(worker)
     uid = store.experiment("default", "composed").uid
     dice, killed, before = random.Random(5), 0, -1
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     while not store.experiment_by_uid(uid).state.terminal:
         assert time.monotonic() < deadline, worker.log.read_text(errors="replace")[-4000:]
         finished = store.counts(uid).finished
@@ -129,6 +135,7 @@ def test_everything_is_accounted_for_after_both_were_killed_again_and_again(
             for victim in victims:
                 victim.up()
             killed, before = killed + 1, finished
+            (tmp_path / "kills" / str(killed)).touch()
         time.sleep(0.05)
 
     record = store.experiment_by_uid(uid)

@@ -10,7 +10,7 @@ import pytest
 
 from activities.runners.kubernetes.api import Api
 from evertune.testing.kubernetes import FakeCluster, misfortunes
-from evertune.testing.kubernetes.calling import PODS, Caller, a_pod
+from evertune.testing.kubernetes.calling import PODS, Caller, a_pod, with_account
 from evertune.testing.kubernetes.contract import ApiServerContract
 from evertune.testing.kubernetes.contract_jobs import JobControllerContract
 from evertune.testing.kubernetes.contract_tokens import TokenContract
@@ -34,6 +34,9 @@ class OnARealCluster:
         api = await Api.connect(kubeconfig=str(api_cluster))
         yield api
         await api.close()
+
+    async def furnished(self, api: Caller, namespace: str) -> None:
+        await with_account(api, namespace)
 
 
 class TestTheFakeServer(OnTheFake, ApiServerContract):

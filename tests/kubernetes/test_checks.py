@@ -241,7 +241,7 @@ async def test_an_object_that_its_operator_has_left_alone_is_a_sign_that_there_i
         api = await Api.connect(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig")))
         kube.store.create("tfjobs", {**wanted.launch.manifest, "metadata": {"name": "other"}}, "default")
         young = await examine(api, wanted)
-        kube.store.get("tfjobs", "default", "other")["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        kube.store.get("tfjobs", "default", "other")["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
         old = await examine(api, wanted)
         await api.close()
 

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from activities.runners.kubernetes.api import Api
+from activities.runners.kubernetes.api import Api, ApiError
 from activities.runners.kubernetes.checks import examine
-from activities.runners.kubernetes.discovery import NAMESPACE
+from activities.runners.kubernetes.discovery import NAMESPACE, POD
 from activities.runners.kubernetes.probe import probe
 from activities.runners.kubernetes.render import Injection
 from evertune import __version__
 from evertune.protocols import JsonDict
 from evertune.spec import rights
+from evertune.testing.kubernetes.calling import a_pod, until, with_account
 from tests.kubernetes.test_checks import INJECTION, bad, of, subject
 
 pytestmark = pytest.mark.cluster
@@ -35,10 +36,20 @@ class Space:
     name: str
     kubeconfig: Path
 
-    async def enforce(self, level: str) -> None:
-        body = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}}
+    async def enforce_restricted(self) -> None:
+        """The API server has heard of it a moment after it has written it."""
+        body = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
         merge = "application/merge-patch+json"
         await self.api.call("PATCH", NAMESPACE.path(None, self.name), body=body, content_type=merge)
+
+        async def enforced() -> bool:
+            try:
+                await self.api.call("POST", POD.path(self.name), query={"dryRun": "All"}, body=a_pod("careless"))
+            except ApiError as error:
+                return "violates PodSecurity" in str(error)
+            return False
+
+        await until(enforced)
 
     async def worker(self, rules: list[rights.Rule], path: Path) -> Api:
         """Somebody who has these rights here, and no others."""
@@ -50,7 +61,21 @@ class Space:
         await self.api.call("POST", f"{RBAC}/namespaces/{self.name}/rolebindings", body=binding)
         told = await self.api.call("POST", f"{core}/{rights.ACCOUNT}/token", body={"spec": {"expirationSeconds": 3600}})
         path.write_text(json.dumps(self._as(told["status"]["token"])))
-        return await Api.connect(kubeconfig=str(path))
+        worker = await Api.connect(kubeconfig=str(path))
+        await until(lambda: self._may(worker, rules[0]))
+        return worker
+
+    async def _may(self, worker: Api, rule: rights.Rule) -> bool:
+        """Whether the API server has heard of the role and its binding, which it wrote a moment ago."""
+        resource, _, part = rule.resource.partition("/")
+        asked = {"namespace": self.name, "verb": rule.verbs[0], "group": rule.group, "resource": resource}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {**asked, "subresource": part}},
+        }
+        told = await worker.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+        return bool(told["status"]["allowed"])
 
     def _as(self, token: str) -> JsonDict:
         import yaml
@@ -65,6 +90,7 @@ async def space(api_cluster: Path) -> AsyncIterator[Space]:
     api = await Api.connect(kubeconfig=str(api_cluster))
     name = f"evertune-test-{os.urandom(4).hex()}"
     await api.call("POST", NAMESPACE.path(None), body={"metadata": {"name": name}})
+    await with_account(api, name)
     yield Space(api, name, api_cluster)
     await api.call("DELETE", NAMESPACE.path(None, name))
     await api.close()
@@ -100,7 +126,7 @@ async def test_what_a_role_lacks_is_named_rule_by_rule(space: Space, tmp_path: P
 
 
 async def test_pods_that_a_namespace_would_refuse_are_found_before_they_are_made(space: Space) -> None:
-    await space.enforce("restricted")
+    await space.enforce_restricted()
     found = await examine(space.api, subject(namespace=space.name))
 
     assert of(found, "Namespace").found == f"{space.name}, pod security restricted"
@@ -158,7 +184,7 @@ COLLECTOR = Injection(image=f"evertune/collector:{__version__}", image_pull_poli
 
 @pytest.mark.timeout(240)
 async def test_a_pod_of_the_restricted_profile_says_whether_it_reaches_the_gateway(space: Space, gateway: str) -> None:
-    await space.enforce("restricted")
+    await space.enforce_restricted()
     there = await probe(space.api, space.name, url=gateway, injection=COLLECTOR)
     host = gateway.rpartition(":")[0]
     nobody = await probe(space.api, space.name, url=f"{host}:1", injection=COLLECTOR)

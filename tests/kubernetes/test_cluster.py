@@ -24,7 +24,7 @@ async def kube() -> AsyncIterator[FakeKube]:
 
 @pytest.fixture
 async def clusters(kube: FakeKube, tmp_path: Path) -> AsyncIterator[Clusters]:
-    clusters = Clusters(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig")), linger_s=0.4)
+    clusters = Clusters(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig")))
     yield clusters
     await clusters.close()
 
@@ -41,25 +41,25 @@ async def test_one_watch_serves_all_of_a_kind_in_a_namespace(kube: FakeKube, clu
     assert cluster.objects(JOB, "default") is cluster.objects(JOB, "default")
     assert cluster.pods("default") is not cluster.pods("team")
     for reflector in cluster.reflectors:
-        await reflector.ready(10)
+        await reflector.ready(60)
     await until(lambda: kube.watches == 3)
     assert kube.count("GET", watch=True) == 3
 
 
-async def test_a_reflector_that_nobody_uses_ends_and_begins_again(kube: FakeKube, clusters: Clusters) -> None:
+async def test_a_reflector_that_nobody_uses_ends_and_begins_again(kube: FakeKube, tmp_path: Path) -> None:
+    clusters = Clusters(kubeconfig=str(kube.kubeconfig(tmp_path / "kubeconfig")), linger_s=0.4)
     cluster = await clusters.get(None)
     first = cluster.objects(JOB, "default")
-    await first.ready(10)
     waiting = asyncio.ensure_future(first.wait(("default", "one"), bool))
     await asyncio.sleep(1.0)  # longer than it lingers
     assert cluster.reflectors == [first]
     body = a_job("one")
     body["metadata"]["labels"] = {labels.MANAGED_BY: labels.MANAGER}
     kube.store.create("jobs", body, "default")
-    assert await asyncio.wait_for(waiting, 10)
+    assert await asyncio.wait_for(waiting, 60)
     await until(lambda: not cluster.reflectors)
     await until(lambda: not kube.watches)
     again = cluster.objects(JOB, "default")
     assert again is not first
-    await again.ready(10)
-    assert again.get(("default", "one")) is not None
+    assert await asyncio.wait_for(again.wait(("default", "one"), bool), 60)
+    await clusters.close()

@@ -10,7 +10,7 @@ import pytest
 
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
-from evertune.testing.kubernetes.calling import a_job, until
+from evertune.testing.kubernetes.calling import SOON_S, a_job, until
 from evertune.testing.kubernetes.objects import deleting
 from evertune.testing.scripts import Script
 
@@ -64,7 +64,7 @@ async def test_a_deleted_pod_gets_sigterm_and_after_its_grace_sigkill(stubborn: 
         with kube.store.watching("pods") as queue:
             kube.store.delete("pods", NS, pod["metadata"]["name"], grace_s=1)
             last: JsonDict = {}
-            while (change := await asyncio.wait_for(queue.get(), 10)).type != "DELETED":
+            while (change := await asyncio.wait_for(queue.get(), SOON_S)).type != "DELETED":
                 if change.after["metadata"]["uid"] == pod["metadata"]["uid"]:
                     last = change.after
         assert state(last)["terminated"]["exitCode"] == code
@@ -76,7 +76,7 @@ async def test_a_failing_container_restarts_in_place_and_backs_off() -> None:
     async with FakeCluster(lambda _: Script(exit_code=1), retry_s=0.02) as kube:
         with kube.store.watching("pods") as queue:
             kube.store.create("jobs", body, NS)
-            while not waiting("CrashLoopBackOff")(pod := (await asyncio.wait_for(queue.get(), 10)).after):
+            while not waiting("CrashLoopBackOff")(pod := (await asyncio.wait_for(queue.get(), SOON_S)).after):
                 pass
         status = pod["status"]["containerStatuses"][0]
         assert status["restartCount"] >= 1
@@ -145,7 +145,7 @@ async def test_a_misfortune_shows_as_it_does_in_a_cluster(fate: Misfortune, hold
     async with FakeCluster(lambda _: fate) as kube:
         with kube.store.watching("pods") as queue:
             kube.store.create("jobs", a_job("one", backoffLimit=0), NS)
-            while not holds((await asyncio.wait_for(queue.get(), 10)).after):
+            while not holds((await asyncio.wait_for(queue.get(), SOON_S)).after):
                 pass
         told = {found["reason"] for found in kube.store.all("events")}
         assert event is None or event in told
@@ -162,7 +162,7 @@ async def test_a_pod_that_is_deleted_before_it_ran_has_failed(fate: Misfortune, 
         pod = await the_pod(kube, lambda pod: bool(pod["status"].get("conditions")))
         with kube.store.watching("pods") as queue:
             kube.store.delete("pods", NS, pod["metadata"]["name"], grace_s=1)
-            while (last := (await asyncio.wait_for(queue.get(), 10)).after)["status"]["phase"] != "Failed":
+            while (last := (await asyncio.wait_for(queue.get(), SOON_S)).after)["status"]["phase"] != "Failed":
                 pass
         found = state(last).get("terminated", {}) if last["status"].get("containerStatuses") else {}
         assert (found.get("reason"), found.get("exitCode")) == ("ContainerStatusUnknown" if code else None, code)

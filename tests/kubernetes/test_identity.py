@@ -15,7 +15,7 @@ from activities.runners.kubernetes.identity import NoAttemptError, NotAcceptedEr
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeKube
-from evertune.testing.kubernetes.calling import WithNamespace, a_pod, until
+from evertune.testing.kubernetes.calling import Caller, WithNamespace, a_pod, until, with_account
 
 REF = AttemptRef("0123456789abcdef0123456789abcdef", 7, 2, "exp-7")
 
@@ -103,3 +103,6 @@ class TestOnARealCluster(Identities):
         api = await Api.connect(kubeconfig=str(api_cluster))
         yield api
         await api.close()
+
+    async def furnished(self, api: Caller, namespace: str) -> None:
+        await with_account(api, namespace)

@@ -41,7 +41,7 @@ async def api(kube: FakeKube, tmp_path: Path) -> AsyncIterator[Api]:
 async def jobs(api: Api) -> AsyncIterator[Reflector]:
     jobs = Reflector(api, JOB, NS)
     jobs.start()
-    await jobs.ready(10)
+    await jobs.ready(60)
     yield jobs
     await jobs.stop()
 
@@ -80,7 +80,7 @@ async def test_a_change_during_a_disconnect_is_seen_afterwards_without_a_list(ku
     kube.fault(watch=True, status=503, retry_after=0.2)
     kube.drop_streams()
     kube.store.set_status("jobs", NS, "one", DONE)
-    assert await asyncio.wait_for(waiting, 10) == "Complete"
+    assert await asyncio.wait_for(waiting, 60) == "Complete"
     assert jobs.stats.lists == 1
 
 
@@ -98,8 +98,8 @@ async def test_after_a_compaction_one_list_tells_what_ended_and_what_is_gone(kub
     kube.store.delete("jobs", NS, "goes")
     kube.compact()
     blocked.times = 0
-    assert await asyncio.wait_for(ends, 10) == "Complete"
-    assert await asyncio.wait_for(goes, 10) == "Deleted"
+    assert await asyncio.wait_for(ends, 60) == "Complete"
+    assert await asyncio.wait_for(goes, 60) == "Deleted"
     assert (jobs.stats.lists, jobs.stats.expired) == (2, 1)
     assert jobs.stats.wakes - wakes == 2  # nobody is woken for what is as it was
     assert not stays.done()
@@ -156,8 +156,9 @@ async def test_a_server_that_ends_every_watch_at_once_is_not_asked_without_pause
     kube.fault(watch=True, after_events=0, times=FOR_EVER)
     before = kube.count("GET", watch=True)
     kube.drop_streams()
+    await until(lambda: kube.count("GET", watch=True) - before >= 2)
     await asyncio.sleep(1.0)
-    assert 2 <= kube.count("GET", watch=True) - before <= 10
+    assert kube.count("GET", watch=True) - before <= 10
 
 
 async def test_a_clean_end_of_a_watch_costs_another_watch(
@@ -185,7 +186,7 @@ async def test_an_expired_page_begins_the_list_again(kube: FakeKube, api: Api, m
     await until(lambda: kube.count("GET", "jobs", watch=False) == 2)
     kube.store.create("jobs", a_job("other"), NS)
     kube.compact()
-    await jobs.ready(10)
+    await jobs.ready(60)
     assert sorted(obj["metadata"]["name"] for obj in jobs.all()) == [f"j{number}" for number in range(5)]
     lists = [request.query for request in kube.requests if request.method == "GET" and not request.watch]
     assert ["continue" in query for query in lists] == [False, True, False, True, True]
@@ -206,7 +207,7 @@ async def test_a_right_that_is_missing_is_said_at_once_and_healed_when_it_is_gra
     jobs = Reflector(api, JOB, NS)
     jobs.start()
     with pytest.raises(ApiError, match='cannot list resource "jobs"'):
-        await jobs.ready(30)
+        await jobs.ready(60)
     kube.forbidden.clear()
     await until(jobs.synced.is_set)
     await jobs.stop()
@@ -216,7 +217,7 @@ async def test_a_kind_that_is_not_served_is_said_at_once(api: Api) -> None:
     things = Reflector(api, Resource("nobody.example/v1", "Thing", "things", True), NS)
     things.start()
     with pytest.raises(ApiError) as caught:
-        await things.ready(30)
+        await things.ready(60)
     assert caught.value.status == 404
     await things.stop()
 
@@ -304,7 +305,7 @@ async def test_pods_are_found_by_their_attempt_and_keep_what_tells_why_they_ende
     with pods.waking(event, topic(ref(1))):
         kube.store.set_status("pods", NS, "c", {"phase": "Running"})
         kube.store.set_status("pods", NS, "a", {"phase": "Failed"})
-        await asyncio.wait_for(event.wait(), 10)
+        await asyncio.wait_for(event.wait(), 60)
         assert pods.stats.wakes == 1
     assert pods.users == 0
     kube.store.delete("pods", NS, "a", grace_s=0)
@@ -326,7 +327,7 @@ async def test_pods_that_no_label_of_ours_came_to_are_found_by_the_one_that_name
     event = asyncio.Event()
     with pods.waking(event, named(label, NS, "exp-2")):
         kube.store.set_status("pods", NS, "c", {"phase": "Running"})
-        await asyncio.wait_for(event.wait(), 10)
+        await asyncio.wait_for(event.wait(), 60)
     kube.store.delete("pods", NS, "c", grace_s=0)
     await until(lambda: not pods.of(named(label, NS, "exp-2")))
     await pods.stop()
@@ -349,7 +350,7 @@ async def test_thousands_wait_and_are_woken_by_their_own_events_alone(
         kube.store.set_status("jobs", NS, f"j{number}", DONE)
         if number % 250 == 0:
             await asyncio.sleep(0)
-    assert set(await asyncio.wait_for(asyncio.gather(*waits), 60)) == {"Complete"}
+    assert set(await asyncio.wait_for(asyncio.gather(*waits), 100)) == {"Complete"}
     assert (jobs.stats.lists, jobs.stats.events, jobs.stats.errors) == (1, 2 * count, 0)
     assert jobs.stats.wakes == 2 * count
     assert jobs.users == 0
@@ -360,11 +361,11 @@ async def test_the_cost_of_an_event_does_not_grow_with_the_number_of_objects(kub
     def cost(events: int = 2000) -> float:
         obj = owned_job("one")
         obj["metadata"] |= {"namespace": NS, "uid": "u"}
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(events):
             obj["metadata"]["resourceVersion"] = str(next(versions))
             jobs._event({"type": "MODIFIED", "object": obj})
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     versions = itertools.count(10_000_000)
     few = min(cost() for _ in range(3))

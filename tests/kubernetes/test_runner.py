@@ -19,16 +19,24 @@ from evertune.domain.states import AttemptState, FailureClass
 from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef
 from evertune.errors import LaunchError
 from evertune.protocols import Answer, JsonDict, Launch
+from evertune.testing.kubernetes import FOR_EVER as ALWAYS
 from evertune.testing.kubernetes import misfortunes
 from evertune.testing.scripts import FOR_EVER, Script, attempt_ref
 from tests.kubernetes.world import World, a_world, job, until
 from worker.clusters import ClusterBroom
 
-SOON_S = 15.0
+SOON_S = 60.0
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with a_world(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[World]:
+    """A world that gives up soon what does not start: for tests of just that."""
     async with a_world(tmp_path, limits=Limits(image_pull_s=2.0, configuration_s=0.3, pending_s=1.0)) as world:
         yield world
 
@@ -106,7 +114,7 @@ async def test_a_trial_that_runs_outlives_an_api_server_that_is_away(world: Worl
     await until(lambda: "does not answer since" in runner.phase(ref))
     await asyncio.sleep(1.0)
     await world.cluster.start()
-    end = await asyncio.wait_for(waiting, 90)  # a request that was on its way has 30 s before it is asked again
+    end = await asyncio.wait_for(waiting, 100)  # a request that was on its way has 30 s before it is asked again
     assert end.state is AttemptState.SUCCEEDED
     assert runner.log_path(ref).read_text() == "one\ntwo\n"
 
@@ -199,16 +207,27 @@ async def test_a_kind_that_knows_no_native_sidecars_gets_an_ordinary_container_f
     ids=lambda value: getattr(value, "reason", None),
 )
 async def test_what_befalls_a_pod_is_told_by_its_class(
-    world: World, misfortune: misfortunes.Misfortune, failure: FailureClass, text: str
+    hasty: World, misfortune: misfortunes.Misfortune, failure: FailureClass, text: str
 ) -> None:
-    runner, ref = world.runner(), attempt_ref()
-    world.fates[ref.key] = misfortune
+    runner, ref = hasty.runner(), attempt_ref()
+    hasty.fates[ref.key] = misfortune
     await runner.create(job(ref))
     end = await ended(runner, ref)
     assert end.failure is failure, end
     assert text in f"{end.reason}\n{end.message}"
     await runner.release(ref)
-    await until(lambda: not world.jobs(), "the object stays")
+    await until(lambda: not hasty.jobs(), "the object stays")
+
+
+async def test_what_mended_itself_while_no_watch_told_of_it_is_not_given_up(hasty: World) -> None:
+    runner, ref = hasty.runner(), attempt_ref()
+    hasty.fates[ref.key] = misfortunes.config_error()
+    await runner.create(job(ref))
+    await until(lambda: runner.phase(ref).startswith("Pending: CreateContainerConfigError"))
+    hasty.cluster.fault(watch=True, status=500, times=ALWAYS)
+    hasty.cluster.drop_streams()
+    hasty.cluster.store.set_status("pods", "default", hasty.pods()[0]["metadata"]["name"], {"phase": "Succeeded"})
+    assert (await ended(runner, ref)).state is AttemptState.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -240,11 +259,12 @@ async def test_an_attempt_on_a_node_that_is_lost_ends_uncharged(tmp_path: Path) 
         assert "node-1" in end.message
 
 
-async def test_a_gated_pod_waits_beyond_every_limit(world: World) -> None:
-    runner, ref = world.runner(), attempt_ref()
-    world.fates[ref.key] = misfortunes.scheduling_gated()
+async def test_a_gated_pod_waits_beyond_every_limit(hasty: World) -> None:
+    runner, ref = hasty.runner(), attempt_ref()
+    hasty.fates[ref.key] = misfortunes.scheduling_gated()
     await runner.create(job(ref))
-    await asyncio.sleep(1.5)
+    await until(lambda: runner.phase(ref).startswith("Pending: SchedulingGated"))
+    await asyncio.sleep(1.2)
     assert runner.phase(ref).startswith("Pending: SchedulingGated")
     await runner.stop(ref, reason="over")
 
@@ -324,7 +344,7 @@ async def test_a_deadline_of_the_trial_ends_it_also_where_the_kind_has_none(worl
     runner, ref = world.runner(), attempt_ref()
     world.fates[ref.key] = Script(lines=("value=1",), duration_s=FOR_EVER)
     launch = job(ref)
-    await runner.create(dataclasses.replace(launch, deadline_s=1.0))
+    await runner.create(dataclasses.replace(launch, deadline_s=1.5))  # since a moment in whole seconds
     end = await ended(runner, ref)
     assert (end.state, end.failure) == (AttemptState.FAILED, FailureClass.DEADLINE)
     assert runner.log_path(ref).read_text() == "value=1\n"

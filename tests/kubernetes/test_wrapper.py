@@ -87,14 +87,16 @@ class Container:
         return (self.directory / name).read_text()
 
     def kill(self) -> None:
-        """As the kernel does when a container's first process has ended: all that runs in it."""
+        """As the kernel does when a container's first process has ended: all that runs in it, and nobody sees another
+        one die."""
         mark = f"{MARK}={self.directory}".encode()
-        for entry in Path("/proc").iterdir():
-            with suppress(OSError):
-                if entry.name.isdecimal() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(entry.name), signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for entry in Path("/proc").iterdir():
+                with suppress(OSError):
+                    if entry.name.isdecimal() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                        os.kill(int(entry.name), number)
         for process in self.started:
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -105,9 +107,9 @@ def container(tmp_path: Path) -> Iterator[Container]:
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < until, f"not within 30 s: {what}"
+        assert time.monotonic() < until, f"not within 60 s: {what}"
         time.sleep(0.02)
 
 
@@ -307,12 +309,12 @@ def test_beyond_the_cap_output_is_printed_and_not_kept(container: Container) -> 
 @pytest.mark.slow
 def test_a_daemon_that_keeps_the_output_open_does_not_keep_the_container(container: Container) -> None:
     """In a pod it dies with the container's first process."""
-    process = container.start("sh", "-c", "setsid sleep 40 & echo done")
-    begun = time.monotonic()
+    daemon = 'setsid sh -c \'echo $$; touch "$0"; exec sleep 600\' "$0" & until [ -e "$0" ]; do sleep 0.05; done'
+    process = container.start("sh", "-c", daemon, str(container.directory / "away"))
 
     eventually(lambda: process.poll() is not None, "the end")
-    assert (process.returncode, container.read("log")) == (0, "done\n")
-    assert time.monotonic() - begun < 25
+    assert process.returncode == 0
+    assert alive(int(container.read("log")))
 
 
 def test_what_the_program_started_ends_with_it(container: Container) -> None:
@@ -342,7 +344,7 @@ time.sleep(600)
 """
 
 
-def ready(container: Container, word: str = "ready") -> None:
+def ready(container: Container, word: str = "ready\n") -> None:
     eventually(lambda: (container.directory / "log").exists() and word in container.read("log"), word)
 
 
@@ -359,7 +361,7 @@ def test_signals_reach_the_program_and_its_answer_is_the_status(container: Conta
 
 def test_a_signal_reaches_the_children_of_a_shell_too(container: Container) -> None:
     process = container.start("sh", "-c", 'echo ready; "$@"; echo never', "sh", *python(SLOW_TO_END))
-    ready(container, "ready\nready")
+    ready(container, "ready\nready\n")
 
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -425,7 +427,7 @@ def test_a_restart_in_the_same_pod_appends_and_has_a_status_of_its_own(container
 
 def test_a_restart_after_sigkill_works_as_well(container: Container) -> None:
     process = container.start("sh", "-c", "echo first; exec sleep 600")
-    ready(container, "first")
+    ready(container, "first\n")
     container.kill()
 
     assert process.returncode == -signal.SIGKILL
@@ -438,9 +440,10 @@ def test_the_life_pipe_ends_when_the_wrapper_is_killed(container: Container) -> 
     process = container.start("sh", "-c", "echo ready; exec sleep 600")
     ready(container)
     ended = threading.Event()
+    pipe = (container.directory / "life").open("rb")  # now: without a writer nobody could open it
 
     def read() -> None:
-        with (container.directory / "life").open("rb") as pipe:
+        with pipe:
             pipe.read()
         ended.set()
 
@@ -448,7 +451,7 @@ def test_the_life_pipe_ends_when_the_wrapper_is_killed(container: Container) -> 
     reader.start()
     assert not ended.wait(0.2)
     process.kill()
-    assert ended.wait(30)
+    assert ended.wait(60)
     reader.join()
 
 

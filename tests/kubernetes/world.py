@@ -112,7 +112,7 @@ async def a_world(directory: Path, *, limits: Limits | None = None, **cluster: A
                 await world.close()
 
 
-async def until(condition: Callable[[], bool], what: str = "", timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], what: str = "", timeout_s: float = 60.0) -> None:
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout_s
     while not condition():

@@ -59,7 +59,7 @@ class Thing:
         self.status.update(outcome.status)
         self.events += outcome.events
 
-    async def until(self, controller: Controller, state: str, timeout_s: float = 30) -> None:
+    async def until(self, controller: Controller, state: str, timeout_s: float = 60) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
         while self.status.get("state") != state:

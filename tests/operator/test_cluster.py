@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,7 +16,8 @@ from evertune.cli import run
 from evertune.errors import EvertuneError, UnavailableError
 from evertune.kubectl.cluster import check, login
 from evertune.settings import Settings
-from evertune.testing.kubernetes import FakeKube, Kind
+from evertune.testing.kubernetes import FOR_EVER, FakeKube, Kind
+from evertune.testing.kubernetes.calling import until
 
 OURS = Kind("evertune.io", "v1alpha1", "experiments", "Experiment")
 KATIBS = Kind("kubeflow.org", "v1beta1", "experiments", "Experiment")
@@ -172,8 +174,23 @@ def test_the_process_ends_with_one_sentence_when_there_is_no_cluster(tmp_path: P
     environment = {"EVERTUNE_HOME": str(tmp_path), "EVERTUNE_KUBECONFIG": str(tmp_path / "none")}
 
     done = subprocess.run(
-        [sys.executable, "-m", "evertune.kubectl"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "evertune.kubectl"], env=environment, capture_output=True, text=True, timeout=110
     )
 
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == f"error: there is no kubeconfig at {tmp_path / 'none'}"
+
+
+async def test_told_to_end_while_it_waits_for_the_cluster_it_ends_well(kube: FakeKube, tmp_path: Path) -> None:
+    kube.fault(hang_s=600, times=FOR_EVER)
+    kubeconfig(tmp_path / "config", kube.url, token="t")
+    environment = {"EVERTUNE_HOME": str(tmp_path), "EVERTUNE_KUBECONFIG": str(tmp_path / "config")}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "evertune.kubectl", env=environment)
+    try:
+        await until(lambda: bool(kube.requests))
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -24,10 +25,10 @@ from evertune.domain.states import ExperimentState
 from tests.repository.checkout import ROOT
 from tests.workflow.harness import House, manifest, until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
 
 CRDS = ROOT / "deploy" / "kubernetes" / "crds"
-LONG = "sleep 60; echo objective=$X"
+LONG = "sleep 600; echo objective=$X"  # for longer than any test
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Kubectl:
             input=None if document is None else json.dumps(document),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
         )
         assert not check or done.returncode == 0, done.stderr
         return done.stdout + done.stderr
@@ -63,11 +64,17 @@ class Kubectl:
         found: list[dict[str, Any]] = [one for one in conditions if one["type"] == kind]
         return found[0] if found else {}
 
+    async def event(self, reason: str) -> None:
+        async def told() -> bool:
+            return reason in await self("get", "events", "-o", "jsonpath={.items[*].reason}")
+
+        await until(told, timeout_s=60, what=f"an Event {reason}")
+
     async def reaches(self, name: str, state: str) -> None:
         async def there() -> bool:
             return await self.state(name) == state
 
-        await until(there, timeout_s=40, what=f"{name} is {state}")
+        await until(there, timeout_s=100, what=f"{name} is {state}")
 
 
 @dataclass
@@ -76,9 +83,11 @@ class Operator:
     log: Path
     words: tuple[str, ...]
     process: subprocess.Popen[bytes] | None = None
+    begun_at: int = 0  # what the log held then
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            self.begun_at = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "evertune.kubectl", *self.words],
                 env=self.environment,
@@ -89,8 +98,13 @@ class Operator:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
+        deadline = time.monotonic() + 100
+        while number is signal.SIGTERM and b"operator watches" not in self.log.read_bytes()[self.begun_at :]:
+            assert time.monotonic() < deadline, "it has not begun"
+            assert self.process.poll() is None, "it has ended"
+            time.sleep(0.1)
         self.process.send_signal(number)
-        return self.process.wait(40)
+        return self.process.wait(100)
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +114,9 @@ def kubeconfig() -> str:
         pytest.skip("EVERTUNE_TEST_KUBECONFIG names no cluster")
     for file in sorted(CRDS.glob("experiments.*.yaml")):
         subprocess.run(["kubectl", "--kubeconfig", path, "apply", "-f", str(file)], check=True, capture_output=True)
-    subprocess.run(
-        ["kubectl", "--kubeconfig", path, "wait", "--for=condition=Established", "crd/experiments.evertune.io"],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    names = ["crd/experiments.evertune.io", "crd/experiments.kubeflow.org"]
+    wait = ["kubectl", "--kubeconfig", path, "wait", "--for=condition=Established", "--timeout=60s"]
+    subprocess.run([*wait, *names], check=True, capture_output=True, timeout=150)
     return path
 
 
@@ -140,15 +151,14 @@ def operator(kubectl: Kubectl, house: House, tmp_path: Path) -> Iterator[Operato
 async def test_apply_runs_get_shows_and_wait_waits(kubectl: Kubectl, operator: Operator, house: House) -> None:
     await kubectl.apply(manifest("applied"))
 
-    await kubectl("wait", "--for=condition=Succeeded", "experiments.evertune.io/applied", "--timeout=50s")
+    await kubectl("wait", "--for=condition=Succeeded", "experiments.evertune.io/applied", "--timeout=120s")
 
     header, line = (await kubectl("get", "experiments.evertune.io")).splitlines()
     assert header.split() == ["NAME", "STATE", "TRIALS", "BEST", "AGE"]
     (record,) = house.store.list_experiments()
     assert record.best is not None
     assert line.split()[:4] == ["applied", "Succeeded", "4/4", record.best.objective]
-    told = await kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
-    assert "Admitted" in told
+    await kubectl.event("Admitted")
     size = len(json.dumps(await kubectl.object("applied")))
     assert size < 16_000
 
@@ -164,11 +174,7 @@ async def test_a_bad_spec_is_told_in_the_conditions_and_an_event_and_mended_by_t
     message = (await kubectl.condition("bad", "Accepted"))["message"]
     assert "spec.maxTrialCount" in message
     assert "spec.algorithm.algorithmName" in message
-
-    async def told() -> bool:
-        return "InvalidSpec" in await kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
-
-    await until(told, what="an Event")
+    await kubectl.event("InvalidSpec")
 
     await kubectl.apply(document)
     await kubectl.reaches("bad", "Succeeded")
@@ -185,20 +191,21 @@ async def test_an_edited_budget_reaches_the_running_experiment(
     async def shown() -> bool:
         return bool((await kubectl.object("edited"))["status"]["trials"] == "0/9")
 
-    await until(shown, what="the new budget")
+    await until(shown, timeout_s=60, what="the new budget")
     assert house.store.list_experiments()[0].budget.max_trials == 9
     await kubectl("patch", "experiments.evertune.io", "edited", "--type=merge", "-p", '{"spec":{"seed":4}}')
 
     async def refused() -> bool:
         return (await kubectl.condition("edited", "Synced")).get("reason") == "ChangeRefused"
 
-    await until(refused, what="the refusal")
+    await until(refused, timeout_s=60, what="the refusal")
 
 
 async def test_a_killed_operator_goes_on_and_deletions_that_it_missed_cancel(
     kubectl: Kubectl, operator: Operator, house: House
 ) -> None:
-    await kubectl.apply(manifest("kept", "sleep 2; echo objective=$X"))
+    gate = house.workdir / "go"
+    await kubectl.apply(manifest("kept", f"until [ -e {gate} ]; do sleep 0.2; done; echo objective=$X"))
     await kubectl.apply(manifest("deleted", LONG))
     await kubectl.reaches("kept", "Running")
     await kubectl.reaches("deleted", "Running")
@@ -208,13 +215,25 @@ async def test_a_killed_operator_goes_on_and_deletions_that_it_missed_cancel(
     assert (await kubectl.object("deleted"))["metadata"]["deletionTimestamp"]
     operator.start()
 
-    await kubectl("wait", "--for=delete", "experiments.evertune.io/deleted", "--timeout=40s")
+    await kubectl("wait", "--for=delete", "experiments.evertune.io/deleted", "--timeout=120s")
+    gate.touch()
     await kubectl.reaches("kept", "Succeeded")
     states = {record.name: record.state for record in house.store.list_experiments()}
     assert states == {"kept": ExperimentState.SUCCEEDED, "deleted": ExperimentState.CANCELLED}
-    workflow = f"experiment/{kubectl.namespace}/kept"
-    runs = [run.run_id async for run in house.temporal.list_workflows(f"WorkflowId = '{workflow}'")]
-    assert len(runs) == 1
+    assert len(await runs(house, f"experiment/{kubectl.namespace}/kept")) == 1
+
+
+async def runs(house: House, workflow: str) -> list[str]:
+    """As soon as Temporal's list has any: it comes a moment after the run itself."""
+    found: list[str] = []
+
+    async def listed() -> bool:
+        query = f"WorkflowId = '{workflow}'"
+        found[:] = [run.run_id async for run in house.temporal.list_workflows(query)]
+        return bool(found)
+
+    await until(listed, timeout_s=60, what=f"a run of {workflow}")
+    return found
 
 
 async def test_an_operator_killed_at_any_moment_of_a_start_starts_one_experiment(
@@ -227,16 +246,14 @@ async def test_an_operator_killed_at_any_moment_of_a_start_starts_one_experiment
         operator.end(signal.SIGKILL)
         operator.start()
         await kubectl.reaches(name, "Succeeded")
-        workflow = f"experiment/{kubectl.namespace}/{name}"
-        runs = [run.run_id async for run in house.temporal.list_workflows(f"WorkflowId = '{workflow}'")]
-        assert len(runs) == 1
+        assert len(await runs(house, f"experiment/{kubectl.namespace}/{name}")) == 1
 
 
 async def test_delete_cancels_and_waits(kubectl: Kubectl, operator: Operator, house: House) -> None:
     await kubectl.apply(manifest("deleted", LONG))
     await kubectl.reaches("deleted", "Running")
 
-    await kubectl("delete", "experiments.evertune.io/deleted", "--timeout=40s")
+    await kubectl("delete", "experiments.evertune.io/deleted", "--timeout=120s")
 
     assert [record.state for record in house.store.list_experiments()] == [ExperimentState.CANCELLED]
 
@@ -251,14 +268,12 @@ async def test_a_deletion_waits_no_longer_than_it_was_told_to(
     await kubectl.reaches("stuck", "Running")
     await house.stop_worker()  # nobody is there to carry out the cancellation
 
-    await kubectl("delete", "experiments.evertune.io/stuck", "--timeout=40s")
-
-    async def told() -> bool:
-        return "DeletionNotAwaited" in await kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
-
-    await until(told, what="an Event")
+    await kubectl("delete", "experiments.evertune.io/stuck", "--timeout=120s")
+    await kubectl.event("DeletionNotAwaited")
     await house.start_worker()  # Temporal has kept the wish
-    await until(lambda: house.store.list_experiments()[0].state is ExperimentState.CANCELLED, what="the end")
+    await until(
+        lambda: house.store.list_experiments()[0].state is ExperimentState.CANCELLED, timeout_s=60, what="the end"
+    )
 
 
 async def test_katibs_experiments_are_adopted_on_request(kubectl: Kubectl, operator: Operator, house: House) -> None:
@@ -268,7 +283,7 @@ async def test_katibs_experiments_are_adopted_on_request(kubectl: Kubectl, opera
 
     await kubectl.apply(manifest("katibs"), api_version="kubeflow.org/v1beta1")
 
-    await kubectl("wait", "--for=condition=Succeeded", "experiments.kubeflow.org/katibs", "--timeout=50s")
+    await kubectl("wait", "--for=condition=Succeeded", "experiments.kubeflow.org/katibs", "--timeout=120s")
     assert [record.name for record in house.store.list_experiments()] == ["katibs"]
 
 
@@ -296,7 +311,7 @@ async def test_katibs_experiments_are_not_adopted_where_katib_works(
     second.start()
     assert second.process is not None
 
-    assert await asyncio.to_thread(second.process.wait, 40) == 2
+    assert await asyncio.to_thread(second.process.wait, 100) == 2
     await kubectl("delete", "deployment", "katib-controller")  # now: another test may adopt
     assert f"deployment {kubectl.namespace}/katib-controller" in second.log.read_text()
 
@@ -335,11 +350,13 @@ async def test_the_rights_in_deploy_are_enough(
     operator.start()
     try:
         await kubectl.apply(manifest("by-rights"))
-        await kubectl("wait", "--for=condition=Succeeded", "experiments.evertune.io/by-rights", "--timeout=50s")
+        await kubectl("wait", "--for=condition=Succeeded", "experiments.evertune.io/by-rights", "--timeout=120s")
         await kubectl.apply(manifest("by-katibs-rights"), api_version="kubeflow.org/v1beta1")
-        await kubectl("wait", "--for=condition=Succeeded", "experiments.kubeflow.org/by-katibs-rights", "--timeout=50s")
-        await kubectl("delete", "experiments.evertune.io/by-rights", "--timeout=40s")
-        assert "Admitted" in await kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
+        await kubectl(
+            "wait", "--for=condition=Succeeded", "experiments.kubeflow.org/by-katibs-rights", "--timeout=120s"
+        )
+        await kubectl("delete", "experiments.evertune.io/by-rights", "--timeout=120s")
+        await kubectl.event("Admitted")
     finally:
         for path in RIGHTS:
             await kubectl("delete", "-f", str(path))

@@ -7,6 +7,7 @@ connections of their own, so that a thousand open watches never make a request w
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 import socket
@@ -277,6 +278,8 @@ def _why(cause: BaseException) -> str:
         case aiohttp.ClientPayloadError():
             return "its answer broke off"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError():
+            return "it closed the connection"
+        case OSError(errno=errno.ECONNRESET | errno.EPIPE):
             return "it closed the connection"
     return str(cause) or type(cause).__name__
 

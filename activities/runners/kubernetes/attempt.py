@@ -179,14 +179,18 @@ class Attempt:
         """Look once, then wait for something to happen."""
         loop = asyncio.get_running_loop()
         wake.clear()
-        obj = objects.get(self.place.key)
-        if obj is None or not mine(obj, self.ref, self._world.database_id):
-            obj = await ride(self._cluster.api, self._say, lambda: objects.confirm(self.place.key, patience_s=TRY_S))
-        if obj is None or not mine(obj, self.ref, self._world.database_id):
+        events = await self._world.warnings.of(self._cluster.api, self.place.namespace) if self._phase else ()
+        obj = self._mine(objects.get(self.place.key)) or await self._asked_for(objects)
+        if obj is None:
             return await self._gone(pods, wake)
         own = pods.of(self._own.topic)
-        events = await self._world.warnings.of(self._cluster.api, self.place.namespace) if self._phase else ()
-        look = self._case.look(obj, own, loop.time(), events=[e for e in events if self._concerns(e)])
+        events = [event for event in events if self._concerns(event)]
+        look = self._case.look(obj, own, loop.time(), events=events)
+        if look.end is not None and not self._case.ended(obj):  # by our own judgement, and the copy may be behind
+            if (obj := await self._asked_for(objects)) is None:
+                return await self._gone(pods, wake)
+            own = await self._own.listed(patience_s=AWAY_S)
+            look = self._case.look(obj, own, loop.time(), events=events)
         if self._stop_by is not None and not (look.end and look.end.state is AttemptState.SUCCEEDED):
             return await self._stopping(obj, own, wake)
         if look.end is not None:
@@ -204,6 +208,14 @@ class Attempt:
         await self._pause(wake, min(seconds for seconds in left if seconds is not None))
         self._give_up()
         return None
+
+    def _mine(self, obj: JsonDict | None) -> JsonDict | None:
+        return obj if obj is not None and mine(obj, self.ref, self._world.database_id) else None
+
+    async def _asked_for(self, objects: Reflector) -> JsonDict | None:
+        """Its object, as the API server itself has it."""
+        api, key = self._cluster.api, self.place.key
+        return self._mine(await ride(api, self._say, lambda: objects.confirm(key, patience_s=TRY_S)))
 
     async def _pause(self, wake: asyncio.Event, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -354,8 +366,8 @@ class Attempt:
     async def _take_away(self, *, even_retained: bool = False) -> None:
         """Delete the object, or where it is to stay have it end its pods. Raises ApiError."""
         api, place = self._cluster.api, self.place
-        obj = self._objects.get(place.key) or await find(api, self._resource, *place.key, say=self._say)
-        if obj is None or not mine(obj, self.ref, self._world.database_id):
+        obj = self._mine(self._objects.get(place.key) or await find(api, self._resource, *place.key, say=self._say))
+        if obj is None:
             return
         if place.retain and not even_retained and (place.suspension is not None or self._case.ended(obj)):
             if not self._case.ended(obj):

@@ -71,7 +71,8 @@ async def _make(api: Api, namespace: str, job: JsonDict) -> None:
 async def _answer(api: Api, namespace: str, name: str, url: str, patience_s: float) -> Finding:
     loop = asyncio.get_running_loop()
     end, waits = loop.time() + patience_s, "no pod was made"
-    while loop.time() < end:
+    while True:
+        last = loop.time() >= end  # however late it was, the pod is looked at once more
         found = await api.call(
             "GET", POD.path(namespace), query={"labelSelector": f"{PROBE}={name}"}, patience_s=HICCUP_S
         )
@@ -87,7 +88,9 @@ async def _answer(api: Api, namespace: str, name: str, url: str, patience_s: flo
                 return Finding(what="Collector", found=f"{held.reason}: {held.message}", level="fail", mend=mend)
             told = f"{held.reason}: {held.message}" if held is not None else causes.unscheduled(pod)
             waits = told or f"it is {phase or 'Pending'}"
-        await asyncio.sleep(LOOK_EVERY_S)
+        if last:
+            break
+        await asyncio.sleep(min(LOOK_EVERY_S, max(0.0, end - loop.time())))
     text = f"the pod that was to try it has not ended within {patience_s:.0f} s: {waits}"
     return Finding(what="Gateway", found=text, level="fail", mend="see that pods start in this namespace")
 

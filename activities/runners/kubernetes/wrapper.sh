@@ -102,7 +102,9 @@ exec 9<>"$files/life" 8<>"$files/status"
 
 finish() { # STATUS
     echo "$1" >"$files/exit.new" && "$bb" mv -f "$files/exit.new" "$files/exit"
-    [ "$who" = stay ] && [ -z "$ending" ] && while [ -z "$ending" ]; do read -r -t 3600 word <&8; done
+    while [ "$who" = stay ] && [ -z "$ending" ]; do
+        read -r -t 1 word <&8 # no longer: a signal may come between the look at $ending and this
+    done
     [ "$who" = trial ] || exit 0
     exit "$1"
 }

@@ -7,6 +7,7 @@ look into what it stored. The protocol itself is on the page about reporting met
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class GatewayContract:
         raise NotImplementedError
 
     def pass_time(self, seconds: float) -> None:
-        """Move the gateway's clock."""
+        """Move the gateway's clock, also back."""
         raise NotImplementedError
 
     def rotate_keys(self, *, retire: bool) -> None:
@@ -264,8 +265,11 @@ class GatewayContract:
     def test_too_many_reports_are_asked_to_come_later_and_nothing_of_them_is_stored(self) -> None:
         attempt = self.open_attempt("trial-a")
         connection = self.connect()
-        taken = 0
+        taken, moment = 0, time.monotonic()
         for seq in range(2000):
+            before, moment = moment, time.monotonic()
+            if taken >= 60:  # a busy machine may not manage as many a second as are allowed: the clock stands still
+                self.pass_time(before - moment)
             answer = self.post(attempt, {"points": [a_point(seq=seq)]}, on=connection)
             if answer.status != 200:
                 break

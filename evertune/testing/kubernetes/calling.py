@@ -14,7 +14,7 @@ import pytest
 
 from evertune.testing.kubernetes.objects import JsonDict
 
-SOON_S = 30.0
+SOON_S = 60.0
 PODS = "/api/v1/namespaces/{}/pods"
 JOBS = "/apis/batch/v1/namespaces/{}/jobs"
 SETTINGS = "/api/v1/namespaces/{}/configmaps"
@@ -77,6 +77,16 @@ async def until(look: Any, seconds: float = SOON_S) -> Any:
         await asyncio.sleep(0.02)
 
 
+async def with_account(api: Caller, namespace: str) -> None:
+    """Until the controllers have given it the ServiceAccount without which it takes no pod."""
+
+    async def there() -> bool:
+        accounts = await api.call("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts")
+        return any(account["metadata"]["name"] == "default" for account in accounts["items"])
+
+    await until(there)
+
+
 class Watching:
     """The events of a watch, in order."""
 
@@ -113,10 +123,14 @@ async def watching(api: Caller, path: str, *, patience_s: float = SOON_S, **quer
 class WithNamespace:
     """For suites on a cluster: each test has a namespace of its own."""
 
+    async def furnished(self, api: Caller, namespace: str) -> None:
+        """Wait until it takes pods, where controllers have to do something for that."""
+
     @pytest.fixture
     async def namespace(self, api: Caller) -> AsyncIterator[str]:
         name = f"contract-{uuid.uuid4().hex[:10]}"
         await api.call("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
+        await self.furnished(api, name)
         yield name
         with contextlib.suppress(Exception):  # a test may have deleted it
             await api.call("DELETE", f"/api/v1/namespaces/{name}")

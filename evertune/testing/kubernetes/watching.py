@@ -55,7 +55,7 @@ class Watch:
                 try:
                     change = await asyncio.wait_for(queue.get(), min(left, bookmark_every_s))
                 except TimeoutError:
-                    if self._bookmarks:
+                    if self._bookmarks and queue.empty():  # a bookmark says that all before it was told
                         yield self._bookmark()
                     continue
                 if (told := self._told(change)) is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from algorithms import registry
-from algorithms.optuna_search import NO_TORCH
+from algorithms.optuna_gp import NO_TORCH
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, When
 from evertune.errors import Problem
@@ -234,7 +234,8 @@ OPERATION = "spec.nasConfig.operations[0].parameters"
     ("nas", "enas", "darts"),
     [
         (NAS, [], []),
-        (_operation("dropout", STEPPED), [], []),
+        # darts takes its sizes from lists alone: with nothing to choose from its trial could only fail.
+        (_operation("dropout", STEPPED), [], [("Required", "spec.nasConfig.operations")]),
         (
             _operation("dropout", CONTINUOUS),
             [("Required", f"{OPERATION}[0].feasibleSpace.step")],

@@ -110,11 +110,25 @@ class SomeAlgorithms:
             for i, key in enumerate(problem.settings)
         ] + [Problem(path="spec.parameters[0]", type="Invalid", message="not this one")]
 
+    def settings(self, name: str) -> Sequence[str]:
+        return ("random_state",) if name in ("random", "grid") else ()
+
+    def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None:
+        return None
+
+    def warnings(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        return ()
+
     def stoppers(self) -> Sequence[str]:
         return stoppers.names()
 
     def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
         return stoppers.check(name, settings, objective)
+
+    def stopper_warnings(
+        self, name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem
+    ) -> Sequence[Problem]:
+        return stoppers.warnings(name, settings, objective, problem)
 
 
 def judge(data: Any, **options: Any) -> Verdict:
