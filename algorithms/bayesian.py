@@ -24,9 +24,8 @@ from typing import Any, ClassVar, Literal
 from algorithms import cautions, limits
 from algorithms.base import Session, SessionAlgorithm, loss_of
 from algorithms.native import bounded, packed, quiet, unpack
-from algorithms.settings import RANDOM_STATE, Rule, choice, settings_problems, whole
 from algorithms.space import Codec, Dimension, Kind, Raw
-from evertune.domain.setting import text_of
+from evertune.domain.setting import RANDOM_STATE, Rule, choice, settings_problems, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -64,7 +63,7 @@ class BayesianOptimization(SessionAlgorithm):
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        found = [*settings_problems(cls.name, problem, SETTINGS), *limits.problems_of(problem.space)]
+        found = [*settings_problems(cls.name, problem.settings, SETTINGS), *limits.problems_of(problem.space)]
         settings = problem.settings
         places = {name: f"spec.algorithm.algorithmSettings[{index}].value" for index, name in enumerate(settings)}
         if (function := settings.get("acq_func")) in ("EIps", "PIps"):

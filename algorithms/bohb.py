@@ -23,9 +23,9 @@ from algorithms.hyperband import SETTINGS as HYPERBAND_SETTINGS
 from algorithms.hyperband import Hyperband, HyperbandSession
 from algorithms.optuna_session import optuna_space
 from algorithms.planning import MAX_TRIES, Planner
-from algorithms.settings import Rule, fraction, whole
 from algorithms.space import Codec, Kind, Raw
 from evertune.domain import labels
+from evertune.domain.setting import Rule, fraction, whole
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import Problem

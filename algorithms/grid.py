@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from algorithms import cautions, drawing, limits
-from algorithms.settings import SETTINGS, Rule, grid_problems, problems_of
+from algorithms.settings import SETTINGS, grid_problems, problems_of
 from algorithms.space import Codec
+from evertune.domain.setting import Rule
 from evertune.domain.space import ParameterType, SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 from algorithms import limits
 from algorithms.planning import Draws, Rank, place_of, rank
-from algorithms.settings import RANDOM_STATE, Rule, is_float, positive, settings_problems
 from evertune.domain import labels
 from evertune.domain.metrics import ObjectiveType
+from evertune.domain.setting import RANDOM_STATE, Rule, is_float, positive, settings_problems
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, Value, value_text
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -71,7 +71,7 @@ class Ladder:
 
 def problems_of(name: str, problem: SearchProblem, rules: Mapping[str, Rule], *, others: bool = False) -> list[Problem]:
     """Everything wrong with the settings and the space for a search by successive halving."""
-    found = settings_problems(name, problem, rules, others=others)
+    found = settings_problems(name, problem.settings, rules, others=others)
     broken = {one.path for one in found}
     at = place_of(problem)
     settings = problem.settings

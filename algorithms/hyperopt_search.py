@@ -21,17 +21,9 @@ from typing import Any, ClassVar, Literal
 from algorithms import limits
 from algorithms.base import SessionAlgorithm, loss_of, setting
 from algorithms.cautions import never_modelled
-from algorithms.settings import (
-    RANDOM_STATE,
-    SETTINGS,
-    Rule,
-    is_float,
-    not_negative,
-    problems_of,
-    settings_problems,
-)
+from algorithms.settings import SETTINGS, problems_of
 from algorithms.space import Codec, Dimension, Kind, Raw
-from evertune.domain.setting import text_of
+from evertune.domain.setting import RANDOM_STATE, Rule, is_float, not_negative, settings_problems, text_of
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -97,7 +89,7 @@ class Anneal(_Hyperopt):
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return [*settings_problems(cls.name, problem, cls.settings), *limits.problems_of(problem.space)]
+        return [*settings_problems(cls.name, problem.settings, cls.settings), *limits.problems_of(problem.space)]
 
     def search(self) -> AnnealSession:
         return AnnealSession(self.problem)

@@ -18,8 +18,8 @@ from algorithms.base import loss_of, setting
 from algorithms.cautions import never_learns
 from algorithms.nas.checks import graph_problems
 from algorithms.nas.network import ARCHITECTURE, NN_CONFIG, Network, rows_of
-from algorithms.settings import RANDOM_STATE, Rule, settings_problems, whole
 from evertune.domain.labels import ACTION
+from evertune.domain.setting import RANDOM_STATE, Rule, settings_problems, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -54,7 +54,7 @@ class NasEvolution:
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return [*settings_problems(cls.name, problem, SETTINGS), *graph_problems(cls.name, problem)]
+        return [*settings_problems(cls.name, problem.settings, SETTINGS), *graph_problems(cls.name, problem)]
 
     @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:

@@ -23,8 +23,8 @@ from algorithms.base import Session, SessionAlgorithm, setting
 from algorithms.native import quiet
 from algorithms.optuna_gp import NO_TORCH, GpSession
 from algorithms.optuna_session import OptunaSession
-from algorithms.settings import RANDOM_STATE, SETTINGS, Rule, fraction, settings_problems, whole
-from evertune.domain.setting import text_of
+from algorithms.settings import SETTINGS
+from evertune.domain.setting import RANDOM_STATE, Rule, fraction, settings_problems, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
 from evertune.protocols import Feature
@@ -57,7 +57,7 @@ class _Optuna(SessionAlgorithm):
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return [*settings_problems(cls.name, problem, cls.settings), *limits.problems_of(problem.space)]
+        return [*settings_problems(cls.name, problem.settings, cls.settings), *limits.problems_of(problem.space)]
 
 
 class MultivariateTpe(_Optuna):

@@ -1,8 +1,7 @@
-"""The settings of each built-in algorithm, Katib's names and rules verbatim, checked without importing any library.
+"""Settings of the plain samplers and of grid, Katib's names and rules verbatim, and checks that algorithms share.
 
-The `check` of each comes to `settings_problems`; the adapters read the values afterwards, which then are known to be
-good.
-What the tables are made of is `evertune.domain.setting`, for third parties too.
+Asked by the `check` of these; the adapters read the values afterwards, which then are known to be good. Other algorithms
+have such tables in their own modules. No check imports a numeric library.
 """
 
 from __future__ import annotations
@@ -10,20 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from algorithms import limits
-from evertune.domain import setting
-from evertune.domain.setting import RANDOM_STATE as RANDOM_STATE
-from evertune.domain.setting import Rule as Rule
-from evertune.domain.setting import choice as choice
-from evertune.domain.setting import fraction as fraction
-from evertune.domain.setting import is_float as is_float
-from evertune.domain.setting import is_int as is_int
-from evertune.domain.setting import is_signed as is_signed
-from evertune.domain.setting import not_negative as not_negative
-from evertune.domain.setting import one_of as one_of
-from evertune.domain.setting import or_none as or_none
-from evertune.domain.setting import positive as positive
-from evertune.domain.setting import share as share
-from evertune.domain.setting import whole as whole
+from evertune.domain.setting import RANDOM_STATE, Rule, is_float, is_int, settings_problems
 from evertune.domain.space import ParameterType, SearchProblem
 from evertune.errors import Problem
 
@@ -54,14 +40,7 @@ SETTINGS: Mapping[str, Mapping[str, Rule]] = {
 
 def problems_of(name: str, problem: SearchProblem) -> list[Problem]:
     """Unknown settings and bad values, with Katib's paths, and bounds that no library could search."""
-    return [*settings_problems(name, problem, SETTINGS[name]), *limits.problems_of(problem.space)]
-
-
-def settings_problems(
-    name: str, problem: SearchProblem, rules: Mapping[str, Rule], *, others: bool = False
-) -> list[Problem]:
-    """Bad values, settings that are missing, and unknown ones unless the algorithm lets `others` pass."""
-    return setting.settings_problems(name, problem.settings, rules, others=others)
+    return [*settings_problems(name, problem.settings, SETTINGS[name]), *limits.problems_of(problem.space)]
 
 
 def step_problems(name: str, problem: SearchProblem) -> list[Problem]:
