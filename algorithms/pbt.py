@@ -26,7 +26,7 @@ from algorithms import cautions, limits
 from algorithms.planning import MAX_TRIES, Draws, Planner, perturbed, rank
 from algorithms.space import Dimension, from_quantile
 from evertune.domain import labels
-from evertune.domain.setting import RANDOM_STATE, Rule, fraction, is_float, settings_problems, whole
+from evertune.domain.setting import RANDOM_STATE, Rule, fraction, is_float, settings_problems, text_of, whole
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
@@ -111,7 +111,7 @@ class PbtSession:
         replaced = math.ceil(Fraction(settings["truncation_threshold"]) * self._size)
         self._replaced = min(replaced, self._size // 2)
         self._resample = float(settings.get("resample_probability", "0"))
-        self._factors = tuple(float(part) for part in settings.get("factors", "0.8,1.2").split(","))
+        self._factors = tuple(float(part) for part in text_of("factors", settings, SETTINGS).split(","))
         self._last = int(settings["generations"]) if "generations" in settings else None
         self._generations: dict[int, dict[int, HistoryTrial]] = {}
 
