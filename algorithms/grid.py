@@ -12,9 +12,12 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from algorithms import cautions, drawing, limits
+from algorithms.nas.checks import graph_problems
+from algorithms.nas.space import flat_space
 from algorithms.space import Codec
 from evertune.domain.setting import RANDOM_STATE, Rule, settings_problems
 from evertune.domain.space import Parameter, ParameterType, SearchProblem
@@ -45,6 +48,9 @@ class Grid:
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
+        if problem.nas is not None and (broken := graph_problems(cls.name, problem)):
+            return [*settings_problems(cls.name, problem.settings, cls.settings), *broken]
+        problem = _searched(problem)
         countless = any(map(_continuous, problem.space)) or bool(limits.problems_of(problem.space))
         return [
             *settings_problems(cls.name, problem.settings, cls.settings),
@@ -59,6 +65,7 @@ class Grid:
 
     @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        problem = _searched(problem)
         points, begun_with = cls(problem)._distinct(), len(problem.initial)
         if problem.max_trials is None:
             return cautions.idle(problem, begun_with + points, f"the grid has {points:,} points")
@@ -120,6 +127,11 @@ class Grid:
             digest = hashlib.blake2b(b"%d:%d" % (number, right), key=self._key[:64], digest_size=8).digest()
             left, right = right, left ^ (int.from_bytes(digest, "big") & mask)
         return (left << half) | right
+
+
+def _searched(problem: SearchProblem) -> SearchProblem:
+    """Of architectures the flat space, which `algorithms.steering` gives it to search."""
+    return problem if problem.nas is None else replace(problem, space=flat_space(problem.nas))
 
 
 class GridSession:

@@ -216,6 +216,20 @@ def test_a_grid_that_is_only_partly_tried_says_how_many_points_it_has() -> None:
     assert warned("grid", problem(grid, parallel=46)) == [PARALLEL]
 
 
+def test_a_grid_of_networks_is_counted_by_their_choices() -> None:
+    def given(most: int | None, **changes: Any) -> SearchProblem:
+        return problem(SearchSpace(()), nas=NETWORK, max_trials=most, **changes)
+
+    assert [warned("grid", given(most)) for most in (7, 8, None)] == [[BUDGET], [], []]
+    assert warned("grid", given(None, parallel=9)) == [PARALLEL]
+    assert [each.path for each in registry.check("grid", given(9))] == [BUDGET]
+    assert len(points("grid", given(8), 8)) == 8
+    unfinished = problem(SearchSpace(()), nas={**NETWORK, "graphConfig": {}}, max_trials=3)
+    assert {each.path.rpartition(".")[0] for each in registry.check("grid", unfinished)} == {
+        "spec.nasConfig.graphConfig"
+    }
+
+
 def test_auto_and_those_that_learn_nothing_warn_of_nothing() -> None:
     for most in (1, 2, 10, 60, 300, None):
         for name in (Auto.name, "random", "sobol", "anneal"):
