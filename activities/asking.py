@@ -22,8 +22,7 @@ from typing import Any
 import structlog
 
 from activities.ask_child import AskChild
-from activities.asks import AskJob as AskJob
-from activities.asks import Asks
+from activities.asks import AskJob, Asks
 from activities.problems import changed_libraries, problem_of
 from algorithms import registry
 from evertune.domain.records import ExperimentRecord

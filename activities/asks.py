@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from activities import problems
-from activities.problems import problem_of as problem_of
+from activities.problems import problem_of
 from algorithms.base import Session, SessionAlgorithm
 from algorithms.registry import create
 from evertune.domain.trial import HistoryTrial

@@ -23,22 +23,18 @@ from evertune.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
-    """The first difference. `trial` is None when the numbers of trials differ, `parameter` when their names do."""
+    """The first trial that differs. `stored` is None where there is none, `recomputed` where none is suggested now."""
 
     request_no: int
-    trial: int | None
-    parameter: str | None
-    stored: object
-    recomputed: object
+    trial: int
+    stored: Mapping[str, Value] | None
+    recomputed: Mapping[str, Value] | None
 
-    def __str__(self) -> str:
-        if self.trial is None:
-            return f"request {self.request_no}: {self.stored} trials are stored, {self.recomputed} were recomputed"
-        what = f"the parameter {self.parameter}" if self.parameter is not None else "the names of the parameters"
-        return (
-            f"trial {self.trial} (request {self.request_no}): {what}:"
-            f" stored {self.stored!r}, recomputed {self.recomputed!r}"
-        )
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of those that differ, of a trial that there is and was."""
+        stored, recomputed = self.stored or {}, self.recomputed or {}
+        return tuple(name for name in {**stored, **recomputed} if _exact(stored, name) != _exact(recomputed, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,36 +89,20 @@ def verify_replay(store: Store, uid: str) -> Replay:
 
 
 def _compare(request: RequestRecord, stored: Sequence[TrialRecord], answer: Answer) -> Divergence | None:
-    for trial, assignment in zip(stored, answer.assignments, strict=False):
-        for parameter, ours, theirs in _differences(trial.parameters, assignment.parameters):
-            return Divergence(
-                request_no=request.request_no,
-                trial=trial.number,
-                parameter=parameter,
-                stored=ours,
-                recomputed=theirs,
-            )
-    if len(stored) != len(answer.assignments):
-        return Divergence(
-            request_no=request.request_no,
-            trial=None,
-            parameter=None,
-            stored=len(stored),
-            recomputed=len(answer.assignments),
+    was = {trial.number: trial.parameters for trial in stored}
+    now = {request.first_number + index: given.parameters for index, given in enumerate(answer.assignments)}
+    for number in sorted({*was, *now}):
+        found = Divergence(
+            request_no=request.request_no, trial=number, stored=was.get(number), recomputed=now.get(number)
         )
+        if found.stored is None or found.recomputed is None or found.parameters:
+            return found
     return None
 
 
-def _differences(
-    stored: Mapping[str, Value], recomputed: Mapping[str, Value]
-) -> Iterator[tuple[str | None, object, object]]:
-    if set(stored) != set(recomputed):
-        yield None, sorted(stored), sorted(recomputed)
-        return
-    for name, value in stored.items():
-        # repr tells 1 from 1.0 and -0.0 from 0.0; identical means bit for bit.
-        if repr(value) != repr(recomputed[name]):
-            yield name, value, recomputed[name]
+def _exact(values: Mapping[str, Value], name: str) -> str:
+    """Tells 1 from 1.0 and -0.0 from 0.0: identical means bit for bit."""
+    return repr(values[name]) if name in values else ""
 
 
 def _as_stored(state: JsonDict | None) -> JsonDict | None:

@@ -17,7 +17,8 @@ from typing import TypeVar
 from temporalio import activity
 
 import evertune.contracts as c
-from activities.asking import AskHost, AskJob
+from activities.asking import AskHost
+from activities.asks import AskJob
 from activities.database import check_database
 from activities.errors import translated
 from evertune.domain.records import TrialRecord

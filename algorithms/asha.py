@@ -19,7 +19,7 @@ from typing import ClassVar
 from algorithms import cautions
 from algorithms.halving import RESOURCE_SETTINGS, Climbing, Ladder, problems_of
 from algorithms.planning import Planner, place_of
-from algorithms.settings import Rule, whole
+from evertune.domain.setting import Rule, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial

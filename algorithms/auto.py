@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from algorithms import drawing, limits
-from algorithms.settings import RANDOM_STATE, Rule, settings_problems
+from evertune.domain.setting import RANDOM_STATE, Rule, settings_problems
 from evertune.domain.space import ParameterType, SearchProblem
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import Problem
@@ -54,7 +54,7 @@ class Auto:
         from algorithms import registry
 
         return [
-            *settings_problems(NAME, problem, SETTINGS),
+            *settings_problems(NAME, problem.settings, SETTINGS),
             *registry.check(choose(problem).algorithm, replace(problem, settings={})),
         ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -131,8 +131,3 @@ class Failures:
             return trial
         several = tuple(values) if len(values) > 1 else ()
         return replace(trial, state=TrialState.SUCCEEDED, value=values[0], values=several)
-
-
-def setting(settings: Mapping[str, str], name: str, default: float) -> float:
-    text = settings.get(name)
-    return default if text is None else float(text)

@@ -24,9 +24,8 @@ from typing import Any, ClassVar, Literal
 from algorithms import cautions, limits
 from algorithms.base import Session, SessionAlgorithm, loss_of
 from algorithms.native import bounded, packed, quiet, unpack
-from algorithms.settings import RANDOM_STATE, Rule, choice, settings_problems, whole
 from algorithms.space import Codec, Dimension, Kind, Raw
-from evertune.domain.setting import text_of
+from evertune.domain.setting import RANDOM_STATE, Rule, choice, settings_problems, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -64,14 +63,14 @@ class BayesianOptimization(SessionAlgorithm):
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        found = [*settings_problems(cls.name, problem, SETTINGS), *limits.problems_of(problem.space)]
+        found = [*settings_problems(cls.name, problem.settings, SETTINGS), *limits.problems_of(problem.space)]
         settings = problem.settings
         places = {name: f"spec.algorithm.algorithmSettings[{index}].value" for index, name in enumerate(settings)}
         if (function := settings.get("acq_func")) in ("EIps", "PIps"):
             message = f"acq_func {function} weighs a trial's seconds, which no search here is told"
             hint = f"acq_func: {str(function)[:2]}"
             found.append(Problem(path=places["acq_func"], type="Invalid", message=message, hint=hint))
-        estimator = settings.get("base_estimator", "GP")
+        estimator = text_of("base_estimator", settings, SETTINGS)
         if settings.get("acq_optimizer") == "lbfgs" and estimator in ("RF", "ET", "GBRT"):
             message = f"acq_optimizer lbfgs needs gradients, which base_estimator {estimator} does not have"
             hint = "acq_optimizer: sampling, or base_estimator: GP"
@@ -237,7 +236,7 @@ class _Told:
 def points_of_model(problem: SearchProblem) -> int | None:
     if "max_model_points" in problem.settings:
         return int(problem.settings["max_model_points"])
-    return POINTS_OF_GP if problem.settings.get("base_estimator", "GP") == "GP" else None
+    return POINTS_OF_GP if text_of("base_estimator", problem.settings, SETTINGS) == "GP" else None
 
 
 def optimizer_of(problem: SearchProblem) -> Any:
@@ -245,14 +244,14 @@ def optimizer_of(problem: SearchProblem) -> Any:
     from skopt import Optimizer
 
     settings = problem.settings
-    estimator: Any = settings.get("base_estimator", "GP")
+    estimator: Any = text_of("base_estimator", settings, SETTINGS)
     with quiet():
         return Optimizer(
             skopt_space(Codec.of(problem.space)),
             base_estimator=_boosted_trees(problem.seed) if estimator == "GBRT" else estimator,
-            n_initial_points=max(int(settings.get("n_initial_points", "10")), 1),  # a model of nothing is none
-            acq_func=settings.get("acq_func", "gp_hedge"),
-            acq_optimizer=settings.get("acq_optimizer", "auto"),
+            n_initial_points=max(int(text_of("n_initial_points", settings, SETTINGS)), 1),  # a model of nothing is none
+            acq_func=text_of("acq_func", settings, SETTINGS),
+            acq_optimizer=text_of("acq_optimizer", settings, SETTINGS),
             random_state=problem.seed,
             model_queue_size=1,
         )

@@ -16,16 +16,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from algorithms.base import loss_of, setting
+from algorithms.base import loss_of
 from algorithms.cautions import never_learns
 from algorithms.halving import problems_of
 from algorithms.hyperband import SETTINGS as HYPERBAND_SETTINGS
 from algorithms.hyperband import Hyperband, HyperbandSession
 from algorithms.optuna_session import optuna_space
 from algorithms.planning import MAX_TRIES, Planner
-from algorithms.settings import Rule, fraction, whole
 from algorithms.space import Codec, Kind, Raw
 from evertune.domain import labels
+from evertune.domain.setting import Rule, fraction, text_of, whole
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import Problem
@@ -72,8 +72,8 @@ class BohbSession(HyperbandSession):
     def __init__(self, problem: SearchProblem) -> None:
         super().__init__(problem)
         searched = len(self.climbing.draws.codec.free)
-        self._random = setting(problem.settings, "random_fraction", 1 / 3)
-        self.enough = max(2, int(setting(problem.settings, "min_points_in_model", searched + 2)))
+        self._random = float(text_of("random_fraction", problem.settings, SETTINGS))
+        self.enough = max(2, int(problem.settings.get("min_points_in_model", searched + 2)))
         self._models: dict[str, _Model] = {}
         self._problem = problem
 
@@ -159,7 +159,7 @@ class _Model:
                 multivariate=True,
                 constant_liar=True,
                 n_startup_trials=0,
-                n_ei_candidates=int(setting(self._problem.settings, "n_ei_candidates", 24)),
+                n_ei_candidates=int(text_of("n_ei_candidates", self._problem.settings, SETTINGS)),
             )
             self._study.sampler = sampler
             trial = self._study.ask(fixed_distributions=self._distributions)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from algorithms import registry
-from algorithms.settings import Rule
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import ObjectiveType
+from evertune.domain.setting import Rule
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.protocols import Feature
 

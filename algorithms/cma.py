@@ -27,8 +27,8 @@ from typing import Any, ClassVar, Literal
 from algorithms import cautions, limits
 from algorithms.base import Session, SessionAlgorithm, loss_of
 from algorithms.native import bounded, packed, quiet, unpack
-from algorithms.settings import Rule, choice, is_float, is_signed, settings_problems
 from algorithms.space import Codec, Dimension, Kind, Raw, from_quantile, to_quantile
+from evertune.domain.setting import Rule, choice, is_float, is_signed, settings_problems
 from evertune.domain.space import SearchProblem
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
@@ -61,7 +61,7 @@ class CmaEs(SessionAlgorithm):
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         found = [
-            *settings_problems(cls.name, problem, SETTINGS, others=True),
+            *settings_problems(cls.name, problem.settings, SETTINGS, others=True),
             *limits.problems_of(problem.space),
         ]
         numeric = sum(parameter.numeric for parameter in problem.space)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from algorithms.nas.checks import OPERATIONS, PARAMETERLESS, missing, operation_problems, text_problems
 from algorithms.nas.network import quoted
-from algorithms.settings import Rule, not_negative, or_none, settings_problems, whole
+from evertune.domain.setting import Rule, not_negative, or_none, settings_problems, whole
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -67,7 +67,7 @@ class Darts:
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        found = settings_problems(cls.name, problem, SETTINGS, others=True)  # the trial may know more of them
+        found = settings_problems(cls.name, problem.settings, SETTINGS, others=True)  # the trial may know more of them
         for index, (key, value) in enumerate(problem.settings.items()):
             places = (("name", key), ("value", value))
             found += text_problems((f"spec.algorithm.algorithmSettings[{index}].{part}", text) for part, text in places)

@@ -23,16 +23,7 @@ from algorithms.base import loss_of
 from algorithms.cautions import never_learns
 from algorithms.nas.checks import graph_problems
 from algorithms.nas.network import ARCHITECTURE, NN_CONFIG, Network, rows_of
-from algorithms.settings import (
-    RANDOM_STATE,
-    Rule,
-    choice,
-    or_none,
-    positive,
-    settings_problems,
-    share,
-    whole,
-)
+from evertune.domain.setting import RANDOM_STATE, Rule, choice, or_none, positive, settings_problems, share, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -90,7 +81,7 @@ class Enas:
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return [*settings_problems(cls.name, problem, SETTINGS), *graph_problems(cls.name, problem)]
+        return [*settings_problems(cls.name, problem.settings, SETTINGS), *graph_problems(cls.name, problem)]
 
     @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:

@@ -18,9 +18,9 @@ from typing import ClassVar, Literal
 from algorithms import cautions, drawing, limits
 from algorithms.nas.checks import graph_problems
 from algorithms.nas.space import flat_space
-from algorithms.settings import SETTINGS, Rule, grid_problems, problems_of
 from algorithms.space import Codec
-from evertune.domain.space import ParameterType, SearchProblem
+from evertune.domain.setting import RANDOM_STATE, Rule, settings_problems
+from evertune.domain.space import Parameter, ParameterType, SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
 from evertune.protocols import BLIND, Answer, Feature, JsonDict
@@ -33,7 +33,7 @@ class Grid:
     name: ClassVar[str] = "grid"
     about: ClassVar[str] = "Every combination once: for a few parameters of a few values."
     advice: ClassVar[str] = "maxTrialCount of the number of combinations; any parallelTrialCount."
-    settings: ClassVar[Mapping[str, Rule]] = SETTINGS["grid"]
+    settings: ClassVar[Mapping[str, Rule]] = {"random_state": RANDOM_STATE}
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "refuse"
     reads_history: ClassVar[bool] = False
     supports: ClassVar[frozenset[Feature]] = BLIND | {Feature.NAS_CONFIG}
@@ -49,16 +49,13 @@ class Grid:
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         if problem.nas is not None and (broken := graph_problems(cls.name, problem)):
-            return [*problems_of(cls.name, problem), *broken]
+            return [*settings_problems(cls.name, problem.settings, cls.settings), *broken]
         problem = _searched(problem)
-        continuous = any(
-            parameter.type is ParameterType.DOUBLE and parameter.step is None and parameter.low != parameter.high
-            for parameter in problem.space
-        )
-        countless = continuous or bool(limits.problems_of(problem.space))
+        countless = any(map(_continuous, problem.space)) or bool(limits.problems_of(problem.space))
         return [
-            *problems_of(cls.name, problem),
-            *grid_problems(problem, None if countless else cls(problem)._distinct()),
+            *settings_problems(cls.name, problem.settings, cls.settings),
+            *limits.problems_of(problem.space),
+            *_katibs_rules(problem, None if countless else cls(problem)._distinct()),
         ]
 
     @classmethod
@@ -158,3 +155,27 @@ class GridSession:
 
     def refuse(self, number: int) -> None:
         """Nothing to do: the state of the refused answer has the next one."""
+
+
+def _katibs_rules(problem: SearchProblem, combinations: int | None) -> list[Problem]:
+    """A double needs a step, and the budget must not exceed the combinations."""
+    found = [
+        Problem(
+            path=f"spec.parameters[{index}].feasibleSpace.step",
+            type="Required",
+            message=f"grid needs a step for the double {parameter.name}",
+            hint='step: "0.1", or another algorithm',
+        )
+        for index, parameter in enumerate(problem.space)
+        if _continuous(parameter)
+    ]
+    if not found and combinations is not None and problem.max_trials is not None and problem.max_trials > combinations:
+        message = (
+            f"maxTrialCount must be at most {combinations}, the combinations of the grid; got {problem.max_trials}"
+        )
+        found.append(Problem(path="spec.maxTrialCount", type="Invalid", message=message))
+    return found
+
+
+def _continuous(parameter: Parameter) -> bool:
+    return parameter.type is ParameterType.DOUBLE and parameter.step is None and parameter.low != parameter.high

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 from algorithms import limits
 from algorithms.planning import Draws, Rank, place_of, rank
-from algorithms.settings import RANDOM_STATE, Rule, is_float, positive, settings_problems
 from evertune.domain import labels
 from evertune.domain.metrics import ObjectiveType
+from evertune.domain.setting import RANDOM_STATE, Rule, is_float, positive, settings_problems, text_of
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, Value, value_text
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -49,9 +49,9 @@ class Ladder:
     def of(cls, problem: SearchProblem) -> Ladder:
         settings = problem.settings
         by_name = {parameter.name: parameter for parameter in problem.space}
-        eta, most = Fraction(settings.get("eta", "3")), Fraction(settings["r_l"])
+        eta, most = Fraction(text_of("eta", settings, RESOURCE_SETTINGS)), Fraction(settings["r_l"])
         eta = eta if eta >= 2 else Fraction(3)
-        least = min(Fraction(settings.get("r_min", "1")), most)
+        least = min(Fraction(text_of("r_min", settings, RESOURCE_SETTINGS)), most)
         top = 0
         while least * eta ** (top + 1) <= most:
             top += 1
@@ -71,7 +71,7 @@ class Ladder:
 
 def problems_of(name: str, problem: SearchProblem, rules: Mapping[str, Rule], *, others: bool = False) -> list[Problem]:
     """Everything wrong with the settings and the space for a search by successive halving."""
-    found = settings_problems(name, problem, rules, others=others)
+    found = settings_problems(name, problem.settings, rules, others=others)
     broken = {one.path for one in found}
     at = place_of(problem)
     settings = problem.settings
@@ -79,7 +79,7 @@ def problems_of(name: str, problem: SearchProblem, rules: Mapping[str, Rule], *,
         found += _resource_problems(name, problem, resource, at("resource_name"))
     given = [key for key in ("r_l", "eta", "r_min") if key in settings]
     if "r_l" in settings and not any(at(key) in broken for key in given):
-        most, least = Fraction(settings["r_l"]), Fraction(settings.get("r_min", "1"))
+        most, least = Fraction(settings["r_l"]), Fraction(text_of("r_min", settings, RESOURCE_SETTINGS))
         if "r_min" in settings and least > most:
             message = f'r_min must be at most r_l, which is {settings["r_l"]}; got "{settings["r_min"]}"'
             found.append(Problem(path=at("r_min"), type="Invalid", message=message))

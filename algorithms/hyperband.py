@@ -21,8 +21,8 @@ from typing import ClassVar
 from algorithms import cautions
 from algorithms.halving import RESOURCE_SETTINGS, Climbing, Ladder, problems_of
 from algorithms.planning import Planner
-from algorithms.settings import Rule, whole
 from evertune.domain import labels
+from evertune.domain.setting import Rule, text_of, whole
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
@@ -68,7 +68,7 @@ class Hyperband(Planner):
             message = f"maxTrialCount is {most:,}, and one cycle of the brackets of {cls.name} has {cycle:,} trials"
             hint = (f"maxTrialCount: {cycle:,}", "or a smaller r_l, or a larger eta: then a cycle is shorter")
             found.append(cautions.caution(cautions.BUDGET, message, *hint))
-        why = f"max_open_brackets is {problem.settings.get('max_open_brackets', '1')}"
+        why = f"max_open_brackets is {text_of('max_open_brackets', problem.settings, SETTINGS)}"
         found += cautions.idle(problem, _at_once(problem, brackets), why, "or more max_open_brackets")
         return found
 
@@ -84,7 +84,7 @@ def sizes_of(ladder: Ladder, s: int) -> list[int]:
 
 def _at_once(problem: SearchProblem, brackets: Sequence[Sequence[int]]) -> int:
     """At most so many trials run at a time: the first rungs of the largest brackets that may be open together."""
-    left, cycles = (int(problem.settings.get(name, "1")) for name in ("max_open_brackets", "cycles"))
+    left, cycles = (int(text_of(name, problem.settings, SETTINGS)) for name in ("max_open_brackets", "cycles"))
     trials = 0
     for sizes in sorted(brackets, key=max, reverse=True):
         taken = min(left, cycles)
@@ -97,8 +97,8 @@ class HyperbandSession:
 
     def __init__(self, problem: SearchProblem) -> None:
         self.climbing = Climbing(problem)
-        self._open = int(problem.settings.get("max_open_brackets", "1"))
-        self._brackets = (self.climbing.ladder.top + 1) * int(problem.settings.get("cycles", "1"))
+        self._open = int(text_of("max_open_brackets", problem.settings, SETTINGS))
+        self._brackets = (self.climbing.ladder.top + 1) * int(text_of("cycles", problem.settings, SETTINGS))
 
     def update(self, trials: Iterable[HistoryTrial]) -> None:
         for trial in trials:

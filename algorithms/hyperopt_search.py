@@ -19,19 +19,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from algorithms import limits
-from algorithms.base import SessionAlgorithm, loss_of, setting
+from algorithms.base import SessionAlgorithm, loss_of
 from algorithms.cautions import never_modelled
-from algorithms.settings import (
+from algorithms.space import Codec, Dimension, Kind, Raw
+from evertune.domain.setting import (
     RANDOM_STATE,
-    SETTINGS,
     Rule,
     is_float,
+    is_int,
     not_negative,
-    problems_of,
+    positive,
     settings_problems,
+    text_of,
+    whole,
 )
-from algorithms.space import Codec, Dimension, Kind, Raw
-from evertune.domain.setting import text_of
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -39,21 +40,42 @@ from evertune.protocols import BLIND, LEARNED, Answer, Feature, JsonDict
 
 _KEPT = "raw"  # in a trial's meta: raw values that its parameters cannot give back exactly
 
+TPE_SETTINGS: Mapping[str, Rule] = {
+    "random_state": RANDOM_STATE,
+    "gamma": Rule(
+        "a number between 0 and 1, both excluded",
+        is_float(lambda value: 0 < value < 1),
+        "fraction of trials that count as good",
+        "0.25",
+    ),
+    "prior_weight": positive("weight of the prior in the densities", "1.0"),
+    "n_EI_candidates": Rule("a whole number above 0", is_int(1), "candidates drawn per suggestion", "24"),
+    "n_startup_jobs": whole(0, "random trials before the model", "20"),
+}
+ANNEAL_SETTINGS: Mapping[str, Rule] = {
+    "random_state": RANDOM_STATE,
+    "avg_best_idx": Rule(
+        "a number from 1", is_float(lambda value: value >= 1), "rank, on average, of the trial it draws around", "2.0"
+    ),
+    "shrink_coef": not_negative("how fast the neighbourhood shrinks", "0.1"),
+}
+
 
 class _Hyperopt(SessionAlgorithm):
     name: ClassVar[str]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]] = "continue"
+    settings: ClassVar[Mapping[str, Rule]]
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return problems_of(cls.name, problem)
+        return [*settings_problems(cls.name, problem.settings, cls.settings), *limits.problems_of(problem.space)]
 
 
 class Random(_Hyperopt):
     name: ClassVar[str] = "random"
     about: ClassVar[str] = "Draws each parameter by its distribution: the baseline, and for very many parallel trials."
     advice: ClassVar[str] = "Any budget, any parallelTrialCount."
-    settings: ClassVar[Mapping[str, Rule]] = SETTINGS["random"]
+    settings: ClassVar[Mapping[str, Rule]] = {"random_state": RANDOM_STATE}
     reads_history: ClassVar[bool] = False
     supports: ClassVar[frozenset[Feature]] = BLIND | {Feature.NAS_CONFIG}
 
@@ -67,7 +89,7 @@ class Tpe(_Hyperopt):
     advice: ClassVar[str] = "From some 50 trials on; parallelTrialCount up to about 10 costs little."
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = LEARNED | {Feature.NAS_CONFIG}
-    settings: ClassVar[Mapping[str, Rule]] = SETTINGS["tpe"]
+    settings: ClassVar[Mapping[str, Rule]] = TPE_SETTINGS
 
     @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
@@ -78,15 +100,6 @@ class Tpe(_Hyperopt):
         return TpeSession(self.problem)
 
 
-ANNEAL_SETTINGS: Mapping[str, Rule] = {
-    "random_state": RANDOM_STATE,
-    "avg_best_idx": Rule(
-        "a number from 1", is_float(lambda value: value >= 1), "rank, on average, of the trial it draws around", "2.0"
-    ),
-    "shrink_coef": not_negative("how fast the neighbourhood shrinks", "0.1"),
-}
-
-
 class Anneal(_Hyperopt):
     name: ClassVar[str] = "anneal"
     about: ClassVar[str] = "Draws around one of the best points, ever closer: simple and strong on smooth objectives."
@@ -94,10 +107,6 @@ class Anneal(_Hyperopt):
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = LEARNED | {Feature.NAS_CONFIG}
     settings: ClassVar[Mapping[str, Rule]] = ANNEAL_SETTINGS
-
-    @classmethod
-    def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return [*settings_problems(cls.name, problem, cls.settings), *limits.problems_of(problem.space)]
 
     def search(self) -> AnnealSession:
         return AnnealSession(self.problem)
@@ -231,21 +240,15 @@ class AnnealSession(TpeSession):
 
 def anneal_options(problem: SearchProblem) -> dict[str, Any]:
     """The arguments of `anneal.suggest`."""
-    settings = problem.settings
-    return {
-        "avg_best_idx": setting(settings, "avg_best_idx", 2.0),
-        "shrink_coef": setting(settings, "shrink_coef", 0.1),
-    }
+    return {name: float(text_of(name, problem.settings, ANNEAL_SETTINGS)) for name in ("avg_best_idx", "shrink_coef")}
 
 
 def tpe_options(problem: SearchProblem) -> dict[str, Any]:
     """The arguments of `tpe.suggest`."""
-    settings = problem.settings
+    floats, ints = ("prior_weight", "gamma"), ("n_startup_jobs", "n_EI_candidates")
     return {
-        "prior_weight": setting(settings, "prior_weight", 1.0),
-        "n_startup_jobs": int(setting(settings, "n_startup_jobs", 20)),
-        "n_EI_candidates": int(setting(settings, "n_EI_candidates", 24)),
-        "gamma": setting(settings, "gamma", 0.25),
+        **{name: float(text_of(name, problem.settings, TPE_SETTINGS)) for name in floats},
+        **{name: int(text_of(name, problem.settings, TPE_SETTINGS)) for name in ints},
         "verbose": False,
     }
 

@@ -1,6 +1,6 @@
 """Bounds and steps that doubles cannot hold: refused before an experiment starts, not by a library in its middle.
 
-Asked by `settings.problems_of` for every built-in algorithm. What a parameter means is the spec's business, not ours.
+Asked by the `check` of every built-in algorithm. What a parameter means is the spec's business, not ours.
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from algorithms.base import loss_of, setting
+from algorithms.base import loss_of
 from algorithms.cautions import never_learns
 from algorithms.nas.checks import graph_problems
 from algorithms.nas.network import ARCHITECTURE, NN_CONFIG, Network, rows_of
-from algorithms.settings import RANDOM_STATE, Rule, settings_problems, whole
 from evertune.domain.labels import ACTION
+from evertune.domain.setting import RANDOM_STATE, Rule, settings_problems, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -49,16 +49,16 @@ class NasEvolution:
     def __init__(self, problem: SearchProblem) -> None:
         self._problem = problem
         self._network = Network.of(problem.nas or {})
-        self._population = int(setting(problem.settings, "population_size", 20))
-        self._sample = int(setting(problem.settings, "sample_size", 5))
+        self._population = int(text_of("population_size", problem.settings, SETTINGS))
+        self._sample = int(text_of("sample_size", problem.settings, SETTINGS))
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return [*settings_problems(cls.name, problem, SETTINGS), *graph_problems(cls.name, problem)]
+        return [*settings_problems(cls.name, problem.settings, SETTINGS), *graph_problems(cls.name, problem)]
 
     @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
-        first = int(setting(problem.settings, "population_size", 20))
+        first = int(text_of("population_size", problem.settings, SETTINGS))
         why = f"the first {first:,} networks are drawn by chance: none is ever a child of another"
         return never_learns(problem, first, why, f"or population_size below {problem.max_trials}")
 

@@ -13,16 +13,20 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from algorithms.base import setting
 from algorithms.native import quiet
 from algorithms.optuna_session import OptunaSession
+from evertune.domain.setting import RANDOM_STATE, Rule, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment
 from evertune.errors import AlgorithmError
 
+GP_SETTINGS: Mapping[str, Rule] = {
+    "random_state": RANDOM_STATE,
+    "n_startup_trials": whole(0, "random trials before the model", "10"),
+}
 NO_TORCH = 'gp needs torch, which is not installed: pip install "evertune[gp]"'
 BROKEN_TORCH = 'gp needs torch, which is installed but cannot be loaded ({}): pip install "evertune[gp]"'
 LONGEST_REASON = 160  # characters: what is missing comes first, then where it was looked for
@@ -56,7 +60,7 @@ def gp_sampler(problem: SearchProblem, kind: Any = None) -> Any:
     with quiet():
         return (kind() if kind else optuna.samplers.GPSampler)(
             seed=problem.seed,
-            n_startup_trials=int(setting(problem.settings, "n_startup_trials", 10)),
+            n_startup_trials=int(text_of("n_startup_trials", problem.settings, GP_SETTINGS)),
             deterministic_objective=False,
             warn_independent_sampling=False,
         )

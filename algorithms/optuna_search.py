@@ -19,28 +19,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from algorithms import cautions, limits
-from algorithms.base import Session, SessionAlgorithm, setting
+from algorithms.base import Session, SessionAlgorithm
 from algorithms.native import quiet
-from algorithms.optuna_gp import NO_TORCH, GpSession
+from algorithms.optuna_gp import GP_SETTINGS, NO_TORCH, GpSession
 from algorithms.optuna_session import OptunaSession
-from algorithms.settings import RANDOM_STATE, SETTINGS, Rule, fraction, settings_problems, whole
-from evertune.domain.setting import text_of
+from evertune.domain.setting import RANDOM_STATE, Rule, fraction, is_int, settings_problems, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
 from evertune.protocols import Feature
 
 MOST_OF_GP = 1000  # trials: an ask takes some ten seconds then, and grows with the square
 
+TPE_SETTINGS: Mapping[str, Rule] = {  # motpe's as well
+    "random_state": RANDOM_STATE,
+    "n_startup_trials": whole(0, "random trials before the model", "10"),
+    "n_ei_candidates": Rule("a whole number above 0", is_int(1), "candidates drawn per suggestion", "24"),
+}
 NSGAII_SETTINGS: Mapping[str, Rule] = {
     "random_state": RANDOM_STATE,
     "population_size": whole(2, "trials of one generation", "50"),
     "mutation_prob": fraction("chance of each parameter to be drawn anew", "1 / parameters"),
     "crossover_prob": fraction("chance of a trial to have two parents", "0.9"),
     "swapping_prob": fraction("chance of each parameter to come from the second parent", "0.5"),
-}
-GP_SETTINGS: Mapping[str, Rule] = {
-    "random_state": RANDOM_STATE,
-    "n_startup_trials": whole(0, "random trials before the model", "10"),
 }
 
 
@@ -57,7 +57,7 @@ class _Optuna(SessionAlgorithm):
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        return [*settings_problems(cls.name, problem, cls.settings), *limits.problems_of(problem.space)]
+        return [*settings_problems(cls.name, problem.settings, cls.settings), *limits.problems_of(problem.space)]
 
 
 class MultivariateTpe(_Optuna):
@@ -66,7 +66,7 @@ class MultivariateTpe(_Optuna):
     advice: ClassVar[str] = "From some 30 trials on; parallelTrialCount up to about 10 costs little."
     supports: ClassVar[frozenset[Feature]] = _Optuna.supports | {Feature.WHEN}
     handles: ClassVar[frozenset[Feature]] = frozenset({Feature.WHEN})
-    settings: ClassVar[Mapping[str, Rule]] = SETTINGS["multivariate-tpe"]
+    settings: ClassVar[Mapping[str, Rule]] = TPE_SETTINGS
 
     @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
@@ -136,8 +136,8 @@ def tpe_sampler(problem: SearchProblem) -> Any:
             multivariate=True,
             group=problem.space.conditional,
             constant_liar=True,
-            n_startup_trials=int(setting(problem.settings, "n_startup_trials", 10)),
-            n_ei_candidates=int(setting(problem.settings, "n_ei_candidates", 24)),
+            n_startup_trials=int(text_of("n_startup_trials", problem.settings, TPE_SETTINGS)),
+            n_ei_candidates=int(text_of("n_ei_candidates", problem.settings, TPE_SETTINGS)),
         )
 
 
@@ -148,8 +148,8 @@ def nsgaii_sampler(problem: SearchProblem) -> Any:
     with quiet():
         return optuna.samplers.NSGAIISampler(
             seed=problem.seed,
-            population_size=int(setting(settings, "population_size", 50)),
+            population_size=int(text_of("population_size", settings, NSGAII_SETTINGS)),
             mutation_prob=float(settings["mutation_prob"]) if "mutation_prob" in settings else None,
-            crossover_prob=setting(settings, "crossover_prob", 0.9),
-            swapping_prob=setting(settings, "swapping_prob", 0.5),
+            crossover_prob=float(text_of("crossover_prob", settings, NSGAII_SETTINGS)),
+            swapping_prob=float(text_of("swapping_prob", settings, NSGAII_SETTINGS)),
         )

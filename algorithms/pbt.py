@@ -24,9 +24,9 @@ from typing import ClassVar
 
 from algorithms import cautions, limits
 from algorithms.planning import MAX_TRIES, Draws, Planner, perturbed, rank
-from algorithms.settings import RANDOM_STATE, Rule, fraction, is_float, settings_problems, whole
 from algorithms.space import Dimension, from_quantile
 from evertune.domain import labels
+from evertune.domain.setting import RANDOM_STATE, Rule, fraction, is_float, settings_problems, text_of, whole
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
@@ -77,7 +77,10 @@ class Pbt(Planner):
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         # Katib's service lets settings pass that it does not know.
-        return [*settings_problems(cls.name, problem, SETTINGS, others=True), *limits.problems_of(problem.space)]
+        return [
+            *settings_problems(cls.name, problem.settings, SETTINGS, others=True),
+            *limits.problems_of(problem.space),
+        ]
 
     @classmethod
     def ends(cls, problem: SearchProblem) -> bool:
@@ -108,7 +111,7 @@ class PbtSession:
         replaced = math.ceil(Fraction(settings["truncation_threshold"]) * self._size)
         self._replaced = min(replaced, self._size // 2)
         self._resample = float(settings.get("resample_probability", "0"))
-        self._factors = tuple(float(part) for part in settings.get("factors", "0.8,1.2").split(","))
+        self._factors = tuple(float(part) for part in text_of("factors", settings, SETTINGS).split(","))
         self._last = int(settings["generations"]) if "generations" in settings else None
         self._generations: dict[int, dict[int, HistoryTrial]] = {}
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal
 
 from algorithms.base import SessionAlgorithm, loss_of
-from algorithms.space import Codec, Dimension, Kind, from_quantile, grid_count, grid_index, grid_value
+from algorithms.space import Codec, Dimension, Kind, from_quantile
 from evertune.domain.expressions import Expression, parse
+from evertune.domain.grid import grid_count, grid_index, grid_value
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import ParameterType, SearchProblem, SearchSpace, Value
 from evertune.domain.trial import HistoryTrial

@@ -12,10 +12,10 @@ from algorithms import auto, drawing
 from algorithms.nas.checks import PARAMETERLESS, graph_problems
 from algorithms.nas.network import ARCHITECTURE, NN_CONFIG
 from algorithms.plugins import Plugins, warnings_of
-from algorithms.settings import Rule
 from algorithms.steering import features, steered
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import Objective
+from evertune.domain.setting import Rule
 from evertune.domain.space import SearchProblem
 from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm, Feature
@@ -223,7 +223,7 @@ def _place(feature: Feature, problem: SearchProblem) -> str:
 
 
 class Registry:
-    """The registry as validation asks for it (`protocols.AlgorithmCatalog`)."""
+    """The registry as validation asks for it (`evertune.spec.catalog.Catalog`)."""
 
     def names(self) -> Sequence[str]:
         return names()

@@ -20,8 +20,8 @@ from typing import Any, ClassVar, Literal
 from algorithms import limits
 from algorithms.base import Session, SessionAlgorithm
 from algorithms.native import quiet
-from algorithms.settings import RANDOM_STATE, Rule, settings_problems
 from algorithms.space import Codec, from_quantile
+from evertune.domain.setting import RANDOM_STATE, Rule, settings_problems
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -47,7 +47,10 @@ class Sobol(SessionAlgorithm):
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
-        found = [*settings_problems(cls.name, problem, SETTINGS, others=True), *limits.problems_of(problem.space)]
+        found = [
+            *settings_problems(cls.name, problem.settings, SETTINGS, others=True),
+            *limits.problems_of(problem.space),
+        ]
         if len(problem.space) > MOST_DIMENSIONS:
             message = f"sobol takes at most {MOST_DIMENSIONS:,} parameters; got {len(problem.space)}"
             found.append(Problem(path="spec.parameters", type="Invalid", message=message, hint="take random"))

@@ -22,10 +22,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
 
-from evertune.domain.grid import grid_count as grid_count
-from evertune.domain.grid import grid_index as grid_index
-from evertune.domain.grid import grid_step
-from evertune.domain.grid import grid_value as grid_value
+from evertune.domain.grid import grid_count, grid_index, grid_step, grid_value
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace, Value
 
 Raw = float | int

@@ -20,8 +20,9 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from activities.asking import AskHost, AskJob
-from activities.asks import problem_of
+from activities.asking import AskHost
+from activities.asks import AskJob
+from activities.problems import problem_of
 from algorithms.hyperopt_search import Random
 from algorithms.native import quiet
 from algorithms.sobol import sobol_engine

@@ -2,8 +2,8 @@
 
 Each run asks an algorithm 100 times (models of hours of CPU: 50) with 1 or 8 trials at once; with 8, trials take random
 times and end in any order, the same for all. A value is the best after the whole budget, of two objectives the
-hypervolume of the front. Mean and 95 % interval (Student's t) over the seeds. Written to docs/quality.json, which
-docs/algorithms.md shows; takes an hour on two cores, or less with --seeds and --only.
+hypervolume of the front. Mean and 95 % interval (Student's t) over the seeds. `--out docs/quality.json` keeps them for
+docs/algorithms.md; takes an hour on two cores, or less with --seeds and --only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 
-RESULTS = Path(__file__).parent.parent / "docs" / "quality.json"
 BUDGET, SHORT = 100, 50
 SEEDS, FEW_SEEDS = 10, 5
 PARALLEL = (1, 8)

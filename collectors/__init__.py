@@ -14,9 +14,9 @@ from collectors.json_lines import MetricLines, ReportLines
 from collectors.lines import FileCollector
 from collectors.tail import Tail, first_place
 from collectors.text import TextRules
-from evertune.domain.metrics import PUSHED, event_source
+from evertune.domain.metrics import PUSHED, CollectorSpec, event_source
 from evertune.errors import LaunchError
-from evertune.protocols import Collector, CollectorSpec, Sources
+from evertune.protocols import Collector, Sources
 
 __all__ = [
     "PRINTED",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from algorithms import catalogue, registry
-from algorithms.settings import Rule
 from algorithms.stoppers import registry as stoppers
+from evertune.domain.setting import Rule
 from evertune.protocols import Feature
 
 DOCS = Path(__file__).parent

@@ -7,16 +7,14 @@ Each protocol has a contract suite in `evertune.testing` that every implementati
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from evertune.domain.metrics import CollectorSpec as CollectorSpec
-from evertune.domain.metrics import Objective, Point
-from evertune.domain.space import SearchProblem as SearchProblem
-from evertune.domain.space import Value
+from evertune.domain.metrics import CollectorSpec, Objective, Point
+from evertune.domain.space import SearchProblem, Value
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef, HistoryTrial
 from evertune.errors import Problem
@@ -104,34 +102,6 @@ class Algorithm(Protocol):
         Raises AlgorithmError when it cannot continue; the experiment then fails with that message.
         """
         ...
-
-
-class AlgorithmCatalog(Protocol):
-    """What spec validation asks of the registry; `evertune.spec` must not import `algorithms`."""
-
-    def names(self) -> Sequence[str]:
-        """All names that a spec may use."""
-        ...
-
-    def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]: ...
-
-    def settings(self, name: str) -> Collection[str]: ...
-
-    def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None: ...
-
-    def warnings(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
-        """What to mind of an experiment that `check` has found nothing wrong with."""
-        ...
-
-    def stoppers(self) -> Sequence[str]:
-        """The names of all rules that stop trials early."""
-        ...
-
-    def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]: ...
-
-    def stopper_warnings(
-        self, name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem
-    ) -> Sequence[Problem]: ...
 
 
 class EarlyStopper(Protocol):

@@ -15,9 +15,9 @@ from pathlib import Path
 from activities.checkpoints import DIRECTORY
 from evertune.domain import labels
 from evertune.domain.records import TrialRecord
-from evertune.errors import NotFoundError
 from evertune.spec.checkpoints import RESUMING
 from evertune.store import Store
+from worker import homes
 
 KEPT_LEVELS = 2
 
@@ -59,13 +59,7 @@ class CheckpointKeeper:
     def tend(self) -> int:
         """Every experiment of this home; how many checkpoints were deleted. Called twice it does no harm."""
         deleted = 0
-        for directory in self.trials_dir.iterdir() if self.trials_dir.is_dir() else ():
-            if directory.name == "live" or not directory.is_dir():
-                continue
-            try:
-                record = self.store.experiment_by_uid(directory.name)
-            except NotFoundError:
-                continue
+        for record, directory in homes.experiments(self.store, self.trials_dir):
             if record.backend == "local" and record.algorithm in RESUMING:
                 best = None if record.best is None else record.best.number
                 for number in unneeded(self.store.trials(record.uid), best):

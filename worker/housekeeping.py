@@ -19,8 +19,9 @@ from activities.launch import LaunchPlans
 from activities.runners.local.attempt import Attempt
 from evertune import archive
 from evertune.domain.records import ExperimentRecord
-from evertune.errors import EvertuneError, NotFoundError
+from evertune.errors import EvertuneError
 from evertune.store import Store
+from worker import homes
 
 log = structlog.get_logger()
 
@@ -48,13 +49,7 @@ class LogKeeper:
     def tend(self, now: datetime | None = None) -> None:
         """Every experiment of this home that has ended. Killed half-way, or called twice, it does no harm."""
         now = now or datetime.now(UTC)
-        for directory in self.trials_dir.iterdir() if self.trials_dir.is_dir() else ():
-            if directory.name == "live" or not directory.is_dir():
-                continue
-            try:
-                record = self.store.experiment_by_uid(directory.name)
-            except NotFoundError:
-                continue
+        for record, directory in homes.experiments(self.store, self.trials_dir):
             if record.state.terminal and record.ended is not None:
                 self._tend(record, directory, now - record.ended)
 

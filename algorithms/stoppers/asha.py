@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from algorithms.settings import Rule, is_int, whole
 from algorithms.stoppers.base import Stopper, said, shown
 from evertune.domain.metrics import Objective
+from evertune.domain.setting import Rule, is_int, whole
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.protocols import JsonDict
 

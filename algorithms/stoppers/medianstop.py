@@ -20,10 +20,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from algorithms.cautions import nobody_to_compare
-from algorithms.settings import Rule, choice, whole
 from algorithms.stoppers.base import Stopper, quantile, said, shown
 from evertune.domain.metrics import Objective
-from evertune.domain.setting import text_of
+from evertune.domain.setting import Rule, choice, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.errors import Problem

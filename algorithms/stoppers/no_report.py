@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from algorithms.settings import Rule, is_float
 from algorithms.stoppers.base import Stopper
 from evertune.domain.metrics import Objective
+from evertune.domain.setting import Rule, is_float
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.protocols import JsonDict
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from algorithms.settings import Rule, not_negative, whole
 from algorithms.stoppers.base import Stopper, reports, shown
 from evertune.domain.metrics import Objective
+from evertune.domain.setting import Rule, not_negative, whole
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.protocols import JsonDict
 

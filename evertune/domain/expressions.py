@@ -33,7 +33,6 @@ from evertune.domain.syntax import (
     nodes,
     parse_tree,
 )
-from evertune.domain.syntax import ExpressionError as ExpressionError
 
 MAX_BITS = 4_096  # of a whole number: 2 ** 4096 still is one, 9 ** 9 ** 9 is not computed
 

@@ -1,4 +1,4 @@
-"""What validation asks of the algorithm registry. `protocols.AlgorithmCatalog` has the same shape, one floor up."""
+"""What validation asks of the algorithm registry, which stands on a higher floor and is handed in."""
 
 from __future__ import annotations
 

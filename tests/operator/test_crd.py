@@ -93,6 +93,7 @@ def test_every_example_of_katibs_fits(path: Path, name: str) -> None:
 
 def test_our_own_examples_fit_in_their_full_form() -> None:
     files = [path for path in sorted((ROOT / "examples").rglob("*.yaml")) if "kind: Experiment" in path.read_text()]
+    assert files
     for path in files:
         for document in parse_documents(path.read_text(), str(path)):
             if document.data["kind"] == "Experiment":

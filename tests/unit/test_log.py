@@ -108,11 +108,15 @@ def test_configuring_again_does_not_double_the_lines(capsys: pytest.CaptureFixtu
 
 
 def test_a_full_disk_under_the_log_does_not_fail_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
     class FullDisk(io.StringIO):
         def write(self, text: str) -> int:
+            tried.append(text)
             raise OSError(28, "No space left on device")
 
     logs.configure()
     monkeypatch.setattr(sys, "stderr", FullDisk())
     structlog.get_logger().error("lost")
-    logging.getLogger("other").error("lost")
+    logging.getLogger("other").error("lost as well")
+    assert [json.loads(text)["event"] for text in tried] == ["lost", "lost as well"]

@@ -106,5 +106,7 @@ async def test_identical_means_the_same_architectures(store: Store) -> None:
 async def test_what_was_admitted_stays_admitted_when_the_other_is_gone(store: Store) -> None:
     await admit(store, "first")
     await admit(store, "second", metadata__name="second", spec__warmStart="fake")
+    admitted = store.experiment("default", "second")
     store.delete_experiment(store.experiment("default", "fake").uid)
     await admit(store, "second", metadata__name="second", spec__warmStart="fake")
+    assert store.experiment("default", "second") == admitted

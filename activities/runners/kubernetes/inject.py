@@ -22,8 +22,9 @@ from typing import Any
 
 from activities.runners.kubernetes.choice import Choice, Wanted
 from activities.runners.kubernetes.labels import AUDIENCE
+from evertune.domain.metrics import CollectorSpec
 from evertune.errors import LaunchError
-from evertune.protocols import CollectorSpec, JsonDict, Launch
+from evertune.protocols import JsonDict, Launch
 from evertune.settings import PodIdentity
 from evertune.spec.quantity import exact_quantity
 

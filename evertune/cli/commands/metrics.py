@@ -119,7 +119,6 @@ class Reading:
     ) -> None:
         self.store, self.record = store, record
         self.trial, self.attempt, self.metrics, self.newest, self.limit = trial, attempt, metrics, newest, limit
-        self.trials_read = 0
         self.earlier_attempts = False  # whether there are attempts that are not shown
         self._names: dict[str, None] = {}
 
@@ -155,7 +154,6 @@ class Reading:
         for trial in self._trials():
             if self.trial is None and trial.attempts <= (self.attempt or 0):
                 continue
-            self.trials_read += 1
             self.earlier_attempts |= trial.attempts > 1
             yield trial, chosen_attempt(self.record, trial, self.attempt)
 

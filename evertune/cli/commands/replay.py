@@ -8,8 +8,8 @@ import typer
 
 from evertune.cli import options
 from evertune.cli.output.forms import Form, text_of
-from evertune.cli.output.numbers import plural
 from evertune.cli.session import session
+from evertune.cli.views.replay import document, lines
 from evertune.cli.views.sentences import addressed
 from evertune.errors import UsageError
 
@@ -26,25 +26,16 @@ def replay_(
     from evertune.app import activate
 
     activate()
-    from evertune.cli.replaying import replay
+    from activities.replay import verify_replay
 
     now = session()
     now.start_logging()
     record = now.find(namespace, name)
     with now.store() as store:
-        result = replay(store, record)
-    if not output.for_people:
-        now.out.write(text_of(output, result.as_dict(record.name)))
-    elif result.divergence is None:
-        now.out.line(
-            [
-                now.out.marks.shape("Succeeded"),
-                (f" identical: {plural(result.requests, 'request')}, {plural(result.trials, 'trial')} of ", ""),
-                (record.algorithm, ""),
-                (f" with seed {record.seed}", ""),
-            ]
-        )
+        result = verify_replay(store, record.uid)
+    if output.for_people:
+        now.out.lines(lines(result, record, now.out.marks))
     else:
-        now.out.lines(result.lines(now.out.marks))
+        now.out.write(text_of(output, document(result, record.name)))
     now.say("", f"Next: evertune trials {addressed(record)}")
-    return 0 if result.divergence is None else 1
+    return 0 if result.identical else 1

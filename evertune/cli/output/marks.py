@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evertune.cli.output.text import Line, Segment
+from evertune.domain.records import Counts
 from evertune.domain.states import AttemptState, ExperimentState, TrialState
 
 State = ExperimentState | TrialState | AttemptState | str
@@ -44,6 +45,18 @@ class Marks:
         """Shape and word: `✔ Succeeded`."""
         shape, style = self.shape(state)
         return [(f"{shape} {state}", style)]
+
+    def counted(self, counts: Counts, *, running: bool = True) -> list[Line]:
+        """Shape and number of each state that trials are in: `✔ 12`."""
+        states = (
+            (TrialState.SUCCEEDED, counts.succeeded),
+            (TrialState.EARLY_STOPPED, counts.early_stopped),
+            (TrialState.FAILED, counts.failed),
+            (TrialState.METRICS_UNAVAILABLE, counts.metrics_unavailable),
+            (TrialState.KILLED, counts.killed),
+            (TrialState.RUNNING, counts.running if running else 0),
+        )
+        return [[self.shape(state), (f" {count}", "")] for state, count in states if count]
 
     @property
     def ellipsis(self) -> str:

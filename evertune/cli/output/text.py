@@ -108,12 +108,10 @@ def pad(line: Sequence[Segment], width: int, *, right: bool = False) -> Line:
     return [(gap, ""), *line] if right else [*line, (gap, "")]
 
 
-def joined(parts: Iterable[Sequence[Segment]], separator: str = "  ") -> Line:
+def joined(parts: Iterable[Sequence[Segment]], separator: str) -> Line:
     result: Line = []
     for part in parts:
-        if result and part:
-            result.append((separator, ""))
-        result += part
+        result += [(separator, ""), *part] if result else part
     return result
 
 

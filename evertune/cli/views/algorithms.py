@@ -12,7 +12,7 @@ from evertune.cli.output.text import Line
 
 if TYPE_CHECKING:
     from algorithms.catalogue import Entry
-    from algorithms.settings import Rule
+    from evertune.domain.setting import Rule
 
 # Feature -> its column; the rest is in the page of one algorithm.
 COLUMNS = {

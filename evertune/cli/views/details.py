@@ -16,7 +16,7 @@ from evertune.cli.output.numbers import (
     utc,
 )
 from evertune.cli.output.table import Column, table
-from evertune.cli.output.text import Line, clean, labelled, wrapped, wrapped_line
+from evertune.cli.output.text import Line, clean, joined, labelled, wrapped, wrapped_line
 from evertune.cli.views.sentences import (
     addressed,
     comparable,
@@ -185,17 +185,8 @@ def _objectives(record: ExperimentRecord) -> list[tuple[str, Line | str]]:
 
 def _trials(record: ExperimentRecord, marks: Marks) -> Line:
     counts, limit = record.counts, record.budget.max_trials
-    line: Line = [(f"{counts.finished}{f' of {limit}' if limit is not None else ''}  ", "")]
-    for state, count in (
-        (TrialState.SUCCEEDED, counts.succeeded),
-        (TrialState.EARLY_STOPPED, counts.early_stopped),
-        (TrialState.FAILED, counts.failed),
-        (TrialState.METRICS_UNAVAILABLE, counts.metrics_unavailable),
-        (TrialState.KILLED, counts.killed),
-        (TrialState.RUNNING, counts.running),
-    ):
-        if count:
-            line += [("  ", ""), marks.shape(state), (f" {count}", "")]
+    finished: Line = [(f"{counts.finished}{f' of {limit}' if limit is not None else ''}  ", "")]
+    line = joined([finished, *marks.counted(counts)], "  ")
     may_fail = may_fail_words(counts, record.budget.max_failed)
     return [*line, (f"    {may_fail}", "dim")] if may_fail else line
 

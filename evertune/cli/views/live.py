@@ -13,7 +13,7 @@ from evertune.cli.follow.snapshot import Ended, RunningTrial, Snapshot
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, age, clock, objective_text, parameter_text
 from evertune.cli.output.table import Column, table
-from evertune.cli.output.text import Line, between, clean, fit, line_width, width_of
+from evertune.cli.output.text import Line, between, clean, fit, joined, line_width, width_of
 from evertune.cli.views.sentences import (
     addressed,
     best_word,
@@ -137,22 +137,10 @@ def _progress(snapshot: Snapshot, width: int, marks: Marks) -> list[Line]:
         lines.append([("  ", ""), *marks.bar(counts.finished / limit, room), ("  ", ""), *done])
     else:
         lines.append([("  ", ""), *done])
-    parts: list[Line] = []
-    for state, count in (
-        (TrialState.SUCCEEDED, counts.succeeded),
-        (TrialState.EARLY_STOPPED, counts.early_stopped),
-        (TrialState.FAILED, counts.failed),
-        (TrialState.METRICS_UNAVAILABLE, counts.metrics_unavailable),
-        (TrialState.KILLED, counts.killed),
-        (TrialState.RUNNING, counts.running),
-    ):
-        if count:
-            parts.append([marks.shape(state), (f" {count}", "")])
+    parts = marks.counted(counts)
     if limit is not None and (left := limit - counts.finished - counts.running) > 0:
         parts.append([(f"{left} to go", "dim")])
-    line: Line = [("  ", "")]
-    for index, part in enumerate(parts):
-        line += [("   ", ""), *part] if index else part
+    line: Line = [("  ", ""), *joined(parts, "   ")]
     may_fail = may_fail_words(counts, record.budget.max_failed)
     lines.append(between(line, [(may_fail, "dim")] if may_fail else [], width - 2))
     return lines

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from evertune.cli.follow.snapshot import Snapshot
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.numbers import Decimals, clock, objective_text, parameter_text, plural
-from evertune.cli.output.text import Line, clean, pad, width_of, wrapped, wrapped_line
+from evertune.cli.output.text import Line, clean, joined, pad, width_of, wrapped, wrapped_line
 from evertune.cli.views.sentences import (
     best_word,
     experiment_sentence,
@@ -19,7 +19,7 @@ from evertune.cli.views.sentences import (
     spread_words,
 )
 from evertune.domain.records import ExperimentRecord, TrialRecord
-from evertune.domain.states import ExperimentState, TrialState
+from evertune.domain.states import ExperimentState
 
 
 def summary_lines(
@@ -89,16 +89,7 @@ def _best_rows(record: ExperimentRecord, marks: Marks) -> list[Line]:
 def _counts(snapshot: Snapshot, marks: Marks) -> list[Line]:
     counts = snapshot.record.counts
     label = plural(counts.finished, "trial")
-    shapes: Line = []
-    for state, count in (
-        (TrialState.SUCCEEDED, counts.succeeded),
-        (TrialState.EARLY_STOPPED, counts.early_stopped),
-        (TrialState.FAILED, counts.failed),
-        (TrialState.METRICS_UNAVAILABLE, counts.metrics_unavailable),
-        (TrialState.KILLED, counts.killed),
-    ):
-        if count:
-            shapes += [("  " if shapes else "", ""), marks.shape(state), (f" {count}", "")]
+    shapes = joined(marks.counted(counts, running=False), "  ")
     column = max(width_of(label), 5) + 3
     lines: list[Line] = [[("  ", ""), *pad([(label, "")], column), *shapes]]
     if (idle := _idle(snapshot)) is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from evertune.domain.expressions import Expression, ExpressionError, parse
+from evertune.domain.expressions import Expression, parse
 from evertune.domain.space import Parameter, ParameterType, SearchSpace, value_text
+from evertune.domain.syntax import ExpressionError
 from evertune.spec.convert import to_parameter
 from evertune.spec.document import child_path
 from evertune.spec.feasible import Found, broken, ever_there, look

@@ -126,6 +126,7 @@ def test_the_number_of_brackets_is_exact(r_l: str, eta: str, brackets: int) -> N
 
 def test_a_promoted_trial_keeps_its_configuration_and_names_its_parent() -> None:
     game = play(Hyperband, problem(settings={"r_l": "9"}))
+    assert {trial.labels[labels.RUNG] for trial in game.trials} == {"0", "1", "2"}
     for trial in game.trials:
         assert trial.labels[labels.FULL_RESOURCE] == "9"
         assert trial.labels[labels.RESOURCE] == str(trial.parameters["epochs"])
@@ -143,6 +144,7 @@ def test_a_promoted_trial_keeps_its_configuration_and_names_its_parent() -> None
 def test_the_best_of_a_rung_go_on_and_failed_ones_never() -> None:
     game = play(Hyperband, problem(settings={"r_l": "27"}), failing=0.3)
     places = rungs(game)
+    assert max(rung for _, rung in places) == 3
     for (bracket, rung), trials in places.items():
         if rung == 0:
             continue

@@ -19,7 +19,8 @@ from evertune.app import child_environment
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, When
 from evertune.errors import AlgorithmError
-from evertune.protocols import LEARNED, AlgorithmCatalog, Feature
+from evertune.protocols import LEARNED, Feature
+from evertune.spec.catalog import Catalog
 from evertune.testing.spaces import STEPPED
 from tests.unit.spec.samples import base, found
 
@@ -164,7 +165,7 @@ def test_a_check_that_crashes_is_one_sentence(install: Install) -> None:
 
 
 def test_the_catalog_is_the_registry() -> None:
-    catalog: AlgorithmCatalog = registry.Registry()
+    catalog: Catalog = registry.Registry()
     assert tuple(catalog.names()) == registry.names()
     assert list(catalog.check("nothing", PROBLEM)) == list(registry.check("nothing", PROBLEM))
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.space import Codec, Dimension, Kind, dimensions, grid_count, grid_index, grid_value
+from algorithms.space import Codec, Dimension, Kind, dimensions
+from evertune.domain.grid import grid_count, grid_index, grid_value
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace
 from evertune.testing.spaces import CONSTANTS, EVERYTHING, allows
 
@@ -100,7 +101,9 @@ def test_only_what_the_value_cannot_give_back_is_kept() -> None:
         for dimension in codec.free
     }
     kinds = {dimension.name: dimension for dimension in codec.free}
-    for name in codec.keep(middle):
+    kept = codec.keep(middle)
+    assert kept
+    for name in kept:
         parameter = kinds[name].parameter
         assert kinds[name].kind is Kind.UNIT or parameter.type is INT or parameter.step is not None, name
 

@@ -13,9 +13,9 @@ from typing import Literal
 import optuna
 import pytest
 
-from algorithms.settings import Rule
 from algorithms.stoppers import registry
 from evertune.domain.metrics import Objective, ObjectiveType
+from evertune.domain.setting import Rule
 from evertune.domain.stopping import ListedPeers, Prefix
 from evertune.errors import AlgorithmError
 from evertune.protocols import EarlyStopper, JsonDict

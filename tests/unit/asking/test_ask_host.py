@@ -16,7 +16,8 @@ import pytest
 
 from activities import asking
 from activities.ask_child import HEAVY_NICE
-from activities.asking import AskHost, AskJob
+from activities.asking import AskHost
+from activities.asks import AskJob
 from algorithms import registry
 from evertune.app import child_environment
 from evertune.errors import AlgorithmError, UnavailableError
@@ -378,7 +379,8 @@ def test_the_child_ends_with_its_parent(store: Store, database_url: str) -> None
     job = drive.open(1)
     program = f"""
         import asyncio, time
-        from activities.asking import AskHost, AskJob
+        from activities.asking import AskHost
+        from activities.asks import AskJob
         from evertune.store import open_store
 
         async def main():

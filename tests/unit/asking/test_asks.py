@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from activities.asks import AskJob, Asks, problem_of
+from activities.asks import AskJob, Asks
+from activities.problems import problem_of
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.records import Budget
 from evertune.domain.states import ExperimentState

@@ -39,9 +39,19 @@ async def test_a_changed_parameter_is_found(store: Store, tmp_path: Path, algori
     change(tmp_path, drive.uid, 9, layers=8.5)
     divergence = verify_replay(store, drive.uid).divergence
     assert divergence is not None
-    assert (divergence.trial, divergence.parameter) == (9, "layers")
-    assert (divergence.stored, divergence.recomputed) == (8.5, layers)
-    assert str(divergence).endswith(f"the parameter layers: stored 8.5, recomputed {layers}")
+    assert (divergence.trial, divergence.parameters) == (9, ("layers",))
+    assert divergence.stored is not None
+    assert divergence.recomputed is not None
+    assert (divergence.stored["layers"], divergence.recomputed["layers"]) == (8.5, layers)
+
+
+async def test_a_whole_number_that_became_a_float_is_a_difference(store: Store, tmp_path: Path) -> None:
+    drive = Drive(store, new_experiment(store, "random"))
+    await drive.run(warm(store), 4, 2)
+    change(tmp_path, drive.uid, 2, layers=float(store.trial(drive.uid, 2).parameters["layers"]))
+    divergence = verify_replay(store, drive.uid).divergence
+    assert divergence is not None
+    assert (divergence.trial, divergence.parameters) == (2, ("layers",))
 
 
 async def test_a_changed_objective_shows_in_the_trials_that_it_led_to(store: Store, tmp_path: Path) -> None:
@@ -51,7 +61,6 @@ async def test_a_changed_objective_shows_in_the_trials_that_it_led_to(store: Sto
     execute(tmp_path, "update evertune_trials set objective_value = 1 - objective_value")
     divergence = verify_replay(store, drive.uid).divergence
     assert divergence is not None
-    assert divergence.trial is not None
     assert divergence.trial >= 4, "the first four are random"
 
 
@@ -61,13 +70,16 @@ async def test_a_lost_trial_and_a_lost_parameter_are_found(store: Store, tmp_pat
     change(tmp_path, drive.uid, 5, colour="red")
     divergence = verify_replay(store, drive.uid).divergence
     assert divergence is not None
-    assert (divergence.trial, divergence.parameter) == (5, None)
-    assert "colour" in str(divergence)
+    assert (divergence.trial, divergence.parameters) == (5, ("colour",))
     execute(tmp_path, "delete from evertune_trials where number = 3")
     divergence = verify_replay(store, drive.uid).divergence
     assert divergence is not None
-    assert (divergence.trial, divergence.parameter) == (None, None)
-    assert str(divergence) == f"request {divergence.request_no}: 0 trials are stored, 1 were recomputed"
+    assert (divergence.trial, divergence.stored) == (3, None)
+    assert divergence.recomputed is not None
+    change(tmp_path, drive.uid, 2, colour="red")
+    divergence = verify_replay(store, drive.uid).divergence
+    assert divergence is not None
+    assert (divergence.trial, divergence.parameters) == (2, ("colour",)), "the first that differs"
 
 
 def test_an_unknown_experiment_is_refused(store: Store) -> None:

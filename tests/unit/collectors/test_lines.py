@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import collectors
 from collectors import tail
-from evertune.domain.metrics import Point
+from evertune.domain.metrics import CollectorSpec, Point
 from evertune.errors import LaunchError
-from evertune.protocols import Collector, CollectorSpec, Sources
+from evertune.protocols import Collector, Sources
 
 SPEC = CollectorSpec(kind="StdOut", metrics=("loss", "accuracy"), filters=())
 
@@ -75,7 +75,9 @@ def test_any_pieces_and_a_restart_at_any_of_them_give_the_same_points(
 
 def test_the_place_of_a_value_is_its_offset_in_the_log(log: Path) -> None:
     log.write_bytes("größe\nloss=0.5\r\nloss=0.25\n".encode())
-    for point in everything(log):
+    points = everything(log)
+    assert [point.value for point in points] == ["0.5", "0.25"]
+    for point in points:
         assert log.read_bytes()[point.seq :].startswith(point.value.encode())
 
 

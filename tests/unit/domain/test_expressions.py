@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evertune.domain.expressions import ExpressionError, parse
+from evertune.domain.expressions import parse
+from evertune.domain.syntax import ExpressionError
 
 STEADY = settings(
     deadline=None, derandomize=True, database=None,

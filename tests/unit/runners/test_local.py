@@ -275,7 +275,9 @@ async def test_signals_that_the_worker_ignores_are_not_ignored_in_the_trial(runn
     finally:
         signal.signal(signal.SIGINT, before)
     await runner.wait(ref())
-    for line in runner.log_path(ref()).read_text().splitlines():
+    lines = runner.log_path(ref()).read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["SigBlk:", "SigIgn:"]
+    for line in lines:
         assert int(line.split()[1], 16) % (1 << 31) == 0, line  # those above are the C library's own
 
 
