@@ -450,17 +450,18 @@ class _Sender:
             else:
                 connection.sock.settimeout(timeout)
             try:
+                shaking = None
                 if trusted:  # in steps, so that `leave` can end the handshake too
                     HTTPConnection.connect(connection)
-                    connection.sock = trusted.wrap_socket(
+                    connection.sock = shaking = trusted.wrap_socket(
                         connection.sock, server_hostname=connection.host, do_handshake_on_connect=False
                     )
                 if url.scheme == "https":
                     self.sock = connection.sock
                     if self.ending and threading.get_ident() == self.thread:
                         raise ConnectionError("the program ends")
-                if trusted:
-                    connection.sock.do_handshake()
+                if shaking:
+                    shaking.do_handshake()
                 connection.request("POST", path, body, headers)
                 response = connection.getresponse()
                 data = response.read()
