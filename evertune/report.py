@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from http.client import HTTPConnection
     from pathlib import Path
+    from socket import socket
     from typing import Any
 
 __all__ = ["ReportError", "checkpoint_dir", "flush", "params", "parent_checkpoint_dir", "report", "report_metrics"]
@@ -47,6 +48,7 @@ POLL_S = 10.0  # without anything to send, how often to ask whether to stop, onc
 AWAY_S = (0.5, 30.0)  # first and longest pause after a failure
 AWAY_WARNING_S = 30.0  # a gateway that is away for less is not worth a warning
 EXIT_SHARED_S = 2.0  # how long a process waits at its end for another one that sends from the same spool
+LEAVE_S = 10.0  # how long it waits then for its own thread to come out of OpenSSL: milliseconds, in truth
 PUSHED = 1 << 42  # `seq` of what this module wrote: source 1, then 42 bits of offset
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -294,12 +296,15 @@ class _Sender:
         self.away = self.retry_after = 0.0  # seconds: the pause after a failure; what the gateway asked for ...
         self.due = 0.0  # ... and when that is over
         self.answered = time.monotonic()
+        self.ending = False  # the interpreter is on its way out
+        self.thread = 0  # which sends behind the program's back
         self.after_fork()
 
     def after_fork(self) -> None:
         self.busy = threading.Lock()
         self.pid = 0  # of the process whose thread runs
         self.connection: HTTPConnection | None = None  # the parent's stays open: this only closes our copy
+        self.sock: socket | None = None  # of the request under way, over https
 
     def start(self) -> None:
         """Have a thread in this process. Cheap when there is one; a second one, from a race, does no harm."""
@@ -312,8 +317,11 @@ class _Sender:
                 util.Finalize(None, _at_exit, exitpriority=0)
 
     def _run(self) -> None:
+        self.thread = threading.get_ident()
         while not self.over:
             with self.busy:
+                if self.ending:
+                    return
                 wait = self._send(HTTP_TIMEOUT_S)
             time.sleep(wait or min(self.pause / 20, 1.0))  # a backlog goes at the pace of the gateway's rate limit
 
@@ -337,6 +345,19 @@ class _Sender:
                 break  # the gateway will not be asked again in time
             time.sleep(wait if self.away else min(wait, 0.05))
         return False
+
+    def leave(self) -> None:
+        """Have our thread out of OpenSSL, and keep it out: an interpreter that ends around it there crashes."""
+        self.ending = True
+        if self.pid != os.getpid() or not self.url.lower().startswith("https:"):
+            return
+        if self.sock is not None:
+            from socket import SHUT_RDWR, socket
+
+            with suppress(OSError):  # what it waits for is over at once
+                socket.shutdown(self.sock, SHUT_RDWR)
+        if self.busy.acquire(timeout=LEAVE_S):
+            self.busy.release()
 
     def _send(self, timeout: float) -> float:
         """Send one batch if there is one. Seconds until the next is due, 0 while more waits. Never raises."""
@@ -419,16 +440,28 @@ class _Sender:
         path = f"{url.path.rstrip('/')}/ingest/v1/trials/{quote(self.trial, safe='')}/reports"
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         while True:
-            kept = connection = self.connection
-            self.connection = None
+            kept = connection = self.connection if self.connection and self.connection.sock else None
+            self.connection = trusted = None
             if connection is None and url.scheme == "https":
                 trusted = create_default_context(cafile=os.environ.get("EVERTUNE_CA_FILE") or None)
                 connection = HTTPSConnection(url.netloc, timeout=timeout, context=trusted)
             elif connection is None:
                 connection = HTTPConnection(url.netloc, timeout=timeout)
-            elif connection.sock:
+            else:
                 connection.sock.settimeout(timeout)
             try:
+                shaking = None
+                if trusted:  # in steps, so that `leave` can end the handshake too
+                    HTTPConnection.connect(connection)
+                    connection.sock = shaking = trusted.wrap_socket(
+                        connection.sock, server_hostname=connection.host, do_handshake_on_connect=False
+                    )
+                if url.scheme == "https":
+                    self.sock = connection.sock
+                    if self.ending and threading.get_ident() == self.thread:
+                        raise ConnectionError("the program ends")
+                if shaking:
+                    shaking.do_handshake()
                 connection.request("POST", path, body, headers)
                 response = connection.getresponse()
                 data = response.read()
@@ -437,6 +470,8 @@ class _Sender:
                 connection.close()
                 if kept is None:
                     raise  # else the gateway has closed it meanwhile, which says nothing
+            finally:
+                self.sock = None
         self.connection = connection
         asked = response.getheader("Retry-After") or ""  # seconds; a date is as good as nothing
         self.retry_after = min(float(asked), 600.0) if asked.isdecimal() else 0.0
@@ -526,6 +561,8 @@ def _at_exit() -> None:
         elif not told and not over:
             sentence = f"not all reports of trial {here.name} are delivered; they wait in {here.spool.path}"
             _warn("left", sentence, strict=False)
+    if here and here.sender:
+        here.sender.leave()
 
 
 class _Report:

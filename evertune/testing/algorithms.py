@@ -109,7 +109,7 @@ class AlgorithmContract:
                 stdout=subprocess.PIPE,
                 env=environment,
                 check=True,
-                timeout=60,
+                timeout=100,
             )
             assert pickle.loads(there.stdout) == here  # noqa: S301 - written three lines above
 

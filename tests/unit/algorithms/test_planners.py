@@ -462,10 +462,10 @@ def test_an_ask_at_five_thousand_trials_costs_little_more_than_reading_them(
         game.suggest(1)
         end(len(game.trials) - 1)
         spent.append(time.process_time() - begin)
-    assert sorted(spent)[50] < 0.005
+    assert sorted(spent)[50] < 0.02  # 0.0004 to 0.002
     begin = time.process_time()
     rebuilt = kind(given).ask(tuple(game.trials), 1, 5000, None)
-    assert time.process_time() - begin < 0.15
+    assert time.process_time() - begin < 0.5  # 0.005 to 0.016
     assert rebuilt == session.ask(1, 5000, None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 import subprocess
 import time
@@ -214,3 +215,40 @@ def test_https_trusts_the_authority_that_is_given_and_no_other(tmp_path: Path) -
         assert values(gateway) == []
         run("report(loss=2)", {**environment, "EVERTUNE_FLUSH_S": "30", "EVERTUNE_CA_FILE": str(certificate)})
         assert values(gateway) == ["1", "2"]
+
+
+# An interpreter that ends around a thread in OpenSSL crashes, and a training that went well would have failed.
+STILL_THERE = """
+import atexit, ssl
+module.HTTP_TIMEOUT_S = module.LEAVE_S = 600.0
+sender = module._trial().sender
+atexit.unregister(module._at_exit)
+atexit.register(lambda: print("still there" if sender.busy.locked() else "out"))
+atexit.register(module._at_exit)  # the last one is called first
+"""
+
+
+def test_a_program_that_ends_while_its_thread_is_in_openssl_waits_for_it(tmp_path: Path) -> None:
+    with FakeGateway() as gateway:
+        environment = beside_a_gateway(gateway, tmp_path, EVERTUNE_FLUSH_S="0")
+        program = """
+begun, make = module.threading.Event(), ssl.create_default_context
+def long(**options):
+    begun.set(); time.sleep(0.5)
+    return make(**options)
+ssl.create_default_context = long
+report(loss=1); begun.wait()
+"""
+        url = environment["EVERTUNE_INGEST_URL"].replace("http:", "https:")
+        out, err = run(STILL_THERE + program, {**environment, "EVERTUNE_INGEST_URL": url})
+    assert out == "out\n"
+    assert "not all reports of trial short-1 are delivered" in err
+
+
+def test_a_program_that_ends_does_not_wait_for_a_gateway_that_says_nothing(tmp_path: Path) -> None:
+    with FakeGateway() as gateway, socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = beside_a_gateway(gateway, tmp_path, EVERTUNE_FLUSH_S="0")
+        program = "report(loss=1)\nwhile sender.sock is None: time.sleep(0.01)"
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        out, _ = run(STILL_THERE + program, {**environment, "EVERTUNE_INGEST_URL": url})
+    assert out == "out\n"

@@ -101,7 +101,7 @@ async def test_the_objective_of_a_katib_example_is_found(
     experiment = spec.load_experiment(document.data)
     launch = launch_of(experiment, ref(), parameters, shared=("/var/log/katib",))
     await runner.create(launch)
-    end = await asyncio.wait_for(runner.wait(ref()), 20)
+    end = await asyncio.wait_for(runner.wait(ref()), 90)
     assert end.state is AttemptState.SUCCEEDED, end
     wanted = spec.collector_spec(experiment)
     collector = collectors.create(wanted, runner.sources(launch, wanted.path))
@@ -113,12 +113,12 @@ async def test_files_of_parallel_trials_never_meet(runner: LocalRunner) -> None:
     experiment = example("metrics-collector/file-metrics-collector.yaml")
     wanted = spec.collector_spec(experiment)
     assert wanted.path == "/katib/mnist.log"
-    rates = (0.01, 0.02, 0.03)
+    rates, there = (0.01, 0.02, 0.03), Path("/katib").exists()
     for number, rate in enumerate(rates):
         await runner.create(launch_of(experiment, ref(number), {"lr": rate, "momentum": 0.5}, shared=("/katib",)))
     accuracies = set()
     for number in range(len(rates)):
-        assert (await asyncio.wait_for(runner.wait(ref(number)), 20)).state is AttemptState.SUCCEEDED
+        assert (await asyncio.wait_for(runner.wait(ref(number)), 90)).state is AttemptState.SUCCEEDED
         private = Path(rewrite_text(wanted.path, ("/katib",), runner.directory(ref(number))))
         lines = private.read_bytes().splitlines()
         rules = TextRules(wanted.metrics, wanted.filters)
@@ -126,22 +126,23 @@ async def test_files_of_parallel_trials_never_meet(runner: LocalRunner) -> None:
         assert len(points) == 1, "each trial wrote to a file of its own"
         accuracies.add(points[0].value)
     assert len(accuracies) == len(rates)
-    assert not Path("/katib").exists()
+    assert Path("/katib").exists() == there
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "replicas"),
+    ("name", "parameters", "replicas", "written"),
     [
-        ("kubeflow-training-operator/pytorchjob-mnist.yaml", MNIST, ["master-0", "worker-0"]),
+        ("kubeflow-training-operator/pytorchjob-mnist.yaml", MNIST, ["master-0", "worker-0"], []),
         (
             "kubeflow-training-operator/tfjob-mnist-with-summaries.yaml",
             {"learning_rate": 0.02, "batch_size": 50},
             ["worker-0", "worker-1"],
+            ["files/mnist-with-summaries-logs", "replicas/worker-1/files/mnist-with-summaries-logs"],
         ),
     ],
 )
 async def test_a_distributed_katib_example_runs_all_its_replicas_and_only_the_first_reports(
-    runner: LocalRunner, name: str, parameters: dict[str, Value], replicas: list[str]
+    runner: LocalRunner, name: str, parameters: dict[str, Value], replicas: list[str], written: list[str]
 ) -> None:
     experiment = example(name)
     assert experiment.spec is not None
@@ -153,7 +154,7 @@ async def test_a_distributed_katib_example_runs_all_its_replicas_and_only_the_fi
         primary_pod_labels=template.primary_pod_labels or {},
     )
     await runner.create(launch)
-    end = await asyncio.wait_for(runner.wait(ref()), 30)
+    end = await asyncio.wait_for(runner.wait(ref()), 90)
     assert end.state is AttemptState.SUCCEEDED, end
     attempt = Attempt(runner.log_path(ref()).parent)
     assert list(attempt.replicas) == replicas
@@ -161,7 +162,8 @@ async def test_a_distributed_katib_example_runs_all_its_replicas_and_only_the_fi
     collector = collectors.create(wanted, runner.sources(launch, wanted.path))
     points = [point for point in [*collector.read(), *collector.finish()] if point.metric == wanted.metrics[0]]
     assert len({point.seq for point in points}) == len(points) > 0
-    assert not Path("/mnist-with-summaries-logs").exists()
+    events = attempt.directory.rglob("*.tfevents.*")  # each replica's are its own
+    assert sorted({str(each.parents[1].relative_to(attempt.directory)) for each in events}) == written
 
 
 CUSTOM = "metrics-collector/custom-metrics-collector.yaml"
@@ -171,7 +173,7 @@ async def test_katibs_custom_collector_reports_what_the_trainer_wrote_to_its_fil
     experiment = example(CUSTOM)
     launch = launch_of(experiment, ref(), {**MNIST}, shared=shared_paths(experiment))
     await runner.create(launch)
-    end = await asyncio.wait_for(runner.wait(ref()), 20)
+    end = await asyncio.wait_for(runner.wait(ref()), 90)
     assert (end.state, end.warnings) == (AttemptState.SUCCEEDED, ())
     sources = runner.sources(launch, collected(experiment).path)
     assert sources.printed is not None, "its own collector ran: the file is read only if that reported nothing"
@@ -197,7 +199,7 @@ async def test_without_a_directory_for_its_image_the_file_is_found_by_our_own_ru
     roots = {image: root for image, root in launch.image_roots.items() if "custom" not in image}
     launch = dataclasses.replace(launch, image_roots=roots)
     await runner.create(launch)
-    end = await asyncio.wait_for(runner.wait(ref()), 20)
+    end = await asyncio.wait_for(runner.wait(ref()), 90)
     assert end.state is AttemptState.SUCCEEDED
     assert ["is not run" in warning for warning in end.warnings] == [True]
     wanted = collected(experiment)
@@ -215,7 +217,7 @@ async def test_the_json_file_of_parallel_trials_holds_what_hypertune_writes(runn
         launch = launch_of(experiment, ref(number), {**MNIST}, shared=shared_paths(experiment))
         await runner.create(launch)
     for number in range(2):
-        assert (await asyncio.wait_for(runner.wait(ref(number)), 20)).state is AttemptState.SUCCEEDED
+        assert (await asyncio.wait_for(runner.wait(ref(number)), 90)).state is AttemptState.SUCCEEDED
         path = Path(f"{runner.directory(ref(number))}/katib/mnist.json")
         (record,) = [json.loads(line) for line in path.read_text().splitlines()]
         assert set(record) == {"timestamp", "trial", "loss", "accuracy"}
@@ -231,7 +233,7 @@ async def test_the_collector_of_the_readme_is_one(runner: LocalRunner) -> None:
         custom_collector=container,
     )
     await runner.create(launch)
-    end = await asyncio.wait_for(runner.wait(ref()), 20)
+    end = await asyncio.wait_for(runner.wait(ref()), 90)
     assert (end.state, end.warnings) == (AttemptState.SUCCEEDED, ())
     printed = runner.sources(launch, "/katib/my.log").printed
     assert printed is not None

@@ -96,7 +96,7 @@ def python(script: str) -> list[str]:
     return [sys.executable, "-c", textwrap.dedent(script).replace("$", "$$")]
 
 
-async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)

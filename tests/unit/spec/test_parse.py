@@ -118,10 +118,10 @@ def test_what_cannot_be_read_gets_one_sentence_and_a_place(text: str | bytes, me
 
 @pytest.mark.parametrize("text", ["[" * 500_000, "{" * 500_000, "- " * 400_000, '{"a":' * 150_000, "[{" * 300_000])
 def test_deep_nesting_is_refused_at_once(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     (problem,) = parse_documents(text, "x")[-1].problems
     assert "nest" in problem.message or "not YAML" in problem.message
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_billion_laughs_are_refused_with_one_sentence() -> None:
