@@ -67,7 +67,7 @@ async def test_an_early_stop_is_carried_out_once_and_keeps_the_trials_value(impa
     stop = c.ObserveSignal(observations=[c.Observation(number=0, seq=10**6, stop="worse than the median")])
     for _ in range(3):
         await workflow.signal(c.SIGNAL_OBSERVE, stop)
-    record = await house.ended(handle)
+    record = await house.ended(handle, 100)
     stopped = house.store.trial(record.uid, 0)
     assert (stopped.state, stopped.objective) == (TrialState.EARLY_STOPPED, "0.3")
     assert "worse than the median" in stopped.reason

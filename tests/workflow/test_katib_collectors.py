@@ -41,15 +41,9 @@ def roots(*, without: str = "nothing") -> dict[str, str]:
     ],
 )
 async def test_an_experiment_with_a_collector_of_katibs_finds_its_best_trial(
-    house: House,
-    request: pytest.FixtureRequest,
-    name: str,
-    own: dict[str, object] | None,
-    without: str,
-    warned: bool,
+    house: House, name: str, own: dict[str, object] | None, without: str, warned: bool
 ) -> None:
     document = yaml.safe_load((ROOT / "tests/data/katib/metrics-collector" / f"{name}.yaml").read_text())
-    document["metadata"]["name"] = request.node.callspec.id.lower()  # Temporal is the same for all of them
     document["spec"].update(maxTrialCount=4, parallelTrialCount=2, maxFailedTrialCount=1)
     if own is not None:
         document["spec"]["metricsCollectorSpec"]["collector"]["customCollector"] = own

@@ -65,7 +65,7 @@ def check_resumed(trials: list[TrialRecord]) -> None:
 async def test_promoted_trials_go_on_from_their_parents_and_the_end_of_the_plan_ends_the_experiment(
     house: House,
 ) -> None:
-    record = await house.ended(await house.submit(document("halving")))
+    record = await house.ended(await house.submit(document("halving")), 100)
     assert record.state is ExperimentState.SUCCEEDED
     assert (record.reason, record.message) == ("ExperimentSuggestionEndReached", "all 3 brackets are done")
     trials = house.store.trials(record.uid)
@@ -146,7 +146,7 @@ async def test_pbt_finds_its_parents_checkpoint_where_katibs_container_would_and
         "algorithmSettings": [{"name": key, "value": value} for key, value in settings.items()],
     }
     asked["spec"]["objective"]["additionalMetricNames"] = ["resumed", "whose"]
-    record = await house.ended(await house.submit(asked))
+    record = await house.ended(await house.submit(asked), 100)
     assert record.message == "all 3 generations are done"
     trials = house.store.trials(record.uid)
     assert len(trials) == 15
