@@ -34,7 +34,7 @@ def shell_environment() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="evertune-docs-") as folder:
         environment = documents.environment(Path(folder), os.environ)
         yield environment
-        subprocess.run(["evertune", "down"], env=environment, cwd=ROOT, capture_output=True, timeout=60)
+        subprocess.run(["evertune", "down"], env=environment, cwd=ROOT, capture_output=True, timeout=200)
 
 
 @pytest.mark.timeout(900)
@@ -51,7 +51,7 @@ def test_the_commands_of_a_block_succeed_and_say_what_the_page_shows(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600 if block.slow else 60,
+            timeout=600 if block.slow else 200,
         )
         said = documents.without_colour(done.stdout)
 
