@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,8 +45,8 @@ class Shell:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
-    names = ("EVERTUNE_NAMESPACE", "EVERTUNE_DATABASE_URL", "EVERTUNE_BACKEND", "EVERTUNE_LOG", "TEMPORAL_ADDRESS")
-    for name in (*names, "NO_COLOR"):
+    ours = [name for name in os.environ if name.startswith(("EVERTUNE_", "TEMPORAL_"))]
+    for name in (*ours, "KUBECONFIG", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EVERTUNE_HOME", str(home))
     monkeypatch.chdir(tmp_path)

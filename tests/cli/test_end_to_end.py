@@ -18,6 +18,8 @@ from evertune.settings import Settings
 from evertune.stack import status
 from tests.cli.test_process import EVERTUNE, environment, evertune
 
+pytestmark = pytest.mark.timeout(600)  # each is a dozen commands beside a stack, on a machine that may be busy
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -40,10 +42,38 @@ def run(stack: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def first_line(watching: subprocess.Popen[str]) -> str:
-    """Of a trial that ended: now it watches."""
-    assert watching.stderr is not None
-    return next(line for line in watching.stderr if line.startswith("["))
+class Watch:
+    """`evertune watch`, that says on standard error what it sees."""
+
+    def __init__(self, home: Path, *words: str) -> None:
+        self._process = subprocess.Popen(
+            [*EVERTUNE, "watch", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(home),
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._out, self._err = self._process.stdout, self._process.stderr
+        self.said = ""
+
+    def __enter__(self) -> Watch:
+        """Once a trial has ended before its eyes: now it watches."""
+        while not (line := self._err.readline()).startswith("["):
+            assert line, "it ended without a line"
+            self.said += line
+        self.said += line
+        return self
+
+    def end(self) -> tuple[int, str]:
+        """Its exit code and standard output, when the experiment has ended."""
+        self.said += self._err.read()
+        return self._process.wait(), self._out.read()
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 SLOW = "sh -c 'for i in 1 2 3 4 5 6; do echo loss={x}; sleep 0.5; done'"
@@ -161,15 +191,15 @@ def test_katibs_experiment_with_its_template_in_a_config_map_runs_with_that_in_a
 
 @pytest.mark.slow
 def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experiment_file: Callable[..., Path]) -> None:
-    path = experiment_file(name="slow", command=f'"{SLOW}"', budget="{trials: 40, parallel: 2}")
+    path = experiment_file(name="slow", command=f'"{SLOW}"', budget="{trials: 400, parallel: 2}")
     submitted = run("submit", str(path), "-o", "name")
     assert (submitted.returncode, submitted.stdout) == (0, "slow\n")
 
     assert "slow  ‖ Paused" in run("pause", "slow").stdout
     assert run("pause", "slow").returncode == 2
     assert "paused it" in run("explain", "slow").stdout
-    assert "/30 trials, 3 parallel" in run("edit", "slow", "--parallel", "3", "--max-trials", "30").stdout
-    assert run("edit", "slow", "--parallel", "31").returncode == 2
+    assert "/300 trials, 3 parallel" in run("edit", "slow", "--parallel", "3", "--max-trials", "300").stdout
+    assert run("edit", "slow", "--parallel", "301").returncode == 2
     assert "◐ Running" in run("resume", "slow").stdout
 
     # Paused as early as it was, it may have had no trial before.
@@ -181,7 +211,7 @@ def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experi
     assert run("watch", "slow", "--timeout", "60").returncode == 0
     document = json.loads(run("get", "slow", "-o", "json").stdout)
     assert document["reason"] == "ExperimentStopped: enough seen"
-    assert document["trials"]["created"] < 40
+    assert document["trials"]["created"] < 300
 
 
 @pytest.mark.slow
@@ -207,19 +237,16 @@ def test_a_running_experiment_is_deleted_by_force_with_all_it_left(
 
 @pytest.mark.slow
 def test_a_watch_survives_a_restart_of_the_stack(run: Run, stack: Path, experiment_file: Callable[..., Path]) -> None:
-    run("submit", str(experiment_file(name="tough", command=f'"{SLOW}"')))
-    watching = subprocess.Popen(
-        [*EVERTUNE, "watch", "tough", "-o", "json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(stack),
-        text=True,
-    )
-    first_line(watching)
-    assert run("down", "--keep-trials").returncode == 0
-    assert run("up").returncode == 0
-    out, err = watching.communicate(timeout=90)
-    assert watching.returncode == 0, err
+    # The first trial ends for the watch to see it, the others when the stack is there again.
+    gate = stack.with_name("gate")
+    waits = f"[ $EVERTUNE_TRIAL_NUMBER = 0 ] || until [ -e {gate} ]; do sleep 0.1; done"
+    run("submit", str(experiment_file(name="tough", command=f"\"sh -c '{waits}; echo loss={{x}}'\"")))
+    with Watch(stack, "tough", "-o", "json") as watching:
+        assert run("down", "--keep-trials").returncode == 0
+        assert run("up").returncode == 0
+        gate.touch()
+        code, out = watching.end()
+    assert code == 0, watching.said
     document = json.loads(out)
     assert (document["state"], document["trials"]["succeeded"]) == ("Succeeded", 4)
 
@@ -252,7 +279,7 @@ def test_a_reparse_that_nobody_takes_does_not_wait_for_ever_nor_blame_the_logs(r
 def test_results_that_were_looked_for_under_another_name_are_found_after_all(
     run: Run, stack: Path, experiment_file: Callable[..., Path]
 ) -> None:
-    command = "\"sh -c 'echo val_acc={x}; sleep 0.3'\""
+    command = "\"sh -c 'echo val_acc={x}; sleep 0.6'\""
     changes = {"command": command, "objective": "minimize val_accuracy", "budget": "{trials: 900, parallel: 2}"}
     run("submit", str(experiment_file(name="missed", **changes)))
 
@@ -272,24 +299,18 @@ def test_results_that_were_looked_for_under_another_name_are_found_after_all(
     assert "would change. Nothing is changed yet." in shown.stderr
     assert document()["best"] is None
 
-    watching = subprocess.Popen(
-        [*EVERTUNE, "watch", "missed"],
-        stderr=subprocess.PIPE,
-        env=environment(stack),
-        text=True,
-        stdout=subprocess.DEVNULL,
-    )
-    said = first_line(watching)
-    applied = run(*words, "--apply")  # while it runs: its workflow does it
-    assert applied.returncode == 0, applied.stderr
-    assert "missed is Running, best val_accuracy 0." in applied.stderr
-    known = document()
-    assert known["best"] is not None
-    assert known["trials"]["succeeded"] >= 4
-    assert "reparse by" in run("explain", "missed").stdout
+    with Watch(stack, "missed") as watching:
+        applied = run(*words, "--apply")  # while it runs: its workflow does it
+        assert applied.returncode == 0, applied.stderr
+        assert "missed is Running, best val_accuracy 0." in applied.stderr
+        known = document()
+        assert known["best"] is not None
+        assert known["trials"]["succeeded"] >= 4
+        assert "reparse by" in run("explain", "missed").stdout
 
-    run("stop", "missed")
-    said += watching.communicate(timeout=60)[1]
+        run("stop", "missed")
+        watching.end()
+    said = watching.said
     assert said.count(" revised: val_accuracy 0.") >= 4, said
     counted = [line for line in said.splitlines() if line.startswith("[")]
     assert len(counted) == document()["trials"]["created"]

@@ -7,11 +7,14 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from evertune import archive
+from evertune.cli.commands import logs
 from evertune.domain.records import ExperimentRecord
 from evertune.settings import Settings
 from evertune.store import Store
-from evertune.testing.store.making import finish
+from evertune.testing.store.making import NOW, finish, lose
 from tests.cli.conftest import Shell
 from tests.cli.missed import missed
 
@@ -90,6 +93,27 @@ def test_a_log_that_is_archived_while_it_is_followed_is_shown_once_and_whole(
     thread.join()
     assert not log.exists()
     assert (code, out) == (0, LONG)
+
+
+def test_attempts_that_come_and_go_between_two_looks_are_all_shown_and_their_lines_stay_apart(
+    shell: Shell,
+    running: ExperimentRecord,
+    settings: Settings,
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for attempt in range(4):
+        (directory(settings, running, 1, attempt) / "log").write_text(f"begins\nthis is {attempt}")
+        if attempt < 3:
+            lose(store, running.uid, 1, attempt)
+            store.open_attempt(running.uid, 1, attempt + 1, home_id=settings.home_id, at=NOW)
+    finish(store, running.uid, 1, 0.5, attempt=3)
+    code, out, _ = shell("logs", "slow", "--trial", "1", "--attempt", "0", "-f")
+    assert (code, out) == (0, "".join(f"begins\nthis is {attempt}" for attempt in range(4)))
+
+    source = logs.Source(store.trial(running.uid, 1), 0, settings.trials_dir / running.uid / "1", "log")
+    logs._follow(store, running, [source], digits=2)  # as among several trials
+    assert capsys.readouterr().out == "".join(f" 1 | begins\n 1 | this is {attempt}\n" for attempt in range(4))
 
 
 def test_the_replicas_of_a_distributed_job_are_named_and_shown_by_name(

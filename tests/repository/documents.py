@@ -97,7 +97,8 @@ def environment(home: Path, base: Mapping[str, str]) -> dict[str, str]:
         script = bin_folder / name
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments}"$@"\n')
         script.chmod(0o755)
-    kept = {name: value for name, value in base.items() if not name.startswith(("EVERTUNE", "TEMPORAL", "PYTEST"))}
+    others = ("EVERTUNE", "TEMPORAL", "PYTEST", "KUBECONFIG")
+    kept = {name: value for name, value in base.items() if not name.startswith(others)}
     return {
         **kept,
         "EVERTUNE_HOME": str(home / "home"),

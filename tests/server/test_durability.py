@@ -134,7 +134,7 @@ def test_reports_are_stored_while_temporal_is_away_and_one_that_comes_again_is_t
                 "next_after_s": 1.0,
                 "stop": False,
             }
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         # Between two attempts to reach Temporal the news wait here.
         while (observer := gateway.teller._observer) is None or not (news := observer._pending.get(world.uid)):
             assert time.monotonic() < deadline

@@ -180,20 +180,23 @@ def _follow(store: Store, record: ExperimentRecord, sources: list[Source], digit
     """Until every trial has ended and its log was read to the end; a new attempt begins its own log."""
     open_sources = list(sources)
     while open_sources:
+        waits = True
         for source in list(open_sources):
             prefix = "" if digits is None else f"{source.trial.number:>{digits}} | "
             # The state before the last read: what was written until the end is in the file by then.
             trial = store.trial(record.uid, source.trial.number)
             for data in source.read():
                 _write(source, data, prefix)
-            if trial.attempts - 1 > source.attempt:
-                source.attempt = trial.attempts - 1
+            newer = trial.attempts - 1 > source.attempt
+            if source.rest and (newer or trial.state.terminal):
+                _write(source, b"\n", prefix)
+            if newer:  # each in its turn: several may have come and gone since the last look
+                source.attempt += 1
                 source.offset = 0
             elif trial.state.terminal:
-                if source.rest:
-                    _write(source, b"\n", prefix)
                 open_sources.remove(source)
-        if open_sources:
+            waits = waits and not newer
+        if open_sources and waits:
             time.sleep(POLL_S)
 
 

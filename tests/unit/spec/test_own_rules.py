@@ -396,10 +396,8 @@ def test_what_an_algorithm_warns_of_comes_once_with_its_place_and_refuses_nothin
 
 
 def test_nobody_is_warned_of_an_algorithm_that_nobody_named() -> None:
-    text = (
-        "name: few\ncommand: echo {x}\nparameters: {x: 'uniform(0, 1)'}\nobjective: minimize y\nbudget: {trials: 7}"
+    text = "name: few\ncommand: echo {x}\nparameters: {x: 'uniform(0, 1)'}\nobjective: minimize y\nbudget: {trials: 7}"
     (document,) = parse_documents(text, "few.yaml")
-    )
     verdict = check(document, Minding())
     assert verdict.warnings == []
     assert verdict.experiment is not None
