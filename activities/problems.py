@@ -20,7 +20,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from algorithms import registry
-from algorithms.drawing import fits
+from algorithms.space import dimensions
 from evertune import spec
 from evertune.domain.metrics import Objective
 from evertune.domain.records import OTHER_LIBRARIES, ExperimentRecord
@@ -132,10 +132,10 @@ def _loss(trial: HistoryTrial, objective: Objective) -> float:
 def _shared(trial: HistoryTrial, problem: SearchProblem) -> dict[str, Value]:
     """What the new space has of a trial's parameters and allows, as values of the new space."""
     found: dict[str, Value] = {}
-    for parameter in problem.space:
-        value = trial.parameters.get(parameter.name)
-        if value is not None and fits(parameter, value):
-            found[parameter.name] = value
+    for dimension in dimensions(problem.space):
+        value = trial.parameters.get(dimension.name)
+        if value is not None and dimension.has(value):
+            found[dimension.name] = value
     return problem.space.active(found)
 
 

@@ -25,7 +25,7 @@ from algorithms import limits
 from algorithms.base import Session, SessionAlgorithm, loss_of
 from algorithms.native import bounded, packed, quiet, unpack
 from algorithms.settings import RANDOM_STATE, Rule, choice, settings_problems, whole
-from algorithms.space import Codec, Dimension, Kind, Raw, fits
+from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -105,7 +105,7 @@ class SkoptSession:
     def update(self, trials: Iterable[HistoryTrial]) -> None:
         for trial in trials:
             parameters, own = trial.parameters, trial.number >= 0
-            if own or all(fits(dimension, parameters.get(dimension.name)) for dimension in self._codec.free):
+            if own or self._codec.covers(parameters):
                 raw = self._codec.encode(parameters, trial.meta.get(_KEPT) if own else None)
                 self._trials[trial.number] = (trial, self._point(raw))
 

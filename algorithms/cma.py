@@ -28,7 +28,7 @@ from algorithms import limits
 from algorithms.base import Session, SessionAlgorithm, loss_of
 from algorithms.native import bounded, packed, quiet, unpack
 from algorithms.settings import Rule, choice, is_float, is_signed, settings_problems
-from algorithms.space import Codec, Dimension, Kind, Raw, fits, from_quantile, to_quantile
+from algorithms.space import Codec, Dimension, Kind, Raw, from_quantile, to_quantile
 from evertune.domain.space import SearchProblem
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
@@ -141,7 +141,7 @@ class CmaSession:
         return [
             ([to_quantile(each, each.encode(trial.parameters[each.name])) for each in self._numbers], self._loss(trial))
             for trial in trials
-            if all(fits(each, trial.parameters.get(each.name)) for each in self._numbers)
+            if all(each.covers(trial.parameters.get(each.name)) for each in self._numbers)
         ]
 
     def _loss(self, trial: HistoryTrial) -> float:

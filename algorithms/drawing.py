@@ -10,8 +10,8 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 
-from algorithms.space import Codec, Dimension, Kind, Raw
-from evertune.domain.space import Parameter, SearchSpace, Value
+from algorithms.space import Codec, Dimension, Kind, Raw, from_quantile
+from evertune.domain.space import SearchSpace, Value
 
 
 def chance(*parts: object) -> random.Random:
@@ -25,10 +25,8 @@ def drawn(codec: Codec, luck: random.Random) -> dict[str, Value]:
 
 def _raw(dimension: Dimension, luck: random.Random) -> Raw:
     if dimension.kind in (Kind.INDEX, Kind.CHOICE):
-        return luck.randrange(dimension.count)
-    if dimension.kind is Kind.LOG:
-        return math.exp(luck.uniform(math.log(dimension.low), math.log(dimension.high)))
-    return luck.uniform(dimension.low, dimension.high)
+        return luck.randrange(dimension.count)  # not a quantile: experiments that run have drawn in this way
+    return from_quantile(dimension, luck.random())
 
 
 def count(space: SearchSpace) -> int | None:
@@ -52,15 +50,3 @@ def point(codec: Codec, counts: Sequence[int], index: int) -> dict[str, Value]:
         places.append(place)
     pairs = zip(codec.dimensions, reversed(places), strict=True)
     return {dimension.name: dimension.point(place) for dimension, place in pairs}
-
-
-def fits(parameter: Parameter, value: Value) -> bool:
-    """Whether a value, of whatever experiment, is one of this parameter's: in its range, on its grid, in its list."""
-    if not parameter.numeric:
-        return str(value) in parameter.values
-    if isinstance(value, str) or not parameter.low <= value <= parameter.high:
-        return False
-    (dimension,) = Codec.of(SearchSpace((parameter,))).dimensions
-    if dimension.kind is Kind.CONSTANT:
-        return value == dimension.decode(0)
-    return not dimension.snaps or dimension.on_grid(float(value)) == value

@@ -29,7 +29,7 @@ from algorithms.settings import (
     problems_of,
     settings_problems,
 )
-from algorithms.space import Codec, Dimension, Kind, Raw, fits
+from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -150,7 +150,7 @@ class TpeSession:
     def update(self, trials: Iterable[HistoryTrial]) -> None:
         for trial in trials:
             own = trial.number >= 0  # else of a warm start: hyperopt takes trials in the order of their numbers
-            if not own and not all(fits(each, trial.parameters.get(each.name)) for each in self._codec.free):
+            if not own and not self._codec.covers(trial.parameters):
                 continue
             if trial.number not in self._documents:
                 raw = self._codec.encode(trial.parameters, trial.meta.get(_KEPT) if own else None)

@@ -7,8 +7,7 @@ The study that they work in is `optuna_session`'s; here is which sampler, with w
 - MOTPE: Ozaki et al. 2022, "Multiobjective Tree-Structured Parzen Estimator": the same densities, of which the better
   trials are chosen by hypervolume.
 - NSGA-II: Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm".
-- GP: Optuna's own Gaussian process with a Matern 2.5 kernel and log expected improvement, of several objectives the
-  hypervolume's (Ament et al. 2023). Needs torch.
+- GP: see `optuna_gp`.
 
 Departures from Katib: running, failed and stopped trials are told (its service keeps them "running" for ever).
 """
@@ -22,14 +21,14 @@ from typing import Any, ClassVar, Literal
 from algorithms import limits
 from algorithms.base import Session, SessionAlgorithm, setting
 from algorithms.native import quiet
+from algorithms.optuna_gp import NO_TORCH, GpSession
 from algorithms.optuna_session import OptunaSession
 from algorithms.settings import RANDOM_STATE, SETTINGS, Rule, fraction, settings_problems, whole
 from evertune.domain.space import SearchProblem
-from evertune.errors import AlgorithmError, Problem
+from evertune.errors import Problem
 from evertune.protocols import Feature
 
 MOST_OF_GP = 1000  # trials: an ask takes some ten seconds then, and grows with the square
-NO_TORCH = 'gp needs torch, which is not installed: pip install "evertune[gp]"'
 
 NSGAII_SETTINGS: Mapping[str, Rule] = {
     "random_state": RANDOM_STATE,
@@ -105,7 +104,7 @@ class Gp(_Optuna):
         return [*found, *limits.budget_problems(cls.name, problem, MOST_OF_GP, "multivariate-tpe, cmaes")]
 
     def search(self) -> Session:
-        return OptunaSession(self.problem, gp_sampler(self.problem))
+        return GpSession(self.problem)
 
 
 def tpe_sampler(problem: SearchProblem) -> Any:
@@ -133,22 +132,4 @@ def nsgaii_sampler(problem: SearchProblem) -> Any:
             mutation_prob=float(settings["mutation_prob"]) if "mutation_prob" in settings else None,
             crossover_prob=setting(settings, "crossover_prob", 0.9),
             swapping_prob=setting(settings, "swapping_prob", 0.5),
-        )
-
-
-def gp_sampler(problem: SearchProblem) -> Any:
-    """Raises AlgorithmError without torch."""
-    import optuna
-
-    try:
-        import torch
-    except ImportError as error:
-        raise AlgorithmError(NO_TORCH) from error
-    torch.set_num_threads(1)  # with more of them the last bits differ, and soon the points
-    with quiet():
-        return optuna.samplers.GPSampler(
-            seed=problem.seed,
-            n_startup_trials=int(setting(problem.settings, "n_startup_trials", 10)),
-            deterministic_objective=False,
-            warn_independent_sampling=False,
         )

@@ -18,7 +18,7 @@ from typing import Any
 
 from algorithms.base import loss_of
 from algorithms.native import bounded, packed, quiet, unpack
-from algorithms.space import Codec, Dimension, Kind, Raw, fits
+from algorithms.space import Codec, Dimension, Kind, Raw
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem, SearchSpace, Value
 from evertune.domain.states import TrialState
@@ -192,7 +192,7 @@ class OptunaSession:
             return self._params(trial)
         wanted = self._problem.space.active(trial.parameters) if self._walk else self._free
         foreign = any(
-            not fits(each, trial.parameters.get(each.name)) for each in self._codec.free if each.name in wanted
+            not each.covers(trial.parameters.get(each.name)) for each in self._codec.free if each.name in wanted
         )
         return None if foreign or not wanted else self._params(trial)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from algorithms import auto, steering
+from algorithms import auto
 from algorithms.plugins import Plugins
 from algorithms.settings import Rule
+from algorithms.steering import features, steered
 from algorithms.stoppers import registry as stoppers
 from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchProblem
@@ -57,7 +58,7 @@ _LIBRARIES = {
     "sobol": ("scipy", "numpy"),
     "nsgaii": ("optuna", "numpy"),
     "motpe": ("optuna", "numpy"),
-    "gp": ("optuna", "torch", "numpy", "scipy"),
+    "gp": ("optuna", "torch", "greenlet", "numpy", "scipy"),
     "enas": ("numpy",),
 }
 
@@ -102,12 +103,12 @@ def resolved(name: str, problem: SearchProblem) -> auto.Choice:
 
 def create(name: str, problem: SearchProblem) -> Algorithm:
     """The algorithm for this problem, with what is done around it where the problem asks for that."""
-    return steering.around(get(resolved(name, problem).algorithm), problem)
+    return steered.around(get(resolved(name, problem).algorithm), problem)
 
 
 def steers(name: str, problem: SearchProblem) -> bool:
     """Whether anything is done around the algorithm for this problem."""
-    return bool(steering.steers(get(name), problem))
+    return bool(features.steers(get(name), problem))
 
 
 def libraries(name: str) -> tuple[str, ...]:
@@ -128,7 +129,7 @@ def heavy(name: str) -> bool:
 
 def supports(name: str) -> frozenset[Feature]:
     """All that works with the algorithm of this name. Raises AlgorithmError as `get`."""
-    return steering.supported(get(name))
+    return features.supported(get(name))
 
 
 def supporting(feature: Feature) -> list[str]:
@@ -166,7 +167,7 @@ _PLACES = {
 def _unsupported(name: str, problem: SearchProblem) -> list[Problem]:
     """What the problem asks of the algorithm in vain."""
     found = []
-    missing = steering.features(problem) - supports(name)
+    missing = features.wanted(problem) - supports(name)
     for feature in (feature for feature in Feature if feature in missing):
         others = supporting(feature)
         hint = f"algorithms that can: {', '.join(others)}" if others else "no algorithm of this version can"

@@ -109,13 +109,21 @@ class Dimension:
             return grid_value(parameter, grid_index(parameter, value, grid_count(parameter)))
         return min(max(value, parameter.low), parameter.high)
 
+    def covers(self, value: Value | None) -> bool:
+        """Whether `encode` can place a value of another experiment, None for none: one of the list, or in the range."""
+        if not self.parameter.numeric:
+            return value in self.parameter.values
+        return isinstance(value, int | float) and self.parameter.low <= value <= self.parameter.high
 
-def fits(dimension: Dimension, value: Value | None) -> bool:
-    """Whether a value that another experiment used, None for one that it did not have, could be of this dimension."""
-    parameter = dimension.parameter
-    if not parameter.numeric:
-        return value in parameter.values
-    return isinstance(value, int | float) and parameter.low <= value <= parameter.high
+    def has(self, value: Value) -> bool:
+        """Whether a value of another experiment is one of this parameter's: covered, and on its grid if it has one."""
+        if not self.parameter.numeric:
+            return self.covers(str(value))
+        if isinstance(value, str) or not self.covers(value):
+            return False
+        if self.kind is Kind.CONSTANT:
+            return value == self.decode(0)
+        return not self.snaps or self.on_grid(float(value)) == value
 
 
 def from_quantile(dimension: Dimension, share: float) -> Raw:
@@ -205,6 +213,10 @@ class Codec:
     def free(self) -> tuple[Dimension, ...]:
         """What the library searches: all but the constants."""
         return tuple(dimension for dimension in self.dimensions if dimension.kind is not Kind.CONSTANT)
+
+    def covers(self, parameters: Mapping[str, Value]) -> bool:
+        """Whether a trial of another experiment has a place in what the library searches."""
+        return all(dimension.covers(parameters.get(dimension.name)) for dimension in self.free)
 
     def decode(self, raw: Mapping[str, Raw]) -> dict[str, Value]:
         return {dimension.name: dimension.decode(raw.get(dimension.name, 0)) for dimension in self.dimensions}

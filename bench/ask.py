@@ -1,9 +1,9 @@
 """What an ask costs beside the library's own: a new trial at n = 1,000 and n = 5,000, all of our way included.
 
 Ours is `AskHost.ask` with a warm child: a line to the process, what changed since the last ask read from SQLite, the
-library's model, a line back. Native is the library's live object in this process, told the same trials: one suggestion
-of hyperopt with its `Trials` kept, one `study.ask` and `study.tell` of Optuna, one `ask` and `tell` of scikit-optimize
-(extra trees; its Gaussian process takes a minute at n = 1,000) or `cmaes`. They take turns, trial by trial.
+library's model, a line back. Native is the library's live object in this process (`bench.natives`), told the same
+trials: asked for a point and told of it. They take turns, trial by trial. Of scikit-optimize that is with extra trees;
+its Gaussian process takes a minute at n = 1,000.
 `python -m bench.ask NAME...` measures these alone.
 """
 
@@ -13,7 +13,6 @@ import asyncio
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,15 +22,12 @@ from uuid import uuid4
 
 from activities.asking import AskHost, AskJob
 from activities.asks import problem_of
-from algorithms.bayesian import one_hot, optimizer_of
-from algorithms.cma import cube
-from algorithms.hyperopt_search import Random, anneal_options, hyperopt_space, tpe_options
+from algorithms.hyperopt_search import Random
 from algorithms.native import quiet
-from algorithms.optuna_search import nsgaii_sampler, tpe_sampler
-from algorithms.optuna_session import optuna_space
 from algorithms.sobol import sobol_engine
-from algorithms.space import Codec, Kind
+from algorithms.space import Codec
 from bench.figures import Figure
+from bench.natives import NATIVES, Ended
 from evertune.domain.metrics import Objective, ObjectiveType
 from evertune.domain.records import Budget
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, Value
@@ -39,7 +35,7 @@ from evertune.domain.states import AttemptState, TrialState
 from evertune.domain.trial import AttemptEnd, Ending
 from evertune.protocols import Answer
 from evertune.store import NewExperiment, Store, open_store
-from evertune.testing.algorithms import score
+from evertune.testing.play import score
 
 SIZES = (1000, 5000)
 ASKS = 9
@@ -60,160 +56,30 @@ SPACE = SearchSpace(
 Parameters = Mapping[str, Value]
 
 
-class LiveHyperopt:
-    """A `Trials` that fmin would keep, asked and told as fmin does."""
+class Sobol:
+    """The engine, which learns nothing from what it is told."""
 
-    def _method(self, problem: SearchProblem) -> tuple[Any, Mapping[str, Any]]:
-        return self._hyperopt.tpe.suggest, tpe_options(problem)
-
-    def __init__(self, problem: SearchProblem) -> None:
-        import hyperopt
-        import numpy as np
-
-        self._hyperopt = hyperopt
-        self._codec = Codec.of(problem.space)
-        self._domain = hyperopt.Domain(lambda _: 0.0, hyperopt_space(self._codec))
-        self._trials = hyperopt.Trials()
-        self._suggest, self._options = self._method(problem)
-        self._rng = np.random.default_rng(problem.seed)
-
-    def add(self, told: Sequence[Parameters]) -> None:
-        documents = []
-        for number, parameters in enumerate(told, start=len(self._trials)):
-            raw = self._codec.encode(parameters)
-            misc = {
-                "tid": number,
-                "cmd": self._domain.cmd,
-                "workdir": self._domain.workdir,
-                "idxs": {name: [number] for name in raw},
-                "vals": {name: [value] for name, value in raw.items()},
-            }
-            result = {"status": "ok", "loss": score(parameters)}
-            (document,) = self._trials.new_trial_docs([number], [None], [result], [misc])
-            document["state"] = self._hyperopt.JOB_STATE_DONE
-            documents.append(document)
-        self._trials.insert_trial_docs(documents)
-        self._trials.refresh()
-
-    def ask(self) -> None:
-        number = len(self._trials)
-        seed = int(self._rng.integers(2**31 - 1))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            new = self._suggest([number], self._domain, self._trials, seed, **self._options)
-        self._trials.insert_trial_docs(new)
-        self._trials.refresh()
-        last = self._trials.trials[-1]
-        last["state"], last["result"] = self._hyperopt.JOB_STATE_DONE, {"status": "ok", "loss": number % 7 / 7}
-        self._trials.refresh()
-
-
-class LiveAnneal(LiveHyperopt):
-    def _method(self, problem: SearchProblem) -> tuple[Any, Mapping[str, Any]]:
-        return self._hyperopt.anneal.suggest, anneal_options(problem)
-
-
-class LiveOptuna:
-    """A study in memory, asked and told."""
-
-    sampler: Callable[[SearchProblem], Any] = staticmethod(tpe_sampler)
-
-    def __init__(self, problem: SearchProblem) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._create_trial = optuna.trial.create_trial
-        self._codec = Codec.of(problem.space)
-        self._distributions = optuna_space(self._codec)
-        self._study = optuna.create_study(sampler=self.sampler(problem))
-
-    def add(self, told: Sequence[Parameters]) -> None:
-        for parameters in told:
-            raw = self._codec.encode(parameters)
-            params = {
-                dimension.name: parameters[dimension.name] if dimension.kind is Kind.CHOICE else raw[dimension.name]
-                for dimension in self._codec.free
-            }
-            self._study.add_trial(
-                self._create_trial(params=params, distributions=self._distributions, value=score(parameters))
-            )
-
-    def ask(self) -> None:
-        trial = self._study.ask(self._distributions)
-        self._study.tell(trial, trial.number % 7 / 7)
-
-
-class LiveNsgaII(LiveOptuna):
-    sampler = staticmethod(nsgaii_sampler)
-
-
-class LiveSkopt:
-    """An Optimizer, which fits when it is told."""
-
-    def __init__(self, problem: SearchProblem) -> None:
-        self._codec = Codec.of(problem.space)
-        self._optimizer = optimizer_of(problem)
-
-    def add(self, told: Sequence[Parameters]) -> None:
-        points = []
-        for parameters in told:
-            raw = self._codec.encode(parameters)
-            points.append([parameters[each.name] if one_hot(each) else raw[each.name] for each in self._codec.free])
-        self._optimizer._tell(points, [score(parameters) for parameters in told], fit=False)
-
-    def ask(self) -> None:
-        if not self._optimizer.models:
-            self._optimizer._tell([], [])  # the first fit
-        point = self._optimizer.ask()
-        self._optimizer.tell(point, len(self._optimizer.yi) % 7 / 7)
-
-
-class LiveCma:
-    """A CMA that has been told as many trials as there are, generation by generation."""
-
-    def __init__(self, problem: SearchProblem) -> None:
-        import cmaes
-        import numpy as np
-
-        numbers, _ = cube(Codec.of(problem.space))
-        bounds = np.array([[0.0, 1.0]] * len(numbers))
-        self._cma = cmaes.CMA(mean=np.full(len(numbers), 0.5), sigma=1 / 6, bounds=bounds, seed=problem.seed)
-        self._solutions: list[tuple[Any, float]] = []
-        self._number = 0
-
-    def add(self, told: Sequence[Parameters]) -> None:
-        for _ in told:
-            self.ask()
-
-    def ask(self) -> None:
-        self._number += 1
-        self._solutions.append((self._cma.ask(), self._number % 7 / 7))
-        if len(self._solutions) == self._cma.population_size:
-            self._cma.tell(self._solutions)
-            self._solutions = []
-
-
-class LiveSobol:
     def __init__(self, problem: SearchProblem) -> None:
         self._engine = sobol_engine(len(Codec.of(problem.space).free), None)
 
-    def add(self, told: Sequence[Parameters]) -> None:
-        self._engine.fast_forward(len(told))
+    def add(self, ended: Ended) -> None:
+        self._engine.fast_forward(len(ended))
 
-    def ask(self) -> None:
+    def ask(self) -> tuple[None, None]:
         with quiet():
             self._engine.random(1)
+        return None, None
+
+    def tell(self, key: None, values: tuple[float, ...]) -> None:
+        pass
 
 
 LIBRARIES: Mapping[str, Callable[[SearchProblem], Any]] = {
-    "tpe": LiveHyperopt,
-    "anneal": LiveAnneal,
-    "multivariate-tpe": LiveOptuna,
-    "motpe": LiveOptuna,
-    "nsgaii": LiveNsgaII,
-    "cmaes": LiveCma,
-    "sobol": LiveSobol,
-    "bayesianoptimization": LiveSkopt,
+    **{
+        name: NATIVES[name]
+        for name in ("tpe", "anneal", "multivariate-tpe", "motpe", "nsgaii", "cmaes", "bayesianoptimization")
+    },
+    "sobol": Sobol,
 }
 
 
@@ -281,19 +147,24 @@ class Experiment:
         return added
 
 
+def asked_and_told(live: Any, number: int) -> None:
+    key, _ = live.ask()
+    live.tell(key, (number % 7 / 7,))
+
+
 async def compare(host: AskHost, experiment: Experiment, live: Any) -> tuple[float, float]:
     """Medians in ms of ours and the library's."""
     ours, native = [], []
     experiment.commit(await host.ask(experiment.open(1)))  # the child reads the whole history: not a warm ask
-    live.ask()
-    for _ in range(ASKS):
+    asked_and_told(live, 0)
+    for number in range(1, ASKS + 1):
         job = experiment.open(1)
         start = time.perf_counter()
         answer = await host.ask(job)
         ours.append(time.perf_counter() - start)
         experiment.commit(answer)
         start = time.perf_counter()
-        live.ask()
+        asked_and_told(live, number)
         native.append(time.perf_counter() - start)
     return median(ours) * 1000, median(native) * 1000
 
@@ -305,7 +176,7 @@ async def figures(store: Store, database_url: str, names: Sequence[str]) -> list
         experiment = Experiment(store, algorithm)
         live = library(problem_of(experiment.record))
         for size in SLOW.get(algorithm, SIZES):
-            live.add(experiment.grow(size))
+            live.add([(parameters, score(parameters)) for parameters in experiment.grow(size)])
             ours, native = await compare(host, experiment, live)
             found.append(
                 Figure(

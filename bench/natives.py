@@ -1,25 +1,28 @@
 """The libraries' own live objects, asked and told as their users would, over the same encoded space as ours.
 
-For `bench.quality`: what a library finds when nothing of ours stands between. With several trials at once each is
-driven by what it has itself for that: hyperopt and Optuna know what is running, cmaes draws from its generation, and
-scikit-optimize is asked for as many points as run.
+For `bench.quality`, what a library finds when nothing of ours stands between, and `bench.ask`, what it costs then. With
+several trials at once each is driven by what it has itself for that: hyperopt and Optuna know what is running, cmaes
+draws from its generation, and scikit-optimize is asked for as many points as run. `add` tells trials of one objective
+that have ended and that it was not asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from algorithms.bayesian import optimizer_of
+from algorithms.bayesian import one_hot, optimizer_of
 from algorithms.cma import cube
 from algorithms.hyperopt_search import anneal_options, hyperopt_space, tpe_options
 from algorithms.native import quiet
+from algorithms.optuna_gp import gp_sampler
 from algorithms.optuna_search import nsgaii_sampler, tpe_sampler
 from algorithms.optuna_session import optuna_space
-from algorithms.space import Codec, Raw, from_quantile
+from algorithms.space import Codec, Kind, Raw, from_quantile
 from evertune.domain.space import SearchProblem, Value
 
 Asked = tuple[Any, Mapping[str, Value]]
+Ended = Sequence[tuple[Mapping[str, Value], float]]
 
 
 class Hyperopt:
@@ -34,6 +37,24 @@ class Hyperopt:
         self._domain = hyperopt.Domain(lambda _: 0.0, hyperopt_space(self._codec))
         self._trials = hyperopt.Trials()
         self._luck = np.random.default_rng(problem.seed)
+
+    def add(self, ended: Ended) -> None:
+        documents = []
+        for number, (parameters, value) in enumerate(ended, start=len(self._trials)):
+            raw = self._codec.encode(parameters)
+            misc = {
+                "tid": number,
+                "cmd": self._domain.cmd,
+                "workdir": self._domain.workdir,
+                "idxs": {name: [number] for name in raw},
+                "vals": {name: [each] for name, each in raw.items()},
+            }
+            result = {"status": self._hyperopt.STATUS_OK, "loss": value}
+            (document,) = self._trials.new_trial_docs([number], [None], [result], [misc])
+            document["state"] = self._hyperopt.JOB_STATE_DONE
+            documents.append(document)
+        self._trials.insert_trial_docs(documents)
+        self._trials.refresh()
 
     def ask(self) -> Asked:
         seed, number = int(self._luck.integers(2**31 - 1)), len(self._trials)
@@ -81,6 +102,16 @@ class Optuna:
         self._distributions = optuna_space(self._codec)
         directions: list[Any] = [str(direction) for direction in problem.all_directions]
         self._study = optuna.create_study(directions=directions, sampler=sampler(problem))
+        self._create_trial = optuna.trial.create_trial
+
+    def add(self, ended: Ended) -> None:
+        for parameters, value in ended:
+            raw = self._codec.encode(parameters)
+            params = {
+                dimension.name: parameters[dimension.name] if dimension.kind is Kind.CHOICE else raw[dimension.name]
+                for dimension in self._codec.free
+            }
+            self._study.add_trial(self._create_trial(params=params, distributions=self._distributions, value=value))
 
     def ask(self) -> Asked:
         with quiet():
@@ -102,6 +133,13 @@ class Skopt:
         self._codec, self._optimizer = Codec.of(problem.space), optimizer_of(problem)
         self._parallel = problem.parallel
         self._points: list[list[Any]] = []
+
+    def add(self, ended: Ended) -> None:
+        points = []
+        for parameters, _ in ended:
+            raw = self._codec.encode(parameters)
+            points.append([parameters[each.name] if one_hot(each) else raw[each.name] for each in self._codec.free])
+        self._optimizer._tell(points, [value for _, value in ended])  # which fits, so that the next ask need not
 
     def ask(self) -> Asked:
         from threadpoolctl import threadpool_limits
@@ -139,6 +177,12 @@ class Cmaes:
         self._luck = np.random.default_rng(problem.seed)
         self._ended: list[tuple[Any, float]] = []
 
+    def add(self, ended: Ended) -> None:
+        """It can be told only of its own points: of as many."""
+        for _, value in ended:
+            point, _ = self.ask()
+            self.tell(point, (value,))
+
     def ask(self) -> Asked:
         point = self._cma.ask()
         raw: dict[str, Raw] = {
@@ -161,6 +205,7 @@ NATIVES: Mapping[str, Callable[[SearchProblem], Any]] = {
     "multivariate-tpe": lambda problem: Optuna(problem, tpe_sampler),
     "motpe": lambda problem: Optuna(problem, tpe_sampler),
     "nsgaii": lambda problem: Optuna(problem, nsgaii_sampler),
+    "gp": lambda problem: Optuna(problem, gp_sampler),
     "bayesianoptimization": Skopt,
     "cmaes": Cmaes,
 }

@@ -60,6 +60,7 @@ SUBJECTS = (
     Subject(
         "bayesianoptimization (ET)", "bayesianoptimization", (("base_estimator", "ET"), ("acq_func", "EI")), slow=True
     ),
+    Subject("gp", "gp", slow=True),
     Subject("motpe", "motpe", fronts=True),
     Subject("nsgaii", "nsgaii", (("population_size", "20"),), fronts=True),
 )

@@ -162,7 +162,7 @@ class Client:
 
     async def _admitted(self, handle: WorkflowHandle[Any, Any], workflow_id: str, timeout_s: float) -> ExperimentHandle:
         run = self.temporal.get_workflow_handle(workflow_id, run_id=handle.result_run_id)
-        result = asyncio.ensure_future(run.result())
+        result = asyncio.ensure_future(self._until_closed(run))
         status = asyncio.ensure_future(self._until_status(run))
         try:
             await asyncio.wait([result, status], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -185,12 +185,22 @@ class Client:
             await asyncio.gather(result, status, return_exceptions=True)
 
     @staticmethod
-    async def _admission_trouble(run: WorkflowHandle[Any, Any]) -> str:
+    async def _until_closed(run: WorkflowHandle[Any, Any]) -> Any:
+        """The result, or WorkflowFailureError. A Temporal that is away for a while has not lost the experiment."""
+        while True:
+            try:
+                return await run.result()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    raise errors.ConflictError("the workflow was deleted before it was admitted") from error
+                await asyncio.sleep(RETRY_EVERY_S)
+
+    async def _admission_trouble(self, run: WorkflowHandle[Any, Any]) -> str:
         """What the worker says that tries again and again: a full disk, a database that is away."""
         try:
             description = await run.describe()
-        except RPCError:
-            return ""
+        except RPCError as error:
+            return f": {unavailable(self.address, error).message}"
         waiting = description.raw_description.pending_activities
         failures = [activity.last_failure.message for activity in waiting if activity.HasField("last_failure")]
         return f": {failures[0]}" if failures else ""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.ports import free_port
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 
 
 def mariadb_binaries() -> tuple[str, str] | None:

@@ -5,16 +5,13 @@ A rule's module has its settings in the class, as the algorithms' modules do; no
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from algorithms.settings import Rule
 from evertune.domain.metrics import Objective, ObjectiveType
+from evertune.domain.setting import EARLY_STOPPING, Rule, settings_problems, text_of
 from evertune.domain.stopping import Peers, Prefix
 from evertune.errors import Problem
-
-PATH = "spec.earlyStopping.algorithmSettings"
 
 
 class Stopper:
@@ -28,11 +25,11 @@ class Stopper:
 
     def __init__(self, settings: Mapping[str, str], objective: Objective) -> None:
         self.objective = objective
-        self._settings = settings
+        self._settings = stripped(settings)
 
     @classmethod
     def check(cls, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
-        return settings_problems(cls.name, settings, cls.settings)
+        return settings_problems(cls.name, stripped(settings), cls.settings, path=EARLY_STOPPING)
 
     @property
     def metrics(self) -> Sequence[str]:
@@ -43,9 +40,7 @@ class Stopper:
 
     def text(self, name: str) -> str:
         """A setting, or its default."""
-        value = self._settings.get(name, self.settings[name].default)
-        assert value is not None  # `check` asked for it
-        return value.strip()
+        return text_of(name, self._settings, self.settings)
 
     def whole(self, name: str) -> int:
         return int(self.text(name))
@@ -63,25 +58,9 @@ class Stopper:
         return self.objective.type is ObjectiveType.MAXIMIZE
 
 
-def settings_problems(name: str, settings: Mapping[str, str], rules: Mapping[str, Rule]) -> list[Problem]:
-    """Unknown settings, bad values, and settings that are missing."""
-    found = []
-    for index, (key, text) in enumerate(settings.items()):
-        if key not in rules:
-            known = f"settings of {name}: {', '.join(rules)}"
-            close = difflib.get_close_matches(key, rules, 1, 0.6)
-            hint = f'did you mean "{close[0]}"? {known}' if close else known
-            message = f'"{key}" is not a setting of {name}'
-            found.append(Problem(path=f"{PATH}[{index}].name", type="Invalid", message=message, hint=hint))
-        elif not rules[key].allows(text.strip()):
-            shown = text if len(text) <= 60 else f"{text[:58]}…"
-            message = f'{key} must be {rules[key].must_be}; got "{shown}"'
-            found.append(Problem(path=f"{PATH}[{index}].value", type="Invalid", message=message))
-    for key, rule in rules.items():
-        if rule.default is None and key not in settings:
-            message = f"{name} needs the setting {key}: {rule.meaning}"
-            found.append(Problem(path=PATH, type="Required", message=message, hint=f"{key} is {rule.must_be}"))
-    return found
+def stripped(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings without blanks around their values, which no rule minds."""
+    return {name: text.strip() for name, text in settings.items()}
 
 
 def quantile(peers: Peers, fraction: float) -> float:

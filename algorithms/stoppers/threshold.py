@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from algorithms.settings import Rule, choice, is_float, whole
-from algorithms.stoppers.base import PATH, Stopper, settings_problems, shown
+from algorithms.stoppers.base import Stopper, shown, stripped
 from evertune.domain.metrics import Objective, finite
+from evertune.domain.setting import EARLY_STOPPING, Rule, choice, is_float, whole
 from evertune.domain.stopping import Peers, Prefix, Ruling
 from evertune.errors import Problem
 from evertune.protocols import JsonDict
@@ -62,17 +62,18 @@ class Threshold(Stopper):
 
     def __init__(self, settings: Mapping[str, str], objective: Objective) -> None:
         super().__init__(settings, objective)
-        self._rules = _rules(settings.get("rules", ""))
-        self._metric = settings.get("metric", objective.metric).strip()
-        self._start = int(settings.get("start_step", "0"))
-        self._limit = finite(settings.get("value", "").strip())
-        worse = "less" if self.descending else "greater"
-        self._comparison = settings.get("comparison", worse).strip()
+        given = self._settings
+        self._rules = _rules(given.get("rules", ""))
+        self._metric = given.get("metric", objective.metric)
+        self._start = self.whole("start_step")
+        self._limit = finite(given.get("value", ""))
+        self._comparison = given.get("comparison", "less" if self.descending else "greater")
 
     @classmethod
     def check(cls, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
-        found = settings_problems(cls.name, settings, cls.settings)
-        paths = {key: f"{PATH}[{index}]" for index, key in enumerate(settings)}
+        settings = stripped(settings)
+        found = [*super().check(settings, objective)]
+        paths = {key: f"{EARLY_STOPPING}[{index}]" for index, key in enumerate(settings)}
         if "rules" in settings:
             found += [
                 Problem(path=f"{paths[key]}.name", type="Invalid", message=f"{key} and rules exclude each other",
@@ -81,9 +82,9 @@ class Threshold(Stopper):
             ]  # fmt: skip
         elif "value" not in settings:
             message = "threshold needs the setting value, or rules in Katib's format"
-            found.append(Problem(path=PATH, type="Required", message=message, hint="value: a number"))
+            found.append(Problem(path=EARLY_STOPPING, type="Required", message=message, hint="value: a number"))
         named = [(rule.metric, "rules") for rule in _rules(settings.get("rules", ""))]
-        named += [(settings["metric"].strip(), "metric")] if settings.get("metric") else []
+        named += [(settings["metric"], "metric")] if settings.get("metric") else []
         for metric, key in named:
             if objective.metric and metric not in objective.metrics:
                 message = f'{key}: "{metric}" is not a metric that this experiment collects'

@@ -14,7 +14,7 @@ from evertune.cli.session import Session
 from evertune.errors import EvertuneError, SpecError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
-    from activities.runners.kubernetes.checks import Finding, Subject
+    from activities.runners.kubernetes.findings import Finding, Subject
     from evertune.protocols import Launch
     from evertune.spec import Experiment, TemplateKey, Templates
 
@@ -103,9 +103,11 @@ def findings(now: Session, wish: Wish, *, probe: bool = False) -> list[Finding]:
 
 async def _findings(now: Session, wish: Wish, probe: bool) -> list[Finding]:
     from activities.runners.kubernetes.api import Api
-    from activities.runners.kubernetes.checks import Finding, examine, pull_secrets
+    from activities.runners.kubernetes.checks import examine
     from activities.runners.kubernetes.choice import away
+    from activities.runners.kubernetes.findings import Finding
     from activities.runners.kubernetes.probe import probe as tried
+    from activities.runners.kubernetes.trial_checks import pull_secrets
 
     settings = now.settings
     try:
@@ -138,7 +140,7 @@ async def _findings(now: Session, wish: Wish, probe: bool) -> list[Finding]:
 
 def _subject(now: Session, wish: Wish) -> Subject:
     """Raises SpecError when the trial's object cannot be told."""
-    from activities.runners.kubernetes.checks import Subject
+    from activities.runners.kubernetes.findings import Subject
     from activities.runners.kubernetes.render import Injection
 
     settings = now.settings
@@ -202,7 +204,7 @@ def _gateway(now: Session) -> str | None:
 
 def _worker(now: Session) -> list[Finding]:
     """Whether the worker that runs already goes by the same settings. A new one will."""
-    from activities.runners.kubernetes.checks import Finding
+    from activities.runners.kubernetes.findings import Finding
     from evertune import stack
 
     told, wanted = stack.status(now.settings).told, now.settings.told_of_clusters()

@@ -35,7 +35,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         (
             Verb("run", "run", "run an experiment from a file and watch it"),
             Verb("tune", "tune", "tune a command without any file"),
-            Verb("init", "tune", "write an experiment file, commented and valid"),
+            Verb("init", "init", "write an experiment file, commented and valid"),
             Verb("submit", "run", "start an experiment and return at once"),
             Verb("validate", "check", "find everything that is wrong with files"),
             Verb("render", "check", "show the full experiment, or one trial of it"),

@@ -116,8 +116,9 @@ def settings_problems(
                 message = f'{key} must be {rules[key].must_be}; got "{shown}"'
                 found.append(Problem(path=f"{path}[{index}].value", type="Invalid", message=message))
         elif not others:
+            known = f"settings of {name}: {', '.join(rules)}"
             close = difflib.get_close_matches(key, rules, 1, 0.6)
-            hint = f'did you mean "{close[0]}"?' if close else f"settings of {name}: {', '.join(rules)}"
+            hint = f'did you mean "{close[0]}"? {known}' if close else known
             message = f'"{key}" is not a setting of {name}'
             found.append(Problem(path=f"{path}[{index}].name", type="Invalid", message=message, hint=hint))
     for key, rule in rules.items():

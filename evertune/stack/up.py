@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -42,6 +43,7 @@ QUICK_FAILURES = 3  # what dies as often while `up` waits will not get better by
 POLL_S = 0.03
 REACH_S = 5.0  # how long a configured Temporal server may take to accept a connection
 PARENT_START_S = 30.0
+NAMED_S = 5.0  # how long the holder of the parent's lock may take to write its name into it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,15 +192,21 @@ def _words(line: str) -> str:
 
 
 def _start_parent(settings: Settings, plan: Plan) -> None:
-    done = subprocess.run(
-        module_command("evertune.stack", plan.as_json()),
-        env={**child_environment(), **settings.environment()},
-        cwd=settings.home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=PARENT_START_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            module_command("evertune.stack", plan.as_json()),
+            env={**child_environment(), **settings.environment()},
+            cwd=settings.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PARENT_START_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(
+            f"the stack's parent did not start within {PARENT_START_S:g} s",
+            hint=f"its log is {log_file(settings, 'parent')}",
+        ) from None
     try:
         answer = json.loads(done.stdout)
     except ValueError:
@@ -206,12 +214,26 @@ def _start_parent(settings: Settings, plan: Plan) -> None:
         raise EnvironmentProblem(f"the stack's parent did not start: {last[0]}") from None
     if "problem" in answer:
         raise EnvironmentProblem(answer["problem"], hint=answer["hint"] or None)
-    if not answer["started"] and not alive(recorded_parent(settings)):
-        raise EnvironmentProblem(
-            f"the home {settings.home} is in use: a process of another machine or container holds "
-            f"{parent_lock(settings)}",
-            hint="stop evertune there, or use another EVERTUNE_HOME",
-        )
+    if not answer["started"]:
+        _wait_for_its_name(settings)
+
+
+def _wait_for_its_name(settings: Settings) -> None:
+    """Somebody holds the parent's lock: a parent of an `up` that was killed, which says next who it is and may end
+    before it does; or one that we never see alive."""
+    deadline = time.monotonic() + NAMED_S
+    descriptor = files.open_lock(parent_lock(settings))
+    try:
+        while not alive(recorded_parent(settings)) and not files.try_lock(descriptor):
+            if time.monotonic() > deadline:
+                raise EnvironmentProblem(
+                    f"the home {settings.home} is in use: a process of another machine or container holds "
+                    f"{parent_lock(settings)}",
+                    hint="stop evertune there, or use another EVERTUNE_HOME",
+                )
+            time.sleep(POLL_S)
+    finally:
+        os.close(descriptor)
 
 
 def _end_what_is_outdated(settings: Settings, say: Progress) -> list[str]:

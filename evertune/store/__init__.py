@@ -7,7 +7,8 @@ package.
 from __future__ import annotations
 
 from evertune.store.engine import Durability
+from evertune.store.opening import open_store, store_of
 from evertune.store.records import NewExperiment
-from evertune.store.repository import Store, open_store, store_of
+from evertune.store.repository import Store
 
 __all__ = ["Durability", "NewExperiment", "Store", "open_store", "store_of"]

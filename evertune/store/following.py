@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, select
 from evertune.domain.metrics import missing
 from evertune.domain.records import TrialRecord
 from evertune.domain.states import AttemptState, TrialState
-from evertune.store import points, records
+from evertune.store import points, records, series
 from evertune.store.experiments import identify, no_uid
 from evertune.store.records import ATTEMPTS, EXPERIMENTS, SERIES, TRIALS
 
@@ -68,6 +68,6 @@ def late(tx: Connection, uid: str) -> list[int]:
         candidates = [
             trial
             for trial in candidates
-            if missing(objective, points.summaries(tx, trial.id, trial.attempts - 1)) is None
+            if missing(objective, series.summaries(tx, trial.id, trial.attempts - 1)) is None
         ]
     return sorted({*(trial.number for trial in candidates), *open_ones})

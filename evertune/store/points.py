@@ -1,4 +1,4 @@
-"""Metric points: many reports in one transaction, a running summary per series, and reading a series back.
+"""Metric points: many reports in one transaction, and a running summary per series. `series` reads them back.
 
 Functions over one open transaction, called by `repository.Store`. Points are idempotent by (attempt, metric, seq). The
 attempt's row is the lock: whoever adds points, or judges an attempt by them, holds it. Refuses nothing that a report
@@ -7,29 +7,18 @@ says; limits are the gateway's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from evertune.domain.metrics import (
-    MetricSummary,
-    Objective,
-    Point,
-    Report,
-    Running,
-    chosen,
-    missing,
-    objective_text,
-    placed,
-)
-from evertune.domain.records import SeriesRecord, Taken
+from evertune.domain.metrics import Objective, Point, Report, Running, chosen, missing, objective_text, placed
+from evertune.domain.records import Taken
 from evertune.domain.states import AttemptState, TrialState
 from evertune.store import origins, records
 from evertune.store.columns import clean
 from evertune.store.records import ATTEMPTS, EXPERIMENTS, POINTS, SERIES, TRIALS
+from evertune.store.series import COLUMNS, OF_ATTEMPT, SUMMED, Series, read, series_of, summaries
 
 _E = EXPERIMENTS.c
 _T = TRIALS.c
@@ -52,59 +41,12 @@ _LOCKED = (
     .order_by(_A.id)
     .with_for_update()
 )
-_SUMMED = (
-    "points", "last_seq", "low", "low_seq", "low_text", "high", "high_seq", "high_text",
-    "latest_timestamp", "latest_seq", "latest_text",
-)  # fmt: skip
-_COLUMNS = (_S.id, _S.trial_id, _S.attempt, _S.metric, *(_S[name] for name in _SUMMED))
-_SERIES_OF = select(*_COLUMNS).where(_S.trial_id.in_(bindparam("trials", expanding=True)))
-_SERIES = select(*_COLUMNS).where(_S.trial_id == bindparam("trial"), _S.attempt == bindparam("no")).order_by(_S.metric)
+_SERIES_OF = select(*COLUMNS).where(_S.trial_id.in_(bindparam("trials", expanding=True)))
 _OBJECTIVE = select(_E.objective).where(_E.uid == bindparam("uid"))
 _TRIAL = select(_T.id, _T.attempts, _T.state, _T.metrics).where(_T.id == bindparam("trial"))
 _SEQS = select(_P.seq).where(
     _P.series_id == bindparam("series"), _P.seq >= bindparam("low"), _P.seq <= bindparam("high")
 )
-
-
-@dataclass(slots=True)
-class _Series:
-    trial: int
-    attempt: int
-    metric: str
-    running: Running
-    last_seq: int = -1
-    id: int | None = None  # None: it has no row yet
-
-    def summed(self) -> tuple[Any, ...]:
-        """The values of the columns `_SUMMED`, as every driver takes them."""
-        low, high, latest = self.running.low, self.running.high, self.running.latest
-        assert latest is not None
-        time, seq, text = latest
-        return (
-            self.running.points,
-            self.last_seq,
-            *((None, None, None) if low is None else (low[0] + 0.0, low[1], clean(low[2]))),
-            *((None, None, None) if high is None else (high[0] + 0.0, high[1], clean(high[2]))),
-            time + 0.0 if math.isfinite(time) else None,
-            seq,
-            clean(text),
-        )
-
-
-def _series_of(row: Any) -> _Series:
-    """A row of `_COLUMNS`. By place: to ask it for each name would take as long as to read it."""
-    id_, trial, attempt, metric, points, last_seq, *low_high, time, latest_seq, latest = row
-    low, low_seq, low_text, high, high_seq, high_text = low_high
-    running = Running(
-        points,
-        None if low is None else (low, low_seq, low_text),
-        None if high is None else (high, high_seq, high_text),
-        (-math.inf if time is None else time, latest_seq, latest),
-    )
-    return _Series(trial, attempt, metric, running, last_seq, id_)
-
-
-# ------------------------------------------------------------------------------------------------------ writing
 
 
 def add_reports(tx: Connection, reports: Sequence[Report]) -> list[Taken]:
@@ -197,14 +139,14 @@ _Key = tuple[int, int, str]  # trial id, attempt, metric
 
 def _add(
     tx: Connection, work: Mapping[tuple[int, int], Sequence[Point]]
-) -> tuple[dict[tuple[int, int], int], dict[_Key, _Series]]:
+) -> tuple[dict[tuple[int, int], int], dict[_Key, Series]]:
     """Points by (trial id, attempt); how many were new of each, and all series of those trials."""
     counts = dict.fromkeys(work, 0)
     wanted = {(trial, attempt, point.metric) for (trial, attempt), points in work.items() for point in points}
     if not wanted:
         return counts, {}
     known = _known_series(tx, wanted)
-    rows: list[tuple[_Series, Point]] = []
+    rows: list[tuple[Series, Point]] = []
     for (trial, attempt), points in work.items():
         by_metric: dict[str, dict[int, Point]] = {}
         for point in points:
@@ -212,7 +154,7 @@ def _add(
         for metric, fresh in by_metric.items():
             series = known.get((trial, attempt, metric))
             if series is None:
-                series = known[trial, attempt, metric] = _Series(trial, attempt, metric, Running())
+                series = known[trial, attempt, metric] = Series(trial, attempt, metric, Running())
             elif min(fresh) <= series.last_seq:
                 bounds = {"series": series.id, "low": min(fresh), "high": max(fresh)}
                 for seq in tx.execute(_SEQS, bounds).scalars():
@@ -229,21 +171,21 @@ def _add(
     return counts, known
 
 
-def _known_series(tx: Connection, wanted: set[_Key]) -> dict[_Key, _Series]:
+def _known_series(tx: Connection, wanted: set[_Key]) -> dict[_Key, Series]:
     known = {}
     trials = sorted({trial for trial, _, _ in wanted})
     for start in range(0, len(trials), IN_ONE_INSERT):
         for row in tx.execute(_SERIES_OF, {"trials": trials[start : start + IN_ONE_INSERT]}).all():
-            series = _series_of(row)
+            series = series_of(row)
             known[series.trial, series.attempt, series.metric] = series
     return known
 
 
-def _save_series(tx: Connection, touched: Sequence[_Series]) -> None:
+def _save_series(tx: Connection, touched: Sequence[Series]) -> None:
     changed = [(*series.summed(), series.id) for series in touched if series.id is not None]
     if changed:  # past SQLAlchemy, which would take longer over the parameters than the database over the rows
         mark = "?" if tx.dialect.paramstyle == "qmark" else "%s"
-        values = ", ".join(f"{name} = {mark}" for name in _SUMMED)
+        values = ", ".join(f"{name} = {mark}" for name in SUMMED)
         tx.exec_driver_sql(f"UPDATE evertune_series SET {values} WHERE id = {mark}", changed)  # noqa: S608
     new = [series for series in touched if series.id is None]
     if not new:
@@ -255,7 +197,7 @@ def _save_series(tx: Connection, touched: Sequence[_Series]) -> None:
                 "trial_id": series.trial,
                 "attempt": series.attempt,
                 "metric": series.metric,
-                **dict(zip(_SUMMED, series.summed(), strict=True)),
+                **dict(zip(SUMMED, series.summed(), strict=True)),
             }
             for series in new
         ],
@@ -265,7 +207,7 @@ def _save_series(tx: Connection, touched: Sequence[_Series]) -> None:
         series.id = saved[series.trial, series.attempt, series.metric].id
 
 
-def _insert_points(tx: Connection, rows: Sequence[tuple[_Series, Point]]) -> None:
+def _insert_points(tx: Connection, rows: Sequence[tuple[Series, Point]]) -> None:
     """One statement for hundreds of rows: SQLite then works without asking for Python's lock between them."""
     mark = "(?,?,?,?,?)" if tx.dialect.paramstyle == "qmark" else "(%s,%s,%s,%s,%s)"
     for start in range(0, len(rows), IN_ONE_INSERT):
@@ -278,7 +220,7 @@ def _insert_points(tx: Connection, rows: Sequence[tuple[_Series, Point]]) -> Non
 
 
 def _taken(
-    tx: Connection, row: Row[Any], objective: Objective, new: int, known: Mapping[_Key, _Series], *, collected: bool
+    tx: Connection, row: Row[Any], objective: Objective, new: int, known: Mapping[_Key, Series], *, collected: bool
 ) -> Taken:
     series = known.get((row.trial_id, row.attempt, objective.metric))
     late = False
@@ -309,104 +251,14 @@ def forget(tx: Connection, trial: int, attempt: int, places: Sequence[tuple[int,
 
     The attempt is locked.
     """
-    for row in tx.execute(_SERIES, {"trial": trial, "no": attempt}).all():
+    for row in tx.execute(OF_ATTEMPT, {"trial": trial, "no": attempt}).all():
         for low, high in places:
             tx.execute(delete(POINTS).where(_P.series_id == row.id, _P.seq >= low, _P.seq < high))
-        series = _Series(trial, attempt, row.metric, Running(), id=row.id)
-        for point in _read(tx, row):
+        series = Series(trial, attempt, row.metric, Running(), id=row.id)
+        for point in read(tx, row):
             series.running.add(point)
             series.last_seq = point.seq
         if series.running.points:
             _save_series(tx, [series])
         else:
             tx.execute(delete(SERIES).where(_S.id == row.id))
-
-
-# ------------------------------------------------------------------------------------------------------ reading
-
-
-def summaries(tx: Connection, trial: int, attempt: int) -> dict[str, MetricSummary]:
-    rows = tx.execute(_SERIES, {"trial": trial, "no": attempt})
-    found = map(_series_of, rows)
-    return {series.metric: series.running.summary(series.metric) for series in found}
-
-
-def _series_rows(tx: Connection, trial: int, metric: str | None, attempt: int | None) -> list[Row[Any]]:
-    query = select(SERIES).where(_S.trial_id == trial)
-    if metric is not None:
-        query = query.where(_S.metric == metric)
-    if attempt is not None:
-        query = query.where(_S.attempt == attempt)
-    return list(tx.execute(query.order_by(_S.attempt, _S.metric)))
-
-
-def series(tx: Connection, trial: int, attempt: int | None) -> list[SeriesRecord]:
-    return [
-        SeriesRecord(
-            attempt=row.attempt,
-            metric=row.metric,
-            points=row.points,
-            min=row.low,
-            max=row.high,
-            latest=row.latest_text,
-        )
-        for row in _series_rows(tx, trial, None, attempt)
-    ]
-
-
-def _read(tx: Connection, series: Any, newest: int | None = None) -> list[Point]:
-    query = select(_P.value, _P.seq, _P.timestamp, _P.step).where(_P.series_id == series.id)
-    if newest is None:
-        rows: Sequence[Any] = tx.execute(query.order_by(_P.seq)).all()
-    else:
-        rows = tx.execute(query.order_by(_P.seq.desc()).limit(newest)).all()[::-1]
-    return [Point(series.metric, value, seq, time, step) for value, seq, time, step in rows]
-
-
-def points(
-    tx: Connection, trial: int, *, metric: str | None, attempt: int | None, newest: int | None
-) -> list[tuple[int, Point]]:
-    """(attempt, point) by attempt and seq. `newest`: only that many, the last ones of each attempt and all metrics."""
-    found: dict[int, list[Point]] = {}
-    for row in _series_rows(tx, trial, metric, attempt):
-        found.setdefault(row.attempt, []).extend(_read(tx, row, newest))
-    every: list[tuple[int, Point]] = []
-    for number, series_points in found.items():
-        series_points.sort(key=lambda point: (point.seq, point.metric))
-        kept = series_points if newest is None else series_points[-newest:]
-        every += [(number, point) for point in kept]
-    return every
-
-
-def page(tx: Connection, trial: int, metric: str, attempt: int, *, after: int, limit: int) -> list[Point]:
-    """The next points of a series, by seq, behind `after`."""
-    rows = _series_rows(tx, trial, metric, attempt)
-    if not rows:
-        return []
-    query = select(_P.value, _P.seq, _P.timestamp, _P.step).where(_P.series_id == rows[0].id, _P.seq > after)
-    return [Point(metric, *point) for point in tx.execute(query.order_by(_P.seq).limit(limit))]
-
-
-def curve(tx: Connection, trial: int, metric: str, attempt: int, *, at_most: int) -> list[Point]:
-    """The shape of a series in few points, by seq: all of them when they fit, else evenly spread over its length.
-
-    A long series costs as many look-ups as points are wanted, not as many as it has. Its first, last, lowest and
-    highest points are always there.
-    """
-    rows = _series_rows(tx, trial, metric, attempt)
-    if not rows:
-        return []
-    (row,) = rows
-    if row.points <= at_most:
-        return _read(tx, row)
-    one = select(_P.value, _P.seq, _P.timestamp, _P.step).where(_P.series_id == row.id)
-    first = tx.execute(one.order_by(_P.seq).limit(1)).one().seq
-    wanted = {seq for seq in (row.low_seq, row.high_seq, row.last_seq) if seq is not None}
-    near = one.where(_P.seq >= bindparam("seq")).order_by(_P.seq).limit(1)
-    spread = max(1, at_most - len(wanted))
-    places = [first + (row.last_seq - first) * index // spread for index in range(spread)]
-    found = {}
-    for seq in (*places, *wanted):
-        point = tx.execute(near, {"seq": seq}).one()
-        found[point.seq] = Point(metric, *point)
-    return [found[seq] for seq in sorted(found)]

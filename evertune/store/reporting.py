@@ -1,7 +1,7 @@
 """The methods of `Store` about what trials report: points, the series they make, and the pods they come from.
 
 A class of its own for the length of the file only: everybody uses it as a part of `repository.Store`, whose module says
-by what rules. Each method is one transaction of `points`.
+by what rules. Each method is one transaction of `points` or `series`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from evertune.domain.metrics import MetricSummary, Point, Report
 from evertune.domain.records import SeriesRecord, Taken
 from evertune.errors import NotFoundError
-from evertune.store import points, trials
+from evertune.store import points, series, trials
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class ReportMethods:
     ) -> list[tuple[int, Point]]:
         """(attempt, point) by attempt and seq. `newest`: the last ones of each attempt, that many at most."""
         return self._read(
-            lambda tx: points.points(
+            lambda tx: series.points(
                 tx, trials.trial_id(tx, uid, number), metric=metric, attempt=attempt, newest=newest
             )
         )
@@ -70,19 +70,19 @@ class ReportMethods:
     ) -> list[Point]:
         """Some points of one series by seq, those behind `after` first: to read it whole without holding it."""
         return self._read(
-            lambda tx: points.page(tx, trials.trial_id(tx, uid, number), metric, attempt, after=after, limit=limit)
+            lambda tx: series.page(tx, trials.trial_id(tx, uid, number), metric, attempt, after=after, limit=limit)
         )
 
     def series(self, uid: str, number: int, *, attempt: int | None = None) -> list[SeriesRecord]:
         """Which metrics the trial has reported, by attempt and name: counts and extremes without reading points."""
-        return self._read(lambda tx: points.series(tx, trials.trial_id(tx, uid, number), attempt))
+        return self._read(lambda tx: series.listed(tx, trials.trial_id(tx, uid, number), attempt))
 
     def summaries(self, uid: str, number: int, attempt: int) -> dict[str, MetricSummary]:
         """min, max and latest of every metric of an attempt."""
-        return self._read(lambda tx: points.summaries(tx, trials.trial_id(tx, uid, number), attempt))
+        return self._read(lambda tx: series.summaries(tx, trials.trial_id(tx, uid, number), attempt))
 
     def curve(self, uid: str, number: int, metric: str, attempt: int, *, at_most: int = 200) -> list[Point]:
         """The shape of a series in at most that many points (and three more), however long it is."""
         return self._read(
-            lambda tx: points.curve(tx, trials.trial_id(tx, uid, number), metric, attempt, at_most=at_most)
+            lambda tx: series.curve(tx, trials.trial_id(tx, uid, number), metric, attempt, at_most=at_most)
         )

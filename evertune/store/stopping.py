@@ -11,30 +11,27 @@ very end, unseen by anybody, is read when its place in the told order comes (`_c
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 
-from evertune.domain.metrics import OFFSET_BITS, Point, Report
+from evertune.domain.metrics import Report
 from evertune.domain.states import AttemptState, TrialState
-from evertune.domain.stopping import MAX_REASON, Decision, Prefix
+from evertune.domain.stopping import MAX_REASON, Decision
 from evertune.protocols import EarlyStopper, JsonDict
 from evertune.store import experiments, points
-from evertune.store.records import ATTEMPTS, EXPERIMENTS, MARKS, POINTS, SERIES, STOPPING, TRIALS
+from evertune.store.reading import Reader, StoredPeers, unread
+from evertune.store.records import ATTEMPTS, EXPERIMENTS, MARKS, SERIES, STOPPING, TRIALS
 
 _E = EXPERIMENTS.c
 _T = TRIALS.c
 _A = ATTEMPTS.c
 _S = SERIES.c
-_P = POINTS.c
 _R = STOPPING.c
 _M = MARKS.c
 
-AT_ONCE = 2_000  # points of one query
 MOST_POINTS = 20_000  # of one attempt that one transaction reads
 MOST_TOLD = 200  # trials that have ended whose marks one transaction completes
 
@@ -51,118 +48,11 @@ _KNOWN = select(STOPPING).where(
 _SERIES = select(_S.id, _S.trial_id, _S.attempt, _S.metric, _S.points).where(
     _S.trial_id.in_(bindparam("trials", expanding=True)), _S.metric.in_(bindparam("metrics", expanding=True))
 )
-_NEXT = (
-    select(_P.seq, _P.value)
-    .where(_P.series_id == bindparam("series"), _P.seq > bindparam("after"), _P.seq < bindparam("end"))
-    .order_by(_P.seq)
-    .limit(AT_ONCE)
-)
-_FIRST = (
-    select(_P.seq)
-    .where(_P.series_id == bindparam("series"), _P.seq >= bindparam("begin"), _P.seq < bindparam("end"))
-    .order_by(_P.seq)
-    .limit(1)
-)
-_OF_STEP = (_M.experiment_id == bindparam("experiment"), _M.step == bindparam("step"), _M.counts.is_(True))
-_SUMMED = select(func.count(), func.avg(_M.value)).where(*_OF_STEP)
-_RANKED = select(_M.value).where(*_OF_STEP).order_by(_M.value).limit(1).offset(bindparam("rank"))
 _READ_ON = (
     update(STOPPING)
     .where(_R.id == bindparam("row"))
     .values(series=bindparam("now"), memory=bindparam("kept"), reported=bindparam("heard"))
 )
-_END = 2**63 - 1
-
-
-@dataclass(slots=True)
-class _Reading:
-    """How far one series has been read, by source (see `domain.metrics.place`): its values never become fewer."""
-
-    prefix: Prefix
-    places: dict[int, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, metric: str, data: Sequence[Any] | None) -> _Reading:
-        if data is None:
-            return cls(Prefix(metric=metric))
-        step, numbers, total, low, high, places = data
-        prefix = Prefix(metric=metric, step=step, numbers=numbers, total=total, low=low, high=high)
-        return cls(prefix, {int(source): seq for source, seq in places.items()})
-
-    def dump(self) -> list[Any]:
-        prefix = self.prefix
-        return [prefix.step, prefix.numbers, prefix.total, prefix.low, prefix.high, self.places]
-
-    def take(self, point: Point) -> Prefix:
-        self.places[point.seq >> OFFSET_BITS] = point.seq
-        self.prefix = self.prefix.then(point.number)
-        return self.prefix
-
-
-@dataclass(slots=True)
-class _Reader:
-    """One attempt under early stopping."""
-
-    number: int
-    attempt: int
-    readings: dict[str, _Reading]
-    memory: JsonDict
-    id: int | None = None  # None: it has no row yet
-    reason: str = ""
-    step: int = 0
-    marks: dict[int, float] = field(default_factory=dict)  # new ones, by step
-
-    @classmethod
-    def of(cls, number: int, attempt: int, row: Row[Any] | None) -> _Reader:
-        if row is None:
-            return cls(number, attempt, {}, {})
-        readings = {metric: _Reading.of(metric, data) for metric, data in row.series.items()}
-        return cls(number, attempt, readings, row.memory or {}, row.id, row.reason or "", row.step or 0)
-
-    def reading(self, metric: str) -> _Reading:
-        return self.readings.setdefault(metric, _Reading.of(metric, None))
-
-    def mark(self, made: tuple[int, float] | None) -> bool:
-        if made is None or not math.isfinite(made[1]):
-            return False
-        self.marks.setdefault(*made)
-        return True
-
-    def dump(self) -> JsonDict:
-        return {metric: reading.dump() for metric, reading in self.readings.items()}
-
-    @property
-    def decided(self) -> bool:
-        return bool(self.reason)
-
-    @property
-    def decision(self) -> Decision:
-        return Decision(number=self.number, attempt=self.attempt, step=self.step, reason=self.reason)
-
-
-class _Peers:
-    """The marks of one step, asked for when a rule wants them; see `domain.stopping.Peers`."""
-
-    def __init__(self, tx: Connection, experiment: int, step: int) -> None:
-        self._tx = tx
-        self._which = {"experiment": experiment, "step": step}
-        self._summed: tuple[int, float] | None = None
-
-    def _sum(self) -> tuple[int, float]:
-        if self._summed is None:
-            count, mean = self._tx.execute(_SUMMED, self._which).one()
-            self._summed = int(count), float(mean or 0.0)
-        return self._summed
-
-    @property
-    def count(self) -> int:
-        return self._sum()[0]
-
-    def mean(self) -> float:
-        return self._sum()[1]
-
-    def at(self, rank: int) -> float:
-        return float(self._tx.execute(_RANKED, {**self._which, "rank": rank}).scalar_one())
 
 
 def weigh(
@@ -186,7 +76,7 @@ def weigh(
         if before is not None and before.reason:  # nobody has heard of it yet
             decisions.append(_decision(before))
             continue
-        reader = _Reader.of(number, attempt, before)
+        reader = Reader.of(number, attempt, before)
         if reader.id is None and attempt:  # what an earlier attempt had reached is not this one's
             tx.execute(delete(MARKS).where(_M.experiment_id == experiment.id, _M.number == number))
         if not _read_on(tx, experiment.id, rule, metric, reader, row.trial_id, series):
@@ -206,7 +96,7 @@ def weigh(
 
 
 def _read_on(
-    tx: Connection, experiment: int, rule: EarlyStopper, metric: str, reader: _Reader, trial: int,
+    tx: Connection, experiment: int, rule: EarlyStopper, metric: str, reader: Reader, trial: int,
     series: Mapping[tuple[int, int, str], Any],
 ) -> bool:  # fmt: skip
     """Ask the rule about every value that has come since. False when some are left for another transaction."""
@@ -215,7 +105,7 @@ def _read_on(
         if (of, attempt) != (trial, reader.attempt):
             continue
         reading = reader.reading(name)
-        for point in _unread(tx, row, reading):
+        for point in unread(tx, row, reading):
             if not left:
                 return False
             left -= 1
@@ -224,7 +114,7 @@ def _read_on(
                 _keep(tx, experiment, rule, reader)  # it competes with the others itself
             if name not in rule.metrics:
                 continue
-            ruling = rule.judge(prefix, _Peers(tx, experiment, prefix.step), reader.memory)
+            ruling = rule.judge(prefix, StoredPeers(tx, experiment, prefix.step), reader.memory)
             reader.memory = dict(ruling.memory)
             if ruling.reason:
                 reader.reason, reader.step = f"{rule.name}: {ruling.reason}"[:MAX_REASON], prefix.step
@@ -241,11 +131,11 @@ def _catch_up(tx: Connection, uid: str, rule: EarlyStopper, metric: str) -> bool
     series = _series(tx, [trial.id for trial in counting], [metric])
     for trial in counting:
         attempt = trial.attempts - 1
-        reader = _Reader.of(trial.number, attempt, known.get((trial.number, attempt)))
+        reader = Reader.of(trial.number, attempt, known.get((trial.number, attempt)))
         row = series.get((trial.id, attempt, metric))
         if row is not None:
             reading = reader.reading(metric)
-            for left, point in zip(range(MOST_POINTS, 0, -1), _unread(tx, row, reading), strict=False):
+            for left, point in zip(range(MOST_POINTS, 0, -1), unread(tx, row, reading), strict=False):
                 reader.mark(rule.mark(reading.take(point), last=left == 1))
             reader.mark(rule.mark(reading.prefix, last=True))
             if reader.id is None and attempt:
@@ -272,33 +162,7 @@ def _series(tx: Connection, trials: Sequence[int], metrics: Collection[str]) -> 
     return {(row.trial_id, row.attempt, row.metric): row for row in rows}
 
 
-def _unread(tx: Connection, series: Any, reading: _Reading) -> Iterator[Point]:
-    """Values behind the place that was read, of each source. What comes late before it is not seen any more."""
-    source = max(reading.places, default=0)
-    while reading.prefix.step < series.points:
-        begin = source << OFFSET_BITS
-        after = reading.places.get(source, begin - 1)
-        # The common case reads on in the last source, and sees a new one behind it on the way.
-        rows = tx.execute(_NEXT, {"series": series.id, "after": after, "end": _END}).all()
-        for seq, value in rows:
-            if seq > reading.places.get(seq >> OFFSET_BITS, -1):
-                yield Point(series.metric, value, seq)
-        if len(rows) < AT_ONCE:
-            break
-        source = rows[-1].seq >> OFFSET_BITS
-    begin, end = 0, source << OFFSET_BITS
-    while reading.prefix.step < series.points:  # a source before the last one has more, or something came late
-        first = tx.execute(_FIRST, {"series": series.id, "begin": begin, "end": end}).scalar()
-        if first is None:
-            return
-        source = first >> OFFSET_BITS
-        begin = (source + 1) << OFFSET_BITS
-        after = reading.places.get(source, first - 1)
-        for seq, value in tx.execute(_NEXT, {"series": series.id, "after": after, "end": begin}).all():
-            yield Point(series.metric, value, seq)
-
-
-def _save(tx: Connection, experiment: int, rule: EarlyStopper, reader: _Reader, **values: Any) -> None:
+def _save(tx: Connection, experiment: int, rule: EarlyStopper, reader: Reader, **values: Any) -> None:
     values = {name: value for name, value in values.items() if value is not None}
     values["series"] = reader.dump()
     values["memory"] = reader.memory or None
@@ -312,7 +176,7 @@ def _save(tx: Connection, experiment: int, rule: EarlyStopper, reader: _Reader, 
     _keep(tx, experiment, rule, reader)
 
 
-def _keep(tx: Connection, experiment: int, rule: EarlyStopper, reader: _Reader) -> None:
+def _keep(tx: Connection, experiment: int, rule: EarlyStopper, reader: Reader) -> None:
     """Marks stay; of a step that was marked by the end of a trial that goes on after all, the new one stands."""
     steps = sorted(reader.marks)
     for start in range(0, len(steps), points.IN_ONE_INSERT):
@@ -325,7 +189,7 @@ def _keep(tx: Connection, experiment: int, rule: EarlyStopper, reader: _Reader) 
     reader.marks.clear()
 
 
-def _note(tx: Connection, experiment: int, rule: EarlyStopper, reader: _Reader, at: datetime) -> None:
+def _note(tx: Connection, experiment: int, rule: EarlyStopper, reader: Reader, at: datetime) -> None:
     experiments.note(
         tx,
         experiment,
@@ -360,9 +224,7 @@ def silent(
         if quiet_s < seconds and not row.phase:
             continue
         points.lock_attempt(tx, row.id)
-        reader = _Reader.of(
-            row.number, row.attempt, _known(tx, experiment, [row.number]).get((row.number, row.attempt))
-        )
+        reader = Reader.of(row.number, row.attempt, _known(tx, experiment, [row.number]).get((row.number, row.attempt)))
         if reader.decided:
             continue
         if row.phase:  # it waits for its place: its clock has not begun

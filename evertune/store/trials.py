@@ -19,7 +19,7 @@ from evertune.domain.records import AttemptRecord, TrialRecord
 from evertune.domain.states import AttemptState, TrialState
 from evertune.domain.trial import AttemptEnd, Conclude, Ending
 from evertune.errors import ConflictError, NotFoundError
-from evertune.store import points, records
+from evertune.store import points, records, series
 from evertune.store.experiments import identify, locked
 from evertune.store.records import ATTEMPTS, COUNTER, EXPERIMENTS, REVISIONS, SERIES, TRIALS
 
@@ -153,7 +153,7 @@ def end_attempt(
     points.add(tx, trial.id, attempt, new)
     if row.state != AttemptState.RUNNING:
         return records.trial(trial), 0 if row.again else (trial.told_seq or 0)
-    ending = conclude(points.summaries(tx, trial.id, attempt))
+    ending = conclude(series.summaries(tx, trial.id, attempt))
     end = ending.end
     ended = end.ended or datetime.now(UTC)
     tx.execute(
@@ -240,7 +240,7 @@ def revise(
     if forget:
         points.forget(tx, trial.id, attempt, forget)
     points.add(tx, trial.id, attempt, new)
-    ending = conclude(points.summaries(tx, trial.id, attempt))
+    ending = conclude(series.summaries(tx, trial.id, attempt))
     told = (ending.trial_state, ending.objective, dict(ending.metrics))
     if told == (before.state, before.objective, dict(before.metrics)):  # what else there is follows from these
         return before, before

@@ -10,232 +10,25 @@ ask, history, state and meta through JSON, trials that end in any order and any 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pickle
 import random
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.space import (
-    Distribution,
-    Parameter,
-    ParameterType,
-    SearchProblem,
-    SearchSpace,
-    Value,
-    When,
-    value_text,
-)
+from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Algorithm, Answer, Feature, JsonDict
-
-Ending = tuple[TrialState, float | None]
-Ask = Callable[[Sequence[HistoryTrial], int, int, JsonDict | None], Answer]
-
-ENDINGS: tuple[Ending, ...] = (
-    (TrialState.FAILED, None),
-    (TrialState.METRICS_UNAVAILABLE, None),
-    (TrialState.EARLY_STOPPED, 0.5),
-    (TrialState.EARLY_STOPPED, None),
-    (TrialState.KILLED, 0.25),
-    (TrialState.KILLED, None),
-    (TrialState.SUCCEEDED, None),
-    (TrialState.SUCCEEDED, math.nan),
-    (TrialState.SUCCEEDED, math.inf),
-    (TrialState.SUCCEEDED, -math.inf),
-    (TrialState.SUCCEEDED, 1.7e308),
-    (TrialState.SUCCEEDED, -5e-324),
-)
-
-
-# -------------------------------------------------------------------------------------------------- spaces
-
-
-def _numbers(kind: ParameterType, name: str, low: float, high: float, step: float | None) -> list[Parameter]:
-    return [
-        Parameter(
-            name=f"{kind}-{name}-{distribution}", type=kind, low=low, high=high, step=step, distribution=distribution
-        )
-        for distribution in Distribution
-    ]
-
-
-LISTS = (
-    Parameter(name="discrete", type=ParameterType.DISCRETE, values=("0.10", "16", "-3", "1e-3")),
-    Parameter(name="categorical 🦊", type=ParameterType.CATEGORICAL, values=("sgd", "Sgd", "naïve", "")),
-)
-CONSTANTS = (
-    Parameter(name="constant-double", type=ParameterType.DOUBLE, low=0.3, high=0.3),
-    Parameter(name="constant-int", type=ParameterType.INT, low=-7, high=-7),
-    Parameter(name="constant-grid", type=ParameterType.DOUBLE, low=0.3, high=0.35, step=0.1),
-    Parameter(name="constant-choice", type=ParameterType.CATEGORICAL, values=("only",)),
-)
-STEPPED = SearchSpace(
-    (
-        *_numbers(ParameterType.DOUBLE, "stepped", 0.1, 0.7, 0.1),
-        *_numbers(ParameterType.INT, "plain", 1, 16, None),
-        *_numbers(ParameterType.INT, "stepped", 1, 17, 3),
-        *LISTS,
-        *CONSTANTS,
-    )
-)
-CONTINUOUS = SearchSpace(
-    (
-        *_numbers(ParameterType.DOUBLE, "plain", 1e-5, 0.1, None),
-        Parameter(name="negative", type=ParameterType.DOUBLE, low=-3.5, high=-0.5),
-    )
-)
-EVERYTHING = SearchSpace((*CONTINUOUS.parameters, *STEPPED.parameters))
-ALL_CONSTANT = SearchSpace(CONSTANTS)
-CONDITIONAL = SearchSpace(
-    (
-        # What a condition names may stand behind it.
-        Parameter(name="beta", type=ParameterType.DOUBLE, low=0.5, high=0.99, when=(When("optimizer", ("adam",)),)),
-        Parameter(name="optimizer", type=ParameterType.CATEGORICAL, values=("sgd", "adam", "ftrl")),
-        Parameter(name="momentum", type=ParameterType.DOUBLE, low=0.0, high=0.9, when=(When("optimizer", ("sgd",)),)),
-        Parameter(
-            name="nesterov", type=ParameterType.CATEGORICAL, values=("no", "yes"), when=(When("optimizer", ("sgd",)),)
-        ),
-        Parameter(name="damping", type=ParameterType.INT, low=1, high=5, when=(When("nesterov", ("no",)),)),
-        Parameter(name="fixed", type=ParameterType.INT, low=3, high=3, when=(When("optimizer", ("sgd", "ftrl")),)),
-        Parameter(name="below", type=ParameterType.DOUBLE, low=0.0, high=1.0, when=(When("fixed", ("3",)),)),
-        Parameter(name="lr", type=ParameterType.DOUBLE, low=1e-5, high=0.1, distribution=Distribution.LOG_UNIFORM),
-    )
-)
-ONE_DOUBLE = SearchSpace((Parameter(name="x", type=ParameterType.DOUBLE, low=-1.0, high=1.0),))
-
-
-def allows(parameter: Parameter, value: Value) -> bool:
-    """Whether a value may be handed out: of the parameter's plain Python type, in range and on its grid."""
-    if not parameter.numeric:
-        return type(value) is str and value in parameter.values
-    if type(value) is not (int if parameter.type is ParameterType.INT else float):
-        return False
-    if not parameter.low <= value <= parameter.high:
-        return False
-    step = parameter.step or (1 if parameter.type is ParameterType.INT else None)
-    if step is None:
-        return True
-    low, each = Decimal(repr(parameter.low)), Decimal(repr(step))
-    return float(low + round((Decimal(repr(value)) - low) / each) * each) == value
-
-
-def names_of(space: SearchSpace, parameters: Mapping[str, Value]) -> set[str]:
-    """The names that an assignment must have: those of the parameters whose conditions hold in it."""
-    return {
-        parameter.name
-        for parameter in space
-        if all(
-            condition.parameter in parameters and value_text(parameters[condition.parameter]) in condition.values
-            for condition in parameter.when
-        )
-    }
-
-
-def fits(space: SearchSpace, parameters: Mapping[str, Value]) -> bool:
-    """Whether an assignment has what it must have and nothing else, all of it allowed."""
-    return set(parameters) == names_of(space, parameters) and all(
-        allows(parameter, parameters[parameter.name]) for parameter in space if parameter.name in parameters
-    )
-
-
-# -------------------------------------------------------------------------------------------------- driving
-
-
-def score(parameters: Mapping[str, Value]) -> float:
-    """An objective without any shape, the same in every process."""
-    return zlib.crc32(repr(sorted(parameters.items())).encode()) / 2**32
-
-
-@dataclass
-class Play:
-    """One experiment as the store would remember it: asks through `ask`, keeps what JSON keeps."""
-
-    ask: Ask
-    trials: list[HistoryTrial] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    told: int = 0
-    more: Callable[[random.Random], dict[str, Any]] | None = None  # what each trial tells beyond its value
-
-    @property
-    def parameters(self) -> list[Mapping[str, Value]]:
-        return [trial.parameters for trial in self.trials]
-
-    @property
-    def state(self) -> JsonDict | None:
-        return through_json(self.answers[-1].state) if self.answers else None
-
-    def suggest(self, k: int) -> Answer:
-        warm = self.warm
-        answer = self.ask(tuple(self.trials), k, len(self.trials) - warm, self.state)
-        for assignment in answer.assignments:
-            self.trials.append(
-                HistoryTrial(
-                    number=len(self.trials) - warm,
-                    parameters=through_json(dict(assignment.parameters)),
-                    state=TrialState.RUNNING,
-                    labels=through_json(dict(assignment.labels)),
-                    meta=through_json(dict(assignment.meta)),
-                )
-            )
-        self.answers.append(answer)
-        return answer
-
-    def tell(self, number: int, state: TrialState, value: float | None, **more: Any) -> None:
-        """`more`: the fields of `HistoryTrial` that only some experiments have."""
-        self.told += 1
-        index = self.warm + number
-        self.trials[index] = replace(self.trials[index], state=state, value=value, told_seq=self.told, **more)
-
-    @property
-    def warm(self) -> int:
-        """How many trials of a warm start stand before the first one."""
-        return sum(trial.number < 0 for trial in self.trials)
-
-    def running(self) -> list[int]:
-        return [trial.number for trial in self.trials if not trial.state.terminal]
-
-    def run(self, trials: int, parallel: int, luck: random.Random, failing: float = 0.2) -> Play:
-        """Keep `parallel` trials running, end a random one at a time, a share of them in some bad way."""
-        while len(self.trials) < trials:
-            free = min(parallel - len(self.running()), trials - len(self.trials))
-            if free > 0 and not self.suggest(free).assignments and not self.running():
-                return self
-            number = luck.choice(self.running())
-            more = self.more(luck) if self.more else {}
-            if luck.random() < failing:
-                self.tell(number, *luck.choice(ENDINGS), **more)
-            else:
-                value = score(self.trials[self.warm + number].parameters)
-                self.tell(number, TrialState.SUCCEEDED, value, **{**more, **self._first(more, value)})
-        return self
-
-    @staticmethod
-    def _first(more: Mapping[str, Any], value: float) -> dict[str, Any]:
-        values = more.get("values", ())
-        return {"values": (value, *values[1:])} if values else {}
-
-
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - which trial ends next is no secret
-
-
-def through_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-# ------------------------------------------------------------------------------------------------- contract
+from evertune.testing.play import ENDINGS, Ask, Play, chance, through_json
+from evertune.testing.spaces import ALL_CONSTANT, CONDITIONAL, EVERYTHING, ONE_DOUBLE, allows, fits, names_of
 
 
 class AlgorithmContract:
@@ -279,6 +72,7 @@ class AlgorithmContract:
         assert algorithm.on_edit in ("continue", "restart", "refuse")
         assert isinstance(algorithm.reads_history, bool)
         assert all(isinstance(feature, Feature) for feature in algorithm.supports)
+        assert getattr(algorithm, "handles", frozenset()) <= algorithm.supports, "what it does itself works with it"
 
     def test_the_same_question_has_the_same_answer(self, space: SearchSpace) -> None:
         play = self.played(space)

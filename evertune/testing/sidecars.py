@@ -20,7 +20,8 @@ from evertune.app import child_environment, module_command
 from evertune.domain.metrics import CollectorSpec
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch
-from evertune.testing.runners import FakeRunner, Script
+from evertune.testing.fake_runner import FakeRunner
+from evertune.testing.scripts import Script
 
 RESTART_S = 0.2
 

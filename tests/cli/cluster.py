@@ -20,11 +20,11 @@ def serving(kubeconfig: Path, script_of: ScriptOf | None = None) -> Iterator[Fak
     thread.start()
     kube = FakeCluster(script_of)
     try:
-        asyncio.run_coroutine_threadsafe(kube.start(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(kube.start(), loop).result(30)
         kube.kubeconfig(kubeconfig)
         yield kube
     finally:
-        asyncio.run_coroutine_threadsafe(kube.close(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(kube.close(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(30)
         loop.close()

@@ -15,7 +15,7 @@ from evertune.stack.processes import identity_of
 from evertune.stack.state import Service, StackState
 from evertune.testing.kubernetes import FakeCluster
 from evertune.testing.kubernetes.objects import JsonDict
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 from tests.cli.cluster import serving
 from tests.cli.conftest import Shell
 from tests.cli.test_process import evertune
@@ -204,12 +204,12 @@ def test_an_experiment_runs_in_a_cluster_with_the_stack_of_a_home(
     with serving(kubeconfig, script) as kube:
         environment: dict[str, Any] = {"KUBECONFIG": kubeconfig.name}  # relative: the worker works elsewhere
         try:
-            done = evertune(home, "run", str(JOB), timeout_s=100, **environment)
+            done = evertune(home, "run", str(JOB), timeout_s=300, **environment)
             assert done.returncode == 0, done.stderr
             assert "metrics are read from the pods' logs" in done.stderr
             trials = evertune(home, "trials", "job", "-o", "json", **environment)
         finally:
-            evertune(home, "down", timeout_s=60)
+            evertune(home, "down")
         found = yaml.safe_load(trials.stdout)
         assert len(found) == 9
         assert {trial["state"] for trial in found} == {"Succeeded"}

@@ -6,17 +6,21 @@ import json
 import shlex
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from evertune.cli.commands import doctor
 from evertune.cli.commands.best import environment, flags
 from evertune.domain.records import ExperimentRecord
 from evertune.domain.space import Value
 from evertune.domain.states import ExperimentState
 from evertune.settings import Settings
+from evertune.stack import ServiceStatus, StackStatus
 from evertune.store import Store
 from evertune.testing.store.making import NOW, create
 from tests.cli.conftest import Shell
@@ -515,6 +519,26 @@ def test_doctor_finds_a_machine_without_a_stack_in_order(shell: Shell) -> None:
     assert out.startswith("✔ Python")
     assert "random, sobol, grid, tpe" in out
     assert "0 problems, 1 warning." in err or "Everything is in order." in err
+
+
+def test_doctor_waits_for_a_server_that_is_starting_or_is_about_to_be_started_and_for_no_other() -> None:
+    parent = ServiceStatus(name="parent", pid=7, ready=True, last_exit="", log=Path("log"))
+    server = ServiceStatus(name="server", pid=None, ready=False, last_exit="", log=Path("log"))
+    up = StackStatus(
+        home=Path("home"), embedded=True, temporal_address="127.0.0.1:1", ui_url=None, server_url="http://127.0.0.1:2",
+        reachable=True, services=(parent, server),
+    )  # fmt: skip
+
+    def starts(one: ServiceStatus, beside: ServiceStatus = parent, **changes: Any) -> bool:
+        return doctor._server_starts(replace(up, services=(beside, one), **changes))
+
+    assert starts(server), "the parent has the worker poll first"
+    assert starts(replace(server, pid=8))
+    assert not starts(replace(server, pid=8, ready=True))
+    assert not starts(replace(server, last_exit="exit code 3"))
+    assert not starts(server, replace(parent, pid=None, ready=False))
+    assert not starts(server, problem="server cannot be started: port 2 on 127.0.0.1 is busy")
+    assert not starts(parent), "a stack without a server"
 
 
 def test_doctor_names_what_is_broken_and_still_checks_the_rest(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from tests.cli.test_process import EVERTUNE, environment, evertune
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("stack") / "home"
     yield home
-    done = evertune(home, "down", timeout_s=60)
+    done = evertune(home, "down")
     assert done.returncode == 0
     assert not [line for line in _processes() if str(home) in line]
 
@@ -39,6 +38,14 @@ def run(stack: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def first_line(watching: subprocess.Popen[str]) -> str:
+    """Of a trial that ended: now it watches."""
+    assert watching.stderr is not None
+    return next(line for line in watching.stderr if line.startswith("["))
+
+
 SLOW = "sh -c 'for i in 1 2 3 4 5 6; do echo loss={x}; sleep 0.5; done'"
 
 
@@ -165,6 +172,9 @@ def test_a_running_experiment_can_be_paused_changed_and_stopped(run: Run, experi
     assert run("edit", "slow", "--parallel", "31").returncode == 2
     assert "◐ Running" in run("resume", "slow").stdout
 
+    # Paused as early as it was, it may have had no trial before.
+    while not [one for one in json.loads(run("trials", "slow", "-o", "json").stdout) if one["started"]]:
+        assert json.loads(run("get", "slow", "-o", "json").stdout)["state"] == "Running"
     logs = run("logs", "slow", "--trial", "0", "-f")
     assert logs.stdout.count("loss=") == 6
     assert run("stop", "slow", "--reason", "enough seen").returncode == 0
@@ -187,7 +197,7 @@ def test_tuning_needs_no_file_and_finds_a_free_name(run: Run) -> None:
 def test_a_running_experiment_is_deleted_by_force_with_all_it_left(
     run: Run, stack: Path, experiment_file: Callable[..., Path]
 ) -> None:
-    run("submit", str(experiment_file(name="gone", command=f'"{SLOW}"')))
+    run("submit", str(experiment_file(name="gone", command=f'"{SLOW}"', budget="{trials: 400, parallel: 2}")))
     assert run("delete", "gone", "--yes").returncode == 2
     deleted = run("delete", "gone", "--yes", "--force")
     assert deleted.returncode == 0, deleted.stderr
@@ -205,7 +215,7 @@ def test_a_watch_survives_a_restart_of_the_stack(run: Run, stack: Path, experime
         env=environment(stack),
         text=True,
     )
-    time.sleep(0.5)
+    first_line(watching)
     assert run("down", "--keep-trials").returncode == 0
     assert run("up").returncode == 0
     out, err = watching.communicate(timeout=90)
@@ -251,7 +261,7 @@ def test_results_that_were_looked_for_under_another_name_are_found_after_all(
         return found
 
     while (now := document())["trials"]["metricsUnavailable"] < 4:
-        assert now["state"] == "Running"
+        assert now["state"] in ("Created", "Running")
         assert now["best"] is None
     (reparse,) = {
         line.strip() for line in run("get", "missed").stdout.splitlines() if "evertune metrics reparse" in line
@@ -269,7 +279,7 @@ def test_results_that_were_looked_for_under_another_name_are_found_after_all(
         text=True,
         stdout=subprocess.DEVNULL,
     )
-    time.sleep(1.5)
+    said = first_line(watching)
     applied = run(*words, "--apply")  # while it runs: its workflow does it
     assert applied.returncode == 0, applied.stderr
     assert "missed is Running, best val_accuracy 0." in applied.stderr
@@ -279,7 +289,7 @@ def test_results_that_were_looked_for_under_another_name_are_found_after_all(
     assert "reparse by" in run("explain", "missed").stdout
 
     run("stop", "missed")
-    said = watching.communicate(timeout=60)[1]
+    said += watching.communicate(timeout=60)[1]
     assert said.count(" revised: val_accuracy 0.") >= 4, said
     counted = [line for line in said.splitlines() if line.startswith("[")]
     assert len(counted) == document()["trials"]["created"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -187,8 +188,9 @@ class Terminal:
 
     def __init__(self, master: int, slave: int, process: subprocess.Popen[bytes]) -> None:
         self.master, self.slave, self.process, self.written = master, slave, process, ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end in the middle of a character
 
-    def until(self, pattern: str, timeout_s: float = 15) -> str:
+    def until(self, pattern: str, timeout_s: float = 60) -> str:
         """Read until `pattern` appears in what was written since the last call."""
         start, end = len(self.written), time.monotonic() + timeout_s
         while not re.search(pattern, self.written[start:]):
@@ -198,7 +200,7 @@ class Terminal:
 
     def _read(self, seconds: float) -> None:
         if select.select([self.master], [], [], seconds)[0]:
-            self.written += os.read(self.master, 65536).decode()
+            self.written += self._decoder.decode(os.read(self.master, 65536))
 
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
@@ -212,11 +214,12 @@ class Terminal:
 # A session of its own whose controlling terminal is this one, as a login gives it.
 LEADER = "import os, sys, fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
-# The same with a shell's job control: whoever stops is continued in the foreground half a second later.
+# The same with a shell's job control: SIGUSR1 has it continue, in the foreground, who was stopped.
 SHELL = """
-import fcntl, os, signal, sys, termios, time
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 child = os.fork()
 if child == 0:
     os.setpgid(0, 0)
@@ -229,7 +232,7 @@ while True:
         os._exit(os.waitstatus_to_exitcode(status))
     os.tcsetpgrp(0, os.getpgrp())
     os.write(1, b"STOPPED")
-    time.sleep(0.5)
+    signal.sigwait([signal.SIGUSR1])
     os.tcsetpgrp(0, child)
     os.kill(-child, signal.SIGCONT)
 """
@@ -253,7 +256,7 @@ def on_terminal(
         yield Terminal(master, slave, process)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         os.close(master)
         os.close(slave)
 
@@ -277,7 +280,7 @@ def test_the_live_screen_takes_keys_and_gives_the_terminal_back_at_ctrl_c(
         terminal.press(b"\x1b[A")  # an arrow is no key
         terminal.press(b"\x03")
         assert f"Detached. {running.name} goes on" in terminal.until("finish what runs")
-        assert terminal.process.wait(10) == 130
+        assert terminal.process.wait(60) == 130
         assert terminal.written.rindex(CURSOR_SHOWN) > terminal.written.rindex(CURSOR_HIDDEN)
         assert terminal.cooked()
 
@@ -289,7 +292,7 @@ def test_a_signal_ends_the_screen_and_gives_the_terminal_back(
     with on_terminal(home, "watch", running.name) as terminal:
         terminal.until("Ctrl-C detach")
         terminal.process.send_signal(number)
-        assert terminal.process.wait(10) == code
+        assert terminal.process.wait(60) == code
         assert terminal.cooked()
 
 
@@ -301,10 +304,11 @@ def test_ctrl_z_gives_the_terminal_back_until_it_is_continued(home: Path, runnin
         screen = terminal.until("STOPPED")
         assert terminal.cooked()
         assert screen.rindex(CURSOR_SHOWN) > screen.rfind(CURSOR_HIDDEN)
+        terminal.process.send_signal(signal.SIGUSR1)
         terminal.until("Ctrl-C detach")
         assert not terminal.cooked()
         terminal.press(b"\x03")
-        assert terminal.process.wait(10) == 130
+        assert terminal.process.wait(60) == 130
         assert terminal.cooked()
 
 
@@ -337,7 +341,7 @@ def test_init_asks_for_what_no_option_says_and_asks_again_after_a_wrong_range(ho
             terminal.until(question)
             terminal.press(answer.encode() + b"\n")
         terminal.until("Wrote")
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(60) == 0
     text = (tmp_path / "asked.yaml").read_text()
     assert "name: mnist" in text
     assert "maxTrialCount: 9" in text

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 
 import pytest
 
@@ -302,16 +304,32 @@ def test_rules_that_find_nothing_either_say_what_they_saw(shell: Shell, three: E
     assert "trial 0: the trial ended without val_accuracy; seen: val_acc, loss" in err
 
 
+# Some 50 ms of work for each trial that is revised, so that nobody is through before somebody else has looked.
+SLOWED = """
+CREATE TRIGGER slowed AFTER UPDATE ON evertune_trials BEGIN
+  SELECT count(*) FROM evertune_trials a, evertune_trials b, evertune_trials c
+  WHERE c.number < 40 AND a.number + b.number + c.number > 9;
+END
+"""
+
+
+def execute(settings: Settings, statement: str) -> None:
+    with closing(sqlite3.connect(settings.home / "evertune.db", timeout=60)) as connection:
+        connection.execute(statement)
+
+
 @pytest.mark.chaos
 def test_killed_between_two_trials_the_same_command_does_the_rest(store: Store, settings: Settings) -> None:
     count = 150
     record = missed(store, settings, *(OTHER.format(number / 1000) for number in range(count)))
+    execute(settings, SLOWED)
     words = [*EVERTUNE, "metrics", "reparse", "missed", "--metric", "val_acc", "--apply"]
     process = subprocess.Popen(words, env=environment(settings.home), stderr=subprocess.DEVNULL)
     while store.counts(record.uid).succeeded < 3 and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    execute(settings, "DROP TRIGGER slowed")
     revised = store.counts(record.uid).succeeded
     assert 0 < revised < count
     assert [entry.detail["changed"] for entry in store.audit(record.uid) if entry.action == "reparse"] == [count]

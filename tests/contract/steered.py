@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from algorithms.grid import Grid
 from algorithms.hyperopt_search import Random, Tpe
-from algorithms.steering import Steered
+from algorithms.steering.steered import Steered
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, When
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem

@@ -22,16 +22,8 @@ from algorithms.pbt import Pbt
 from algorithms.sobol import Sobol
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.protocols import Algorithm
-from evertune.testing.algorithms import (
-    ALL_CONSTANT,
-    CONDITIONAL,
-    CONTINUOUS,
-    EVERYTHING,
-    LISTS,
-    ONE_DOUBLE,
-    STEPPED,
-    AlgorithmContract,
-)
+from evertune.testing.algorithms import AlgorithmContract
+from evertune.testing.spaces import ALL_CONSTANT, CONDITIONAL, CONTINUOUS, EVERYTHING, LISTS, ONE_DOUBLE, STEPPED
 
 
 class TestRandom(AlgorithmContract):

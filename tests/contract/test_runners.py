@@ -11,7 +11,9 @@ from activities.runners.local import LocalRunner
 from evertune.domain.metrics import CollectorSpec
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch, TrialRunner
-from evertune.testing.runners import FakeRunner, RunnerContract, Script
+from evertune.testing.fake_runner import FakeRunner
+from evertune.testing.runners import RunnerContract
+from evertune.testing.scripts import Script
 from evertune.testing.sidecars import SidecarRunner
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from algorithms import steering
 from algorithms.asha import Asha
 from algorithms.cma import CmaEs
 from algorithms.grid import Grid
 from algorithms.hyperopt_search import Random, Tpe
 from algorithms.optuna_search import MultivariateTpe, NsgaII
 from algorithms.pbt import Pbt
-from algorithms.steering import Steered, around
+from algorithms.steering import session
+from algorithms.steering.steered import Steered, around
 from evertune.domain.labels import REUSED_FROM
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Parameter, ParameterType, SearchProblem, SearchSpace, Value, When
@@ -25,7 +25,9 @@ from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError
 from evertune.protocols import Algorithm, Answer, JsonDict
-from evertune.testing.algorithms import AlgorithmContract, Play, chance, names_of, score
+from evertune.testing.algorithms import AlgorithmContract
+from evertune.testing.play import Play, chance, score
+from evertune.testing.spaces import names_of
 from tests.contract.steered import (
     MIXED,
     STEPS,
@@ -371,14 +373,14 @@ def test_refusals_are_bounded() -> None:
 
     given = problem(STEPS, parameter_constraints=("layers == 6 and width == 0.6 and kind == 'deep'",))
     around(Counting, given).ask((), 1, 0, None)
-    assert asked <= steering.REFUSALS + 1
+    assert asked <= session.REFUSALS + 1
 
 
 @pytest.mark.parametrize("kind", [Random, Tpe, MultivariateTpe])
 def test_what_chance_finds_has_no_inactive_parameter_either(
     kind: type[Algorithm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steering, "REFUSALS", 0)
+    monkeypatch.setattr(session, "REFUSALS", 0)
     given = problem(TREE, parameter_constraints=("layers == 2",), initial=({"optimizer": "sgd", "layers": 2},))
     play = played(kind, given, 10, 2)
     assert all(set(each) == names_of(TREE, each) and each["layers"] == 2 for each in play.parameters)

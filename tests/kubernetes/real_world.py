@@ -24,7 +24,7 @@ from evertune.domain.trial import AttemptEnd, AttemptRef
 from evertune.protocols import Launch
 from evertune.spec.kinds import KINDS
 from evertune.store import Store, open_store
-from evertune.testing.runners import attempt_ref
+from evertune.testing.scripts import attempt_ref
 from evertune.testing.store.making import new_experiment
 from tests.kubernetes.real import IMAGE, PATHS, Manifest, Namespace, a_namespace
 

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from activities.runners.kubernetes.api import Api
-from activities.runners.kubernetes.checks import Finding, Subject, examine, pull_secrets
+from activities.runners.kubernetes.checks import examine
+from activities.runners.kubernetes.findings import Finding, Subject
 from activities.runners.kubernetes.probe import probe
 from activities.runners.kubernetes.render import Injection
+from activities.runners.kubernetes.trial_checks import pull_secrets
 from evertune.domain.metrics import CollectorSpec
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, FakeKube, misfortunes
 from evertune.testing.kubernetes.kubelet import ScriptOf
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 from tests.kubernetes.world import job
 
 GATEWAY = "http://gateway.example:8090"

@@ -12,7 +12,7 @@ from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
 from evertune.testing.kubernetes.calling import SOON_S, a_job, until
 from evertune.testing.kubernetes.objects import deleting
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 
 NS = "default"
 LONG = Script(duration_s=3600)

@@ -13,7 +13,7 @@ from evertune.domain.metrics import CollectorSpec
 from evertune.domain.states import AttemptState
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import JsonDict, Launch
-from evertune.testing.runners import FOR_EVER, Script, attempt_ref
+from evertune.testing.scripts import FOR_EVER, Script, attempt_ref
 from tests.kubernetes.test_classify import AT, COMPLETE, FAILED, NAME, RUNNING, pod
 from tests.kubernetes.test_classify import ended as over_with
 from tests.kubernetes.test_runner import ended

@@ -21,7 +21,7 @@ from evertune.errors import LaunchError
 from evertune.protocols import Answer, JsonDict, Launch
 from evertune.testing.kubernetes import FOR_EVER as ALWAYS
 from evertune.testing.kubernetes import misfortunes
-from evertune.testing.runners import FOR_EVER, Script, attempt_ref
+from evertune.testing.scripts import FOR_EVER, Script, attempt_ref
 from tests.kubernetes.world import World, a_world, job, until
 from worker.clusters import ClusterBroom
 

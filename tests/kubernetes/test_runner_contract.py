@@ -11,7 +11,8 @@ from activities.runners.kubernetes.runner import KubernetesRunner
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Launch, TrialRunner
 from evertune.testing.kubernetes import misfortunes
-from evertune.testing.runners import RunnerContract, Script
+from evertune.testing.runners import RunnerContract
+from evertune.testing.scripts import Script
 from tests.kubernetes.world import World, a_world, job
 
 

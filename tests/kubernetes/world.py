@@ -20,7 +20,7 @@ from evertune.protocols import JsonDict, Launch
 from evertune.settings import CollectorMode
 from evertune.store import Store, open_store
 from evertune.testing.kubernetes import FakeCluster, Misfortune
-from evertune.testing.runners import Script, attempt_ref
+from evertune.testing.scripts import Script, attempt_ref
 from evertune.testing.store.making import new_experiment
 
 COMPLETE = 'status.conditions.#(type=="Complete")#|#(status=="True")#'

@@ -35,7 +35,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(image: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """With nothing of this environment's packages."""
     clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(image / "lib"), **environment}
-    return subprocess.run(command, cwd="/", env=clean, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd="/", env=clean, capture_output=True, text=True, timeout=110, check=False)
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ def of(*languages: str, directive: str | None = None) -> list[object]:
 @pytest.fixture(scope="module")
 def shell_environment() -> Iterator[dict[str, str]]:
     """One home for all blocks, so that a page can go on where it left off. Its path is short: sockets live there."""
-    with tempfile.TemporaryDirectory(prefix="evertune-docs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="evertune-docs-", ignore_cleanup_errors=True) as folder:
         environment = documents.environment(Path(folder), os.environ)
         yield environment
-        subprocess.run(["evertune", "down"], env=environment, cwd=ROOT, capture_output=True, timeout=60)
+        subprocess.run(["evertune", "down"], env=environment, cwd=ROOT, capture_output=True, timeout=300)
 
 
 @pytest.mark.timeout(900)
@@ -51,7 +51,7 @@ def test_the_commands_of_a_block_succeed_and_say_what_the_page_shows(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600 if block.slow else 60,
+            timeout=600 if block.slow else 300,
         )
         said = documents.without_colour(done.stdout)
 

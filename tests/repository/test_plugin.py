@@ -34,14 +34,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "borrowed.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     source = shutil.copytree(PLUGIN, home / "source", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     options = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet"]
-    subprocess.run([python, "-m", "pip", "install", *options, source], check=True, timeout=100)
+    subprocess.run([python, "-m", "pip", "install", *options, source], check=True, timeout=300)
     assert (site / "one_plus_one" / "algorithm.py").is_file()
     return python
 
 
 @pytest.fixture(scope="module")
 def evertune(installed: Path) -> Iterator[Run]:
-    with tempfile.TemporaryDirectory(prefix="evertune-plugin-") as home:  # short: sockets live there
+    # Its path is short: sockets live there.
+    with tempfile.TemporaryDirectory(prefix="evertune-plugin-", ignore_cleanup_errors=True) as home:
         environment = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         environment |= {
             "PATH": os.pathsep.join([str(installed.parent), os.environ["PATH"]]),
@@ -51,7 +52,7 @@ def evertune(installed: Path) -> Iterator[Run]:
 
         def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
             command = [str(installed), "-m", "evertune.cli", *map(str, words)]
-            return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+            return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
         yield run
         run("down")
@@ -138,7 +139,7 @@ def test_its_own_tests_pass_where_it_is_installed(installed: Path) -> None:
         cwd=installed.parents[2] / "source",
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

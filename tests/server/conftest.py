@@ -99,12 +99,12 @@ def in_thread(settings: Settings, prepare: Callable[[Gateway], None] = lambda _:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(60)
     try:
         yield running["gateway"]
     finally:
         running["loop"].call_soon_threadsafe(running["server"].stop)
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -118,7 +118,7 @@ class ServerProcess:
     def start(self) -> None:
         environment = {**child_environment(), **self.settings.environment()}
         self.process = subprocess.Popen(module_command("evertune.server"), env=environment)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self.listens():
             assert self.process.poll() is None
             assert time.monotonic() < deadline
@@ -137,7 +137,7 @@ class ServerProcess:
         """SIGTERM; its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=30)
 
     def rss_mib(self) -> float:
         assert self.process is not None
@@ -177,6 +177,12 @@ def post(
     finally:
         if connection is None:
             own.close()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - what is looked at has no event
+            await asyncio.sleep(0.01)
 
 
 def health(settings: Settings, path: str = "/healthz") -> tuple[int, dict[str, Any]]:

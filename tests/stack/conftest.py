@@ -28,7 +28,7 @@ while :; do sleep 1000 & wait $!; done
 """
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """What `condition` returns, once that is true."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
@@ -71,9 +71,8 @@ class Stack:
         return self.settings.home
 
     def up(self, **options: Any) -> StackInfo:
-        return ensure_up(
-            self.settings, worker_command=self.worker_command, server_command=self.server_command, **options
-        )
+        commands = {"worker_command": self.worker_command, "server_command": self.server_command}
+        return ensure_up(self.settings, **{"wait_s": 90.0, **commands, **options})
 
     def starts(self) -> int:
         """How often the worker was started."""
@@ -81,6 +80,20 @@ class Stack:
 
     def processes(self) -> list[int]:
         return processes_of(self.home)
+
+
+def sleeps(pid: int | None, *, switches: int, seconds: float = 2.0) -> bool:
+    """Whether a process used at most one clock tick of 10 ms meanwhile, and gave its processor up at most so often."""
+
+    def spent() -> tuple[int, int]:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        given_up = Path(f"/proc/{pid}/status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0]
+        return int(fields[11]) + int(fields[12]), int(given_up)
+
+    before = spent()
+    time.sleep(seconds)
+    after = spent()
+    return after[0] - before[0] <= 1 and after[1] - before[1] <= switches
 
 
 def identity(pid: int | None) -> Identity:
@@ -95,7 +108,7 @@ def kill(*pids: int | None) -> None:
     killed = [identity(pid) for pid in pids]
     for one in killed:
         os.kill(one.pid, signal.SIGKILL)
-    assert wait_gone(killed, 10) == []
+    assert wait_gone(killed, 30) == []
 
 
 @pytest.fixture

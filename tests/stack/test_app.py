@@ -29,7 +29,7 @@ def python(code: str, *paths: Path, cwd: Path = Path("/"), isolated: bool = Fals
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, paths))}
     flags = ["-P", *(["-S"] if isolated else [])]
     return subprocess.run(
-        [sys.executable, *flags, "-c", code], env=environ, cwd=cwd, capture_output=True, text=True, timeout=60
+        [sys.executable, *flags, "-c", code], env=environ, cwd=cwd, capture_output=True, text=True, timeout=100
     )
 
 

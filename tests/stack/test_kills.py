@@ -10,15 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from evertune.app import child_environment, module_command
+from evertune.errors import EnvironmentProblem, UnavailableError
 from evertune.stack import StackInfo, down, shutdown, status
+from evertune.stack import up as ups
+from evertune.stack.files import open_lock, try_lock
 from evertune.stack.processes import Held, Identity, alive, group_members, identity_of, send, wait_gone
-from evertune.stack.state import StackState, recorded_parent
-from tests.stack.conftest import Stack, identity, kill, until
+from evertune.stack.state import StackState, parent_lock, recorded_parent
+from tests.stack.conftest import Stack, identity, kill, sleeps, until
 
 
 def pids(info: StackInfo) -> tuple[int | None, int | None, int]:
@@ -27,10 +31,8 @@ def pids(info: StackInfo) -> tuple[int | None, int | None, int]:
 
 def test_a_killed_worker_is_started_again_and_the_server_stays(stack: Stack) -> None:
     before = stack.up()
-    started = time.monotonic()
     kill(before.worker_pid)
     until(lambda: status(stack.settings).up and stack.starts() == 2)
-    assert time.monotonic() - started < 5
     after = stack.up()
     assert not after.started
     assert (after.parent_pid, after.temporal_pid) == (before.parent_pid, before.temporal_pid)
@@ -40,17 +42,16 @@ def test_a_killed_worker_is_started_again_and_the_server_stays(stack: Stack) -> 
 def test_a_worker_that_is_killed_again_and_again_is_not_taken_for_one_that_cannot_start(stack: Stack) -> None:
     for kills in range(1, 6):
         kill(stack.up().worker_pid)
-        started = time.monotonic()
         until(lambda: stack.starts() > kills and status(stack.settings).up)  # noqa: B023 - called before the next turn
-        assert time.monotonic() - started < 3
+        state = StackState.load(stack.settings.state_file)
+        assert state is not None
+        assert state.worker.failures == 1, "the next start waits as long as the first, not longer each time"
 
 
 def test_a_killed_server_is_started_again_at_the_same_address_and_the_worker_stays(stack: Stack) -> None:
     before = stack.up()
-    started = time.monotonic()
     kill(before.temporal_pid)
     after = until(lambda: (found := status(stack.settings)).up and found)
-    assert time.monotonic() - started < 5
     assert after.temporal_address == before.temporal_address
     assert stack.up().worker_pid == before.worker_pid
     assert stack.starts() == 1
@@ -143,7 +144,7 @@ def test_kills_while_the_stack_starts_leave_nothing_behind_that_is_not_on_record
     up.kill()
     up.communicate()
     if (parent := recorded_parent(stack.settings)) is not None and send(parent, signal.SIGKILL):
-        assert wait_gone([parent], 10) == []
+        assert wait_gone([parent], 30) == []
     stack.up()
     until(lambda: len(stack.processes()) == 4)  # parent, Temporal, worker and its sleep
     down(stack.settings)
@@ -154,17 +155,15 @@ def test_a_down_that_was_killed_half_way_can_be_repeated(stack: Stack) -> None:
     stack.up()
     root = Path(__file__).parents[2]
     code = (
-        "from evertune.settings import Settings; from evertune.stack import down;"
-        "down(Settings.load(), on_progress=print)"
+        "import os, signal; from evertune.settings import Settings; from evertune.stack import down;"
+        "say = lambda text: text == 'stopping temporal' and os.kill(os.getpid(), signal.SIGKILL);"
+        "down(Settings.load(), on_progress=say)"
     )
     environ = {**os.environ, "EVERTUNE_HOME": str(stack.home), "PYTHONPATH": str(root)}
-    first = subprocess.Popen([sys.executable, "-u", "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None
-    assert first.stdout.readline() == "stopping worker\n"
-    first.kill()
-    first.communicate()
+    first = subprocess.run([sys.executable, "-c", code], env=environ, timeout=90)
+    assert first.returncode == -signal.SIGKILL
     report = down(stack.settings)
-    assert "temporal" in report.stopped
+    assert report.stopped == ("temporal",)
     assert stack.processes() == []
 
 
@@ -211,7 +210,7 @@ def test_what_a_killed_worker_left_in_its_group_is_ended_before_the_next_one(mak
     entry = f"EVERTUNE_HOME={stack.home}"
     orphans = until(lambda: len(found := group_members(info.worker_pid, entry)) == 3 and found)
     kill(info.worker_pid)
-    assert wait_gone(orphans, 10) == []
+    assert wait_gone(orphans, 30) == []
     assert until(lambda: status(stack.settings).up)
 
 
@@ -229,7 +228,7 @@ def test_a_child_that_was_not_recorded_before_its_starter_died_never_runs(tmp_pa
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
     )
     pid, start, boot = done.stdout.strip().split(" ", 2)
-    assert wait_gone([Identity(int(pid), int(start), boot)], 10) == []
+    assert wait_gone([Identity(int(pid), int(start), boot)], 30) == []
     assert not (tmp_path / "ran").exists()
 
 
@@ -255,13 +254,45 @@ def test_a_stack_whose_home_was_deleted_ends_by_itself(
     until(lambda: not alive(identity_of(info.parent_pid or 0)) and not alive(identity_of(info.temporal_pid or 0)))
 
 
+def test_a_parent_that_ends_before_it_wrote_its_name_is_followed_by_another(stack: Stack) -> None:
+    """Its `up` was killed in the middle, and then itself: whoever comes meanwhile finds the lock, and no name in it."""
+    stack.settings.prepare_home()
+    lock = open_lock(parent_lock(stack.settings))
+    assert try_lock(lock)
+    with ThreadPoolExecutor(1) as thread:
+        up = thread.submit(stack.up)
+        until((stack.settings.logs_dir / "parent.log").exists)
+        time.sleep(0.3)  # now it has found the lock, most probably
+        os.close(lock)
+        assert up.result(100).started
+
+
+def test_a_lock_that_a_process_of_elsewhere_holds_is_one_sentence(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ups, "NAMED_S", 0.3)
+    stack.settings.prepare_home()
+    lock = open_lock(parent_lock(stack.settings))
+    assert try_lock(lock)
+    (stack.home / "parent.lock").write_text(json.dumps({"pid": 1, "start": 1, "boot": "another machine"}))
+    with pytest.raises(EnvironmentProblem, match="is in use: a process of another machine or container holds"):
+        stack.up()
+    os.close(lock)
+
+
+def test_a_parent_that_does_not_come_is_one_sentence(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ups, "PARENT_START_S", 0.001)
+    with pytest.raises(UnavailableError, match=r"the stack's parent did not start within 0\.001 s"):
+        stack.up()
+
+
 def test_a_second_parent_leaves_at_once(stack: Stack) -> None:
     info = stack.up()
     done = subprocess.run(
         module_command("evertune.stack", json.dumps([None, ["true"], {}, ""])),
         env={**child_environment(), **stack.settings.environment()},
         capture_output=True,
-        timeout=30,
+        timeout=90,
     )
     assert json.loads(done.stdout) == {"started": False}
     assert stack.up().parent_pid == info.parent_pid
@@ -269,15 +300,7 @@ def test_a_second_parent_leaves_at_once(stack: Stack) -> None:
 
 def test_the_parent_sleeps_and_is_small(stack: Stack) -> None:
     info = stack.up()
-
-    def cpu_ticks() -> int:
-        fields = Path(f"/proc/{info.parent_pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-
-    time.sleep(0.2)
-    before = cpu_ticks()
-    time.sleep(2)
-    assert cpu_ticks() - before <= 1, "clock ticks of 10 ms in two seconds"
+    until(lambda: sleeps(info.parent_pid, switches=2))  # it may have to finish what starting left to do
     rollup = Path(f"/proc/{info.parent_pid}/smaps_rollup").read_text()
     pss_kib = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     assert pss_kib < 20_000

@@ -180,6 +180,7 @@ def test_what_is_written_under_the_old_name_later_goes_on_where_the_archive_ends
     assert list(archive.lines(log))[-1] == (len(original), b"late=1")
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_killed_at_any_system_call_nothing_is_lost_and_the_next_call_finishes(log: Path) -> None:
     original = written(log, 30_000)
     reference = log.with_name("reference")

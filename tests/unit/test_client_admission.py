@@ -8,7 +8,7 @@ from typing import Any, cast
 from temporalio.client import WorkflowQueryFailedError
 
 import evertune.contracts as c
-from evertune.client import ASKED_AT_ONCE, Client
+from evertune.client import ADMIT_POLL_S, ASKED_AT_ONCE, Client
 from evertune.domain.states import ExperimentState
 
 
@@ -20,9 +20,11 @@ class Run:
     def __init__(self, refusals: float) -> None:
         self._refusals = refusals
         self.asked = 0
+        self.moments: list[float] = []
 
     async def query(self, *_: Any, **__: Any) -> c.Status:
         self.asked += 1
+        self.moments.append(asyncio.get_running_loop().time())
         Run.asked_now += 1
         Run.most = max(Run.most, Run.asked_now)
         await asyncio.sleep(0.001)
@@ -48,6 +50,9 @@ async def test_three_hundred_that_are_submitted_at_once_ask_a_few_at_a_time() ->
 async def test_what_is_not_admitted_soon_is_asked_ever_less_often() -> None:
     run = Run(float("inf"))
     waiting = asyncio.create_task(client()._until_status(cast(Any, run)))
-    await asyncio.wait([waiting], timeout=2.0)
+    async with asyncio.timeout(60):
+        while run.asked < 8:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     waiting.cancel()
-    assert 1 < run.asked <= 10  # forty at the first pace
+    assert run.moments[7] - run.moments[0] > 20 * ADMIT_POLL_S  # 7 at the first pace
+    assert run.moments[7] - run.moments[6] > 5 * ADMIT_POLL_S

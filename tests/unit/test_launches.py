@@ -23,7 +23,8 @@ from evertune.domain.trial import Assignment, AttemptEnd, AttemptRef
 from evertune.errors import SpecError
 from evertune.protocols import MemoryGrowth
 from evertune.store import Store, open_store
-from evertune.testing.runners import FakeRunner, Script
+from evertune.testing.fake_runner import FakeRunner
+from evertune.testing.scripts import Script
 from evertune.testing.store.making import create, suggest
 from tests.unit.spec.samples import COMPLETE, FAILED, base
 

@@ -235,7 +235,7 @@ def test_processes_that_ask_for_the_home_id_at_once_agree(tmp_path: Path) -> Non
         assert asker.stdin is not None
         asker.stdin.close()
         asker.stdin = None
-    answers = {asker.communicate(timeout=60)[0].strip() for asker in askers}
+    answers = {asker.communicate(timeout=100)[0].strip() for asker in askers}
     assert len(answers) == 1
     assert len(answers.pop()) == 32
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,14 +65,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
 async def test_reports_that_come_while_others_are_weighed_are_weighed_together(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, calls = Told(), list[int]()
+    told, calls, all_there = Told(), list[int](), threading.Event()
     uid = with_rule(store, 50, value="0.5")
     stopping = Stopping(store, told)
     weigh = store.weigh
 
     def counted(uid: str, rule: Any, metric: str, attempts: Any, at: Any) -> Any:
         calls.append(len(attempts))
-        time.sleep(0.05)
+        assert all_there.wait(60)
         return weigh(uid, rule, metric, attempts, at)
 
     monkeypatch.setattr(store, "weigh", counted)
@@ -79,9 +80,11 @@ async def test_reports_that_come_while_others_are_weighed_are_weighed_together(
         report(store, uid, number, 0.9 if number % 10 == 0 else 0.1)
         stopping.take(uid, number, 0)
         await asyncio.sleep(0)
+    await until(lambda: len(calls) == 1)
+    all_there.set()
     await until(lambda: told.numbers == [0, 10, 20, 30, 40])
     assert sum(calls) == 50
-    assert len(calls) < 10
+    assert len(calls) == 2
     await stopping.close()
 
 
@@ -156,7 +159,8 @@ async def test_a_rule_that_cannot_be_made_here_or_fails_stops_nothing_and_harms_
 async def test_a_decision_on_its_way_is_not_told_with_every_report_but_again_after_a_while(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Told()
+    monkeypatch.setattr(stop, "TOLD_AGAIN_S", 600.0)
+    told, rounds, undelivered = Told(), list[int](), store.undelivered_stops
     uid = with_rule(store, 1, value="0.5")
     stopping = Stopping(store, told)
     for at in range(5):
@@ -167,12 +171,19 @@ async def test_a_decision_on_its_way_is_not_told_with_every_report_but_again_aft
     monkeypatch.setattr(stop, "WATCH_EVERY_S", 0.05)
     monkeypatch.setattr(stop, "TOLD_AGAIN_S", 0.1)
     stopping._told.clear()  # as after a restart
+
+    def counted() -> Any:
+        rounds.append(len(told.numbers))
+        return undelivered()
+
+    monkeypatch.setattr(store, "undelivered_stops", counted)
     watching = asyncio.create_task(stopping.watch())
     await until(lambda: len(told.numbers) >= 3, what="it is told again until somebody asks the attempt to stop")
     store.request_stop(uid, {0: 0}, "EarlyStopped")
-    await asyncio.sleep(0.3)
+    asked = len(rounds)
+    await until(lambda: len(rounds) >= asked + 2)  # what had begun before has been told by then
     count = len(told.numbers)
-    await asyncio.sleep(0.5)
+    await until(lambda: len(rounds) >= asked + 10)
     assert len(told.numbers) == count
     watching.cancel()
 

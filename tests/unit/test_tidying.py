@@ -12,7 +12,8 @@ from activities.tidying import Tidier
 from evertune import archive
 from evertune.domain.trial import AttemptRef
 from evertune.errors import UnavailableError
-from evertune.testing.runners import FakeRunner, Script, attempt_ref
+from evertune.testing.fake_runner import FakeRunner
+from evertune.testing.scripts import Script, attempt_ref
 
 LONG = b"a line\n" * 20_000
 

@@ -10,12 +10,13 @@ import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.client import Client as TemporalClient
+from temporalio.service import RPCError
 
 from activities.runners.local import LocalRunner
 from activities.trial import TrialActivities
@@ -23,10 +24,17 @@ from evertune.client import Client, ExperimentHandle
 from evertune.connection import connect_temporal
 from evertune.contracts import StartContext
 from evertune.domain.records import ExperimentRecord
+from evertune.errors import UnavailableError
 from evertune.settings import Settings
 from evertune.store import Store, open_store
 from worker.compose import Parts, compose, run_until, stop_local_trials, trial_activities
 from worker.reconcile import reconciler_of
+
+T = TypeVar("T")
+
+# Deadlines only: on a busy machine all of it takes its time. Shorter than the minute that trials sleep which are to be
+# stopped.
+SOON_S = 50.0
 
 
 def gated(command: str = "echo objective=1", gate: str = "go") -> str:
@@ -93,13 +101,13 @@ class House:
     adapt: Callable[[TrialActivities], TrialActivities] | None = None  # another runner, other waits
 
     async def start_worker(self) -> None:
-        temporal = await connect_temporal(self.address, "default")
+        temporal = await patiently(lambda: connect_temporal(self.address, "default"))
         self.parts = await compose(self.settings, temporal, self.store)
         self._stop, ready = asyncio.Event(), asyncio.Event()
         trial = trial_activities(self.parts)
         trial = trial if self.adapt is None else self.adapt(trial)
         self._task = asyncio.create_task(run_until(self.parts, self._stop, ready.set, trial=trial))
-        await asyncio.wait_for(ready.wait(), 20)
+        await asyncio.wait_for(ready.wait(), SOON_S)
 
     async def stop_worker(self) -> None:
         """As SIGTERM does: activities detach, trials go on."""
@@ -110,6 +118,12 @@ class House:
         await self.parts.close()
         self._stop = self._task = None
 
+    async def leave(self) -> None:
+        """What still runs of this house, as after a test that failed, is not left to Temporal: names come again."""
+        for record in self.store.unfinished():
+            with suppress(RPCError):
+                await self.temporal.get_workflow_handle(record.workflow_id).terminate()
+
     @property
     def temporal(self) -> TemporalClient:
         return self.client.temporal
@@ -117,7 +131,7 @@ class House:
     async def submit(self, document: dict[str, Any]) -> ExperimentHandle:
         return await self.client.submit(document, context=StartContext(working_dir=str(self.workdir), backend="local"))
 
-    async def ended(self, handle: ExperimentHandle, timeout_s: float = 40) -> ExperimentRecord:
+    async def ended(self, handle: ExperimentHandle, timeout_s: float = SOON_S) -> ExperimentRecord:
         return await asyncio.wait_for(handle.result(), timeout_s)
 
     async def sweep(self) -> int:
@@ -131,7 +145,7 @@ class House:
             [binary, *words, "--address", self.address],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=False,
         )
 
@@ -157,19 +171,21 @@ async def a_house(
     settings.home.mkdir(parents=True, exist_ok=True)
     store = open_store(settings.database_url)
     try:
-        async with Client.connect(settings) as client:
+        async with AsyncExitStack() as stack:
+            client = await patiently(lambda: stack.enter_async_context(Client.connect(settings)))
             house = House(address=address, settings=settings, store=store, client=client, workdir=workdir, adapt=adapt)
             try:
                 await house.start_worker()
                 yield house
             finally:
                 await house.stop_worker()
+                await house.leave()
                 await stop_local_trials(LocalRunner(settings.trials_dir), reason="TestOver")
     finally:
         store.close()
 
 
-async def until(condition: Callable[[], Awaitable[bool] | bool], *, timeout_s: float = 20, what: str = "") -> None:
+async def until(condition: Callable[[], Awaitable[bool] | bool], *, timeout_s: float = SOON_S, what: str = "") -> None:
     """Poll until true; the test fails with `what` when it never is."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout_s
@@ -179,3 +195,14 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], *, timeout_s: f
             return
         assert loop.time() < end, f"not within {timeout_s} s: {what or condition}"
         await asyncio.sleep(0.05)
+
+
+async def patiently(connect: Callable[[], Awaitable[T]]) -> T:
+    """Temporal has five seconds for its first answer, and beside other tests it may need more."""
+    end = asyncio.get_running_loop().time() + SOON_S
+    while True:
+        try:
+            return await connect()
+        except UnavailableError:
+            if asyncio.get_running_loop().time() > end:
+                raise

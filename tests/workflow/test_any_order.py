@@ -67,7 +67,7 @@ async def live_through(house: House, name: str, seed: int) -> None:
     with contextlib.suppress(errors.ConflictError):
         await handle.resume()
     try:
-        record = await house.ended(handle, 60)
+        record = await house.ended(handle, 90)
     except TimeoutError:
         raise AssertionError(f"{name} never ended after {done}; {await handle.status()}") from None
     check(house, record, [*done, f"{record.state}: {record.message}"])

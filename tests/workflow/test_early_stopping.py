@@ -29,7 +29,7 @@ STAND_INS = ROOT / "examples/katib"
 BAD = (
     'if [ "$EVERTUNE_TRIAL_NUMBER" = 0 ]; then for v in 1 2 9; do echo objective=$v; done; exit; fi; '
     "trap 'date +%s.%N > $EVERTUNE_TRIAL_NUMBER.stopped; exit 143' TERM; "
-    "for v in 3 3 3; do echo objective=$v; done; date +%s.%N > $EVERTUNE_TRIAL_NUMBER.reported; "
+    "for v in 3 3; do echo objective=$v; done; date +%s.%N > $EVERTUNE_TRIAL_NUMBER.reported; echo objective=3; "
     "for i in $(seq 600); do sleep 0.1; done"
 )
 
@@ -62,7 +62,7 @@ async def test_a_trial_below_katibs_average_is_stopped_and_counts_as_finished_bu
         reported, ended = (
             float((house.workdir / f"{trial.number}.{what}").read_text()) for what in ("reported", "stopped")
         )
-        assert ended - reported < 15, "SIGTERM reaches it soon after the report that decided"
+        assert ended - reported < 40, "SIGTERM reaches it soon after the report that decided"
     assert [(each.number, each.step) for each in house.store.stop_decisions(record.uid)] == [(1, 3), (2, 3)]
     noted = [entry for entry in house.store.audit(record.uid) if entry.action == "early-stop"]
     assert [(entry.actor, entry.detail["trial"]) for entry in noted] == [("medianstop", 1), ("medianstop", 2)]
@@ -208,13 +208,13 @@ async def test_points_that_were_stored_by_a_process_that_died_are_judged_with_th
 
 async def test_a_silent_trial_is_stopped_by_time_and_one_that_reports_anything_is_not(house: House) -> None:
     command = (
-        '[ "$EVERTUNE_TRIAL_NUMBER" = 1 ] || exec sleep 120; '
-        "for i in $(seq 30); do echo loss=$i; sleep 0.2; done; echo objective=1"
+        """[ "$EVERTUNE_TRIAL_NUMBER" = 1 ] || { trap 'touch stopped; exit 143' TERM; sleep 120 & wait; }; """
+        "until [ -e stopped ]; do echo loss=1; sleep 0.2; done; echo objective=1"
     )
     document = manifest(
         "silent",
         command,
-        earlyStopping=stopping("no-report", seconds="3"),
+        earlyStopping=stopping("no-report", seconds="5"),
         maxTrialCount=2,
         objective={"type": "maximize", "objectiveMetricName": "objective", "additionalMetricNames": ["loss"]},
     )
@@ -237,10 +237,12 @@ async def test_a_trial_that_does_not_heed_sigterm_is_killed_after_its_grace_peri
     assert house.store.attempts(record.uid, 0)[0].signal == signal.SIGKILL
 
 
-def katib(name: str, document: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Its trainer takes a while, so that there is something to stop."""
+def katib(name: str, document: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Its trainer takes a while, so that there is something to stop, and good trials come before bad ones."""
     template = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
-    template["containers"][0]["env"] = [{"name": "STAND_IN_SECONDS", "value": str(seconds)}]
+    template["containers"][0]["env"] = [{"name": "STAND_IN_SECONDS", "value": "5"}]
+    settings = [{"name": "random_state", "value": str(seed)}]
+    document["spec"]["algorithm"] = {"algorithmName": "random", "algorithmSettings": settings}
     document["metadata"]["name"] = name
     return document
 
@@ -254,12 +256,12 @@ def json_median_stop() -> dict[str, Any]:
     document["spec"]["maxTrialCount"] = 8
     container = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["command"] = [word.replace("--epochs=1", "--epochs=8") for word in container["command"]]
-    return katib("median-stop-json", document, 5)
+    return katib("median-stop-json", document, 13)
 
 
 def median_stop() -> dict[str, Any]:
     path = ROOT / "tests/data/katib/early-stopping/median-stop.yaml"
-    return katib("median-stop", yaml.safe_load(path.read_text()), 3)
+    return katib("median-stop", yaml.safe_load(path.read_text()), 5)
 
 
 @pytest.mark.slow

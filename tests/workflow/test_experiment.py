@@ -33,7 +33,8 @@ async def test_an_experiment_runs_its_budget_and_finds_its_best_trial(house: Hou
 async def test_reaching_the_goal_kills_what_still_runs_and_keeps_its_last_value(house: House) -> None:
     document = manifest(
         "goal",
-        'if [ "$EVERTUNE_TRIAL_NUMBER" = 0 ]; then echo objective=0.2; exec sleep 60; fi; sleep 1; echo objective=0.99',
+        'if [ "$EVERTUNE_TRIAL_NUMBER" = 0 ]; then echo objective=0.2; touch said; exec sleep 60; fi; '
+        "until [ -e said ]; do sleep 0.05; done; echo objective=0.99",
         maxTrialCount=10,
         objective={"type": "maximize", "goal": 0.9, "objectiveMetricName": "objective"},
     )
@@ -121,10 +122,11 @@ async def test_pause_starts_nothing_new_and_resume_goes_on(house: House) -> None
 
 
 async def test_a_pause_while_the_first_trials_are_asked_for_loses_none_and_starts_none_twice(house: House) -> None:
-    handle = await house.submit(manifest("early", "echo $EVERTUNE_TRIAL_NUMBER >> starts; echo objective=1"))
+    handle = await house.submit(manifest("early", gated()))
     await handle.pause()  # the ask is to come, on its way, or just answered: the trials are parked, or run already
     await asyncio.sleep(0.5)
     assert (await handle.record()).state is ExperimentState.PAUSED
+    (house.workdir / "go").touch()
     await handle.resume()
     record = await house.ended(handle)
     assert record.counts.succeeded == 4
@@ -147,9 +149,10 @@ async def test_pause_now_stops_trials_uncharged_and_resume_runs_them_again(house
 
 
 async def test_stop_lets_running_trials_finish_and_cancel_does_not(house: House) -> None:
-    slow = await house.submit(manifest("drain", "sleep 0.8; echo objective=1", maxTrialCount=50))
+    slow = await house.submit(manifest("drain", gated(), maxTrialCount=50))
     await until(lambda: house.store.counts(slow.uid).running == 2)
     await slow.stop()
+    (house.workdir / "go").touch()
     record = await house.ended(slow)
     assert (record.state, record.reason) == (ExperimentState.SUCCEEDED, "ExperimentStopped")
     assert (record.counts.succeeded, record.counts.killed) == (2, 0)
@@ -179,8 +182,8 @@ async def test_one_trial_can_be_stopped_and_another_takes_its_place(house: House
 
 
 async def test_an_edit_is_checked_against_what_has_happened(house: House) -> None:
-    handle = await house.submit(manifest("edit", "sleep 0.5; echo objective=1", maxTrialCount=6))
-    await until(lambda: house.store.counts(handle.uid).created >= 2)
+    handle = await house.submit(manifest("edit", gated(), maxTrialCount=6))
+    await until(lambda: house.store.counts(handle.uid).created == 2)
     for request, rule in (
         (c.EditRequest(), "nothing to change"),
         (c.EditRequest(max_trials=1), "maxTrialCount must be at least"),
@@ -189,6 +192,7 @@ async def test_an_edit_is_checked_against_what_has_happened(house: House) -> Non
         with pytest.raises(errors.UsageError, match=rule):
             await handle.edit(request)
     await handle.edit(c.EditRequest(max_trials=4, goal=2.0, actor="ben"))
+    (house.workdir / "go").touch()
     record = await house.ended(handle)
     assert (record.counts.succeeded, record.budget.max_trials, record.objective.goal) == (4, 4, 2.0)
     assert [(row.actor, row.action) for row in house.store.audit(record.uid)] == [("ben", "edit")]
@@ -209,11 +213,12 @@ async def test_a_finished_experiment_is_extended_and_goes_on_from_its_trials(hou
 
 
 async def test_a_signal_that_cannot_be_read_is_counted_and_shown(house: House) -> None:
-    handle = await house.submit(manifest("signals", "sleep 2; echo objective=1", maxTrialCount=1, parallelTrialCount=1))
+    handle = await house.submit(manifest("signals", gated(), maxTrialCount=1, parallelTrialCount=1))
     flow = house.temporal.get_workflow_handle(handle.workflow_id)
     await flow.signal("observe", args=["junk", 3])
     await flow.signal("no-such-signal")
     await until(_async_equals(handle, 2))
+    (house.workdir / "go").touch()
     record = await house.ended(handle)
     assert record.counts.succeeded == 1
 
@@ -226,7 +231,7 @@ def _async_equals(handle: object, count: int):  # type: ignore[no-untyped-def]
 
 
 async def test_points_of_a_running_trial_reach_the_database_and_the_workflow(house: House) -> None:
-    command = "for i in 1 2 3; do echo objective=0.$i; sleep 0.6; done; sleep 2"
+    command = "for i in 1 2 3; do echo objective=0.$i; sleep 0.6; done; until [ -e go ]; do sleep 0.05; done"
     handle = await house.submit(manifest("live", command, maxTrialCount=1, parallelTrialCount=1))
 
     async def seen() -> bool:
@@ -235,6 +240,7 @@ async def test_points_of_a_running_trial_reach_the_database_and_the_workflow(hou
 
     await until(seen, what="the last value in the status query")
     assert [point.value for _, point in house.store.points(handle.uid, 0)] == ["0.1", "0.2", "0.3"]
+    (house.workdir / "go").touch()
     record = await house.ended(handle)
     assert record.best is not None
     assert record.best.objective == "0.3"

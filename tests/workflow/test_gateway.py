@@ -46,8 +46,14 @@ class Way:
             self._server = None
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it was being accepted when the way was cut
+            writer.transport.abort()
+            return
+        self._open.add(writer)
         there, back = await asyncio.open_connection(self.host, self.target)
-        self._open |= {writer, back}
+        self._open.add(back)
+        if writer.transport.is_closing():
+            back.transport.abort()
         await asyncio.gather(_copy(reader, back), _copy(there, writer), return_exceptions=True)
         self._open -= {writer, back}
 
@@ -168,7 +174,7 @@ async def test_a_trial_that_can_only_reach_the_gateway_pushes_with_its_token(
     port = free_port()
     async with a_house(temporal_address, tmp_path, ingest_url=f"http://127.0.0.1:{port}") as house:
         (house.workdir / "push.py").write_text(PUSHES)
-        command = f"PYTHONPATH={Path(__file__).parents[2]} {sys.executable} push.py"
+        command = f"EVERTUNE_FLUSH_S=60 PYTHONPATH={Path(__file__).parents[2]} {sys.executable} push.py"
         with in_thread(Settings.load(house.settings.environment(), server_port=port)):
             handle = await house.submit(manifest("push", command))
             record = await house.ended(handle)
@@ -178,5 +184,6 @@ async def test_a_trial_that_can_only_reach_the_gateway_pushes_with_its_token(
             points = [point for _, point in house.store.points(handle.uid, number)]
             assert [point.step for point in points] == list(range(50))
             assert trial.objective == points[-1].value, "the objective is maximized"
+        await house.stop_worker()  # nothing is written or archived any more
         for file in house.settings.trials_dir.rglob("*"):
             assert not file.is_file() or b"et1." not in file.read_bytes(), f"a token is kept in {file}"

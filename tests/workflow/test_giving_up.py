@@ -54,7 +54,7 @@ def test_without_temporal_and_database_a_worker_does_not_use_up_its_grace(binary
             until(settings.worker_ready_file.exists, 60)
             with frozen(theirs):
                 worker.terminate()
-                worker.wait(40)
+                worker.wait(50)
         finally:
             worker.kill()
             worker.wait()

@@ -41,9 +41,15 @@ def roots(*, without: str = "nothing") -> dict[str, str]:
     ],
 )
 async def test_an_experiment_with_a_collector_of_katibs_finds_its_best_trial(
-    house: House, name: str, own: dict[str, object] | None, without: str, warned: bool
+    house: House,
+    request: pytest.FixtureRequest,
+    name: str,
+    own: dict[str, object] | None,
+    without: str,
+    warned: bool,
 ) -> None:
     document = yaml.safe_load((ROOT / "tests/data/katib/metrics-collector" / f"{name}.yaml").read_text())
+    document["metadata"]["name"] = request.node.callspec.id.lower()  # Temporal is the same for all of them
     document["spec"].update(maxTrialCount=4, parallelTrialCount=2, maxFailedTrialCount=1)
     if own is not None:
         document["spec"]["metricsCollectorSpec"]["collector"]["customCollector"] = own
@@ -53,7 +59,7 @@ async def test_an_experiment_with_a_collector_of_katibs_finds_its_best_trial(
         environment={"PATH": os.environ["PATH"], "STAND_IN_SECONDS": "0"},
         image_roots=roots(without=without),
     )
-    record = await house.ended(await house.client.submit(document, context=context), 60)
+    record = await house.ended(await house.client.submit(document, context=context), 110)
     assert record.state is ExperimentState.SUCCEEDED, record.message
     trials = house.store.trials(record.uid)
     assert {trial.state for trial in trials} == {TrialState.SUCCEEDED}

@@ -23,7 +23,7 @@ from evertune.domain.states import AttemptState, ExperimentState, FailureClass, 
 from evertune.errors import SpecError
 from evertune.protocols import JsonDict
 from evertune.testing.kubernetes import FakeCluster, Misfortune, misfortunes
-from evertune.testing.runners import FOR_EVER, Script
+from evertune.testing.scripts import FOR_EVER, Script
 from tests.workflow.harness import House, a_house, manifest, until
 from worker.compose import trial_activities
 
@@ -186,7 +186,7 @@ async def test_what_a_trial_waits_for_is_seen_until_it_runs(temporal_address: st
         handle = await submit(house, "cluster-pending", maxTrialCount=1, parallelTrialCount=1)
         await until(lambda: bool(kube.store.all("pods")))
         record = house.store.experiment("default", "cluster-pending")
-        await until(lambda: house.store.phases(record.uid) == {0: f"Pending: {sentence}"}, timeout_s=5)
+        await until(lambda: house.store.phases(record.uid) == {0: f"Pending: {sentence}"})
         assert house.store.trial(record.uid, 0).reason == f"Pending: {sentence}"
 
         async def told_to_temporal() -> bool:
@@ -195,7 +195,7 @@ async def test_what_a_trial_waits_for_is_seen_until_it_runs(temporal_address: st
             told = [payload.data for one in activities for payload in one.heartbeat_details.payloads]
             return json.dumps(f"Pending: {sentence}").encode() in told
 
-        await until(told_to_temporal, timeout_s=5, what="a heartbeat says what it waits for")
+        await until(told_to_temporal, what="a heartbeat says what it waits for")
         await handle.cancel(actor="test")
         record = await house.ended(handle)
         assert record.state is ExperimentState.CANCELLED
@@ -269,13 +269,8 @@ async def test_an_outage_longer_than_an_activitys_patience_costs_nothing_but_tim
         handle = await submit(house, "cluster-long-away", maxTrialCount=6, parallelTrialCount=2, maxFailedTrialCount=0)
         await until(lambda: len(kube.store.all("pods")) >= 2)
         await kube.stop()
-        began = asyncio.get_running_loop().time()
-        told = asyncio.Event()
-        while asyncio.get_running_loop().time() - began < 8.0:
-            if any("does not answer since" in text for text in house.store.phases(handle.uid).values()):
-                told.set()
-            await asyncio.sleep(0.1)
-        assert told.is_set()
+        await until(lambda: any("does not answer since" in text for text in house.store.phases(handle.uid).values()))
+        await asyncio.sleep(6.0)  # several times as long as each activity's patience
         # Whoever comes in the middle of it knows no more than the database.
         await house.stop_worker()
         await house.start_worker()
@@ -306,7 +301,7 @@ async def test_nobody_waits_for_a_word_of_what_never_ran(temporal_address: str, 
         gateway = "http://gateway.example:8080"
         async with a_house(temporal_address, tmp_path / "h", kubeconfig=str(config), ingest_url=gateway) as house:
             handle = await submit(house, "cluster-silent", maxTrialCount=20, parallelTrialCount=2)
-            record = await house.ended(handle, timeout_s=25)  # thirty seconds for each would be too long
+            record = await house.ended(handle)  # not thirty seconds for each of them, one pair after the other
             assert record.state is ExperimentState.FAILED
             assert "pull policy of Never" in f"{record.reason} {record.message}"
 
@@ -320,11 +315,14 @@ async def test_an_object_stays_until_its_metrics_are_complete(
         return dataclasses.replace(trial_activities(*args, **rest), final_wait_s=2.0)
 
     monkeypatch.setattr("worker.compose.trial_activities", patient)
-    async with FakeCluster(reports) as kube:
+    go_on = asyncio.Event()
+    async with FakeCluster(lambda pod: reports(pod, until=go_on)) as kube:
         config = kube.kubeconfig(tmp_path / "kubeconfig")
         gateway = "http://gateway.example:8080"
         async with a_house(temporal_address, tmp_path / "h", kubeconfig=str(config), ingest_url=gateway) as house:
             handle = await submit(house, "cluster-complete", maxTrialCount=2, parallelTrialCount=2)
+            await until(lambda: sum(pod["status"]["phase"] == "Running" for pod in kube.store.all("pods")) == 2)
+            go_on.set()  # they end in the same moment
             await until(lambda: sum(pod["status"]["phase"] == "Succeeded" for pod in kube.store.all("pods")) == 2)
             await asyncio.sleep(1.0)
             assert len(kube.store.all("jobs")) == 2

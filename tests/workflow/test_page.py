@@ -79,7 +79,7 @@ async def test_ten_thousand_mistakes_fit_into_temporals_failure(house: House) ->
     document["spec"]["algorithm"]["algorithmName"] = "y" * 200_000
     run = await house.temporal.start_workflow(c.WORKFLOW_TYPE, document, id="worst", task_queue=c.QUEUE)
     try:
-        await asyncio.wait_for(run.result(), 20)
+        await asyncio.wait_for(run.result(), 50)
     except WorkflowFailureError:
         history = await run.fetch_history()
         assert history.events[-1].ByteSize() < 200_000

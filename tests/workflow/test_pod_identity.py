@@ -25,7 +25,7 @@ from evertune.settings import Settings
 from evertune.testing.gateway import Attempt
 from evertune.testing.kubernetes import FakeCluster
 from evertune.testing.kubernetes.sidecars import Sidecars
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 from tests.ports import free_port
 from tests.server.conftest import in_thread, points, post
 from tests.workflow.harness import House, a_house, manifest, until
@@ -76,9 +76,11 @@ async def a_scene(
                     yield Scene(house, kube, sidecars, gateway, seen)
 
 
-def says(lines: int, *, pause_s: float = 0.0, duration_s: float = 0.3) -> Callable[[JsonDict], Script]:
+def says(
+    lines: int, *, pause_s: float = 0.0, duration_s: float = 0.3, until: asyncio.Event | None = None
+) -> Callable[[JsonDict], Script]:
     told = tuple(f"objective={line}" for line in range(lines))
-    return lambda pod: Script(lines=told, pause_s=pause_s, duration_s=duration_s)
+    return lambda pod: Script(lines=told, pause_s=pause_s, duration_s=duration_s, until=until)
 
 
 @pytest.mark.parametrize("mode", ["native", "classic"])
@@ -101,7 +103,8 @@ async def test_trials_report_with_the_tokens_of_their_pods_and_nothing_else(
 
 
 async def test_a_pod_that_speaks_for_another_trial_is_refused(temporal_address: str, tmp_path: Path) -> None:
-    async with a_scene(temporal_address, tmp_path, says(2, duration_s=5.0)) as scene:
+    go_on = asyncio.Event()
+    async with a_scene(temporal_address, tmp_path, says(2, until=go_on)) as scene:
         handle = await scene.submit("accounts-others", maxTrialCount=2, parallelTrialCount=2)
         uid = handle.uid
         await until(lambda: len(scene.sidecars.tokens) == 2)
@@ -113,6 +116,7 @@ async def test_a_pod_that_speaks_for_another_trial_is_refused(temporal_address: 
             attempt = Attempt(names[whose], tokens[mine])
             status, answer, _ = await asyncio.to_thread(post, scene.settings, attempt, report)
             assert (status, answer) == (403, {"error": f"this pod is for trial {names[mine]}"})
+        go_on.set()
         scene.check_whole(await scene.house.ended(handle), 2)
 
 
@@ -139,20 +143,21 @@ async def test_a_token_that_the_kubelet_renews_is_taken_up_before_the_old_one_ha
 
 @pytest.mark.slow
 async def test_an_api_server_that_is_away_loses_no_report(temporal_address: str, tmp_path: Path) -> None:
-    async with a_scene(temporal_address, tmp_path, says(10, pause_s=0.2)) as scene:
+    go_on = asyncio.Event()
+    async with a_scene(temporal_address, tmp_path, says(10, pause_s=0.2, until=go_on)) as scene:
         handle = await scene.submit("accounts-away", maxTrialCount=2, parallelTrialCount=2)
         await until(lambda: len(scene.sidecars.tokens) == 2)
         await scene.kube.stop()
+        go_on.set()
         assert scene.gateway.ingest.accounts is not None
         scene.gateway.ingest.accounts.clock = itertools.count(0.0, 1000.0).__next__  # it remembers nothing
-        refused = scene.gateway.counters.refused
-        await until(lambda: refused["cluster unavailable"] > 0, what="a report that waits")
-        await asyncio.sleep(2)
+        waits = "the gateway does not take reports now, they wait: whose pod this is"
+        pods = list(scene.sidecars.tokens)
+        await until(lambda: all(waits in scene.sidecars.said(pod) for pod in pods), what="reports that wait")
+        await asyncio.sleep(1)
         await scene.kube.start()
         scene.check_whole(await scene.house.ended(handle, 90), 10)
         assert scene.gateway.counters.refused["cluster unavailable"] > 0
-        for pod in scene.sidecars.tokens:
-            assert "the gateway does not take reports now, they wait: whose pod this is" in scene.sidecars.said(pod)
 
 
 async def test_trials_that_a_worker_starts_with_keys_report_to_the_same_gateway(

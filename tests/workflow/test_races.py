@@ -16,8 +16,8 @@ from temporalio.worker import Worker
 import evertune.contracts as c
 import evertune.errors as errors
 from evertune.client import ExperimentHandle
-from evertune.domain.states import ExperimentState, TrialState
-from tests.workflow.harness import House, a_house, manifest, until
+from evertune.domain.states import AttemptState, ExperimentState, TrialState
+from tests.workflow.harness import House, a_house, gated, manifest, until
 from worker.compose import Parts, compose, trial_activities, workers
 from worker.reconcile import reconciler_of
 
@@ -82,7 +82,7 @@ async def test_a_host_that_was_away_when_its_experiment_was_cancelled_runs_nothi
         await until(lambda: house.store.counts(handle.uid).created == 4)
         await handle.cancel()
         await stage.start(RUNNING)  # the starts and their stop are dispatched in the same moment
-        record = await house.ended(handle, 20)
+        record = await house.ended(handle)
         assert not stage.parts.runner.find_orphans(set())
     assert record.state is ExperimentState.CANCELLED
     assert {trial.state for trial in house.store.trials(record.uid)} == {TrialState.KILLED}
@@ -90,17 +90,20 @@ async def test_a_host_that_was_away_when_its_experiment_was_cancelled_runs_nothi
 
 async def test_a_pause_now_reaches_trials_whose_start_is_on_its_way(house: House) -> None:
     async with staged(house, DECIDING, ASKING) as stage:
-        handle = await house.submit(manifest("early", "sleep 0.5; echo objective=1", maxTrialCount=2))
+        handle = await house.submit(manifest("early", gated(), maxTrialCount=2))
         await until(lambda: house.store.counts(handle.uid).created == 2)
         pausing = asyncio.create_task(handle.pause(now=True))
         await reach(handle, ExperimentState.PAUSED)
         await stage.start(RUNNING)
         status = await pausing
-        await asyncio.sleep(0.8)
+        ends = [AttemptState.KILLED] * 2
+        await until(lambda: [each.state for k in (0, 1) for each in house.store.attempts(handle.uid, k)] == ends)
+        (house.workdir / "go").touch()
+        await asyncio.sleep(0.5)
         assert house.store.counts(handle.uid).succeeded == 0
         assert len(status.in_flight) == 2
         await handle.resume()
-        record = await house.ended(handle, 20)
+        record = await house.ended(handle)
     assert (record.counts.succeeded, record.counts.charged) == (2, 0)
 
 
@@ -142,12 +145,13 @@ async def test_an_edit_counts_what_is_being_asked_for(house: House) -> None:
 
 
 async def test_a_drain_takes_no_new_pause(house: House) -> None:
-    handle = await house.submit(manifest("drain-pause", "sleep 1; echo objective=1"))
+    handle = await house.submit(manifest("drain-pause", gated()))
     await until(lambda: house.store.counts(handle.uid).running == 2)
     await handle.stop()
     with pytest.raises(errors.ConflictError, match="resume it first"):
         await handle.pause(now=True)
     await handle.resume()
+    (house.workdir / "go").touch()
     assert (await house.ended(handle)).counts.succeeded == 4
 
 
@@ -157,7 +161,7 @@ async def test_a_drain_takes_no_new_pause(house: House) -> None:
 @pytest.mark.parametrize("missing", ["a record", "an ask"])
 async def test_temporals_cancel_is_ours_whatever_the_workflow_awaits(house: House, missing: str) -> None:
     async with staged(house, DECIDING, RUNNING) as stage:
-        handle = await house.submit(manifest("await", STARTS + "sleep 30"))
+        handle = await house.submit(manifest("await", STARTS + "sleep 60"))
         workflow = house.temporal.get_workflow_handle(handle.workflow_id)
         if missing == "a record":
             with locked(house):  # the record of the state cannot be written while Cancel arrives
@@ -171,7 +175,7 @@ async def test_temporals_cancel_is_ours_whatever_the_workflow_awaits(house: Hous
             await workflow.cancel()
             await asyncio.sleep(0.3)
             await stage.start(ASKING)
-        record = await house.ended(handle, 20)
+        record = await house.ended(handle)
         assert (record.state, record.message) == (ExperimentState.CANCELLED, "cancelled through Temporal")
         description = await workflow.describe()
         assert description.status is WorkflowExecutionStatus.CANCELED
@@ -197,9 +201,10 @@ class locked:
 
 
 async def test_a_sweep_that_saw_an_experiment_run_leaves_the_end_it_reached_meanwhile(house: House) -> None:
-    handle = await house.submit(manifest("swept", "sleep 0.3; echo objective=1", maxTrialCount=2))
+    handle = await house.submit(manifest("swept", gated(), maxTrialCount=2))
     seen = await handle.record()
     assert not seen.state.terminal
+    (house.workdir / "go").touch()
     await house.ended(handle)
     assert house.parts is not None
     broom = reconciler_of(house.parts, settle_s=0)
@@ -233,7 +238,7 @@ async def test_trials_that_cannot_be_written_cost_time_and_nothing_else(house: H
 async def test_a_reason_of_any_length_stops_a_trial(house: House) -> None:
     handle = await house.submit(manifest("wordy", "exec sleep 60", maxTrialCount=2))
     await until(lambda: house.store.counts(handle.uid).running == 2)
-    await asyncio.wait_for(handle.stop_trial(0, reason="ü\n" * 40_000), 15)
+    await asyncio.wait_for(handle.stop_trial(0, reason="ü\n" * 40_000), 45)
     assert house.store.trial(handle.uid, 0).state is TrialState.KILLED
     await handle.cancel(reason="x" * 500_000, actor="y" * 100_000)
     assert (await house.ended(handle)).state is ExperimentState.CANCELLED
@@ -241,7 +246,7 @@ async def test_a_reason_of_any_length_stops_a_trial(house: House) -> None:
 
 @pytest.mark.slow
 async def test_updates_that_nobody_can_read_are_refused_and_nothing_happens(house: House, binary: str) -> None:
-    handle = await house.submit(manifest("junk", "sleep 2; echo objective=1", maxTrialCount=2))
+    handle = await house.submit(manifest("junk", gated(), maxTrialCount=2))
     update = ["workflow", "update", "execute", "-w", handle.workflow_id]
     for name, *inputs in (
         ("edit", "--input", '{"parallel": 0}'),
@@ -254,6 +259,7 @@ async def test_updates_that_nobody_can_read_are_refused_and_nothing_happens(hous
     ):
         done = await house.temporal_cli(binary, *update, "--name", name, *inputs)
         assert done.returncode != 0, (name, inputs, done.stdout)
+    (house.workdir / "go").touch()
     record = await house.ended(handle)
     assert (record.counts.succeeded, house.store.audit(record.uid)) == (2, [])
 
@@ -295,5 +301,5 @@ async def test_an_admission_that_cannot_succeed_yet_says_what_the_worker_says(ho
     async with a_house(house.address, tmp_path / "other") as other:
         await other.stop_worker()  # only a worker with another database is left
         with pytest.raises(errors.UnavailableError, match="this worker has database"):
-            await other.client.submit(manifest("orphan"), timeout_s=2)
+            await other.client.submit(manifest("orphan"), timeout_s=10)
         await other.temporal.get_workflow_handle("experiment/default/orphan").terminate()

@@ -12,7 +12,7 @@ import evertune.contracts as c
 import evertune.errors as errors
 from activities.admit import AdmitActivities
 from evertune.domain.states import ExperimentState
-from tests.workflow.harness import House, manifest, until
+from tests.workflow.harness import House, gated, manifest, until
 
 
 async def test_an_experiment_is_extended_again_and_again(house: House) -> None:
@@ -27,19 +27,22 @@ async def test_an_experiment_is_extended_again_and_again(house: House) -> None:
 
 
 async def test_two_who_extend_at_once_extend_once(house: House) -> None:
-    handle = await house.submit(manifest("both", "sleep 0.5; echo objective=$X", maxTrialCount=2))
+    command = "[ $EVERTUNE_TRIAL_NUMBER -lt 2 ] || until [ -e go ]; do sleep 0.05; done; echo objective=$X"
+    handle = await house.submit(manifest("both", command, maxTrialCount=2))
     record = await house.ended(handle)
     commands = (c.ReopenCommand(uid=record.uid, max_trials=4), c.ReopenCommand(uid=record.uid, max_trials=4))
     answers = await asyncio.gather(*(house.client.reopen(command) for command in commands), return_exceptions=True)
     assert sorted(isinstance(answer, errors.ConflictError) for answer in answers) == [False, True], answers
+    (house.workdir / "go").touch()
     assert (await house.ended(handle)).counts.succeeded == 4
     assert [row.action for row in house.store.audit(record.uid)] == ["extend"]
 
 
 async def test_one_that_runs_is_not_reopened_whoever_asks(house: House) -> None:
-    handle = await house.submit(manifest("runs", "sleep 1; echo objective=1", maxTrialCount=2))
+    handle = await house.submit(manifest("runs", gated(), maxTrialCount=2))
     with pytest.raises(errors.ConflictError, match="only a finished one"):
         await house.client.reopen(c.ReopenCommand(uid=handle.uid, max_trials=9))
+    (house.workdir / "go").touch()
     assert (await house.ended(handle)).counts.succeeded == 2
 
 
@@ -136,7 +139,7 @@ async def test_a_finished_one_that_is_reset_runs_nothing_again(house: House, bin
     ]
     done = await house.temporal_cli(binary, *words)
     assert done.returncode == 0, done.stderr
-    answer = await asyncio.wait_for(house.temporal.get_workflow_handle(handle.workflow_id).result(), 20)
+    answer = await asyncio.wait_for(house.temporal.get_workflow_handle(handle.workflow_id).result(), 50)
     assert (answer["state"], answer["counts"]) == ("Succeeded", {"Succeeded": 5})
     starts = (house.workdir / "starts").read_text().split()
     assert len(starts) == len(set(starts)) == 5

@@ -12,7 +12,7 @@ import pytest
 
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.errors import ConflictError
-from tests.workflow.harness import House, manifest, until
+from tests.workflow.harness import House, gated, manifest, until
 
 
 async def _start(house: House, binary: str, *inputs: str, workflow_id: str) -> None:
@@ -88,12 +88,13 @@ async def test_a_wrong_workflow_type_is_named(house: House, binary: str) -> None
 
 
 async def test_a_taken_name_is_refused_whatever_the_workflow_id(house: House, binary: str) -> None:
-    handle = await house.submit(manifest("mine", "sleep 3; echo objective=1", maxTrialCount=1, parallelTrialCount=1))
+    handle = await house.submit(manifest("mine", gated(), maxTrialCount=1, parallelTrialCount=1))
     path = house.write("mine.json", manifest("mine"))
     await _start(house, binary, "--input-file", path, workflow_id="other-id")
     answer = await _result(house, binary, "other-id")
     assert answer["status"] == "FAILED"
     assert "taken" in _failure(answer)
+    (house.workdir / "go").touch()
     assert (await house.ended(handle)).counts.succeeded == 1
 
 
@@ -121,6 +122,7 @@ async def test_temporals_cancel_is_our_cancel(house: House, binary: str) -> None
 
 async def test_updates_need_no_input_where_they_need_no_words(house: House, binary: str) -> None:
     handle = await house.submit(manifest("by-hand", "echo objective=0.4; sleep 60"))
+    await until(lambda: house.store.counts(handle.uid).running == 2)  # a stop with nothing running ends at once
 
     async def update(name: str, *words: str) -> subprocess.CompletedProcess[str]:
         return await house.temporal_cli(
@@ -155,7 +157,7 @@ async def test_a_workflow_closed_behind_our_back_leaves_no_process_and_no_runnin
         await house.sweep()
         return (await handle.record()).state is ExperimentState.CANCELLED
 
-    await until(swept, timeout_s=30)
+    await until(swept)
     record = await handle.record()
     assert record.reason == "WorkflowClosed"
     assert record.counts.killed == 2
@@ -173,14 +175,18 @@ def _alive(pid: int) -> bool:
 @pytest.mark.parametrize("how", ["FirstWorkflowTask", "LastWorkflowTask"])
 async def test_a_reset_runs_no_finished_trial_again(house: House, binary: str, how: str) -> None:
     name = f"reset-{how.lower()}"
-    command = "echo $EVERTUNE_TRIAL >> starts; sleep 0.3; echo objective=1"
+    command = (
+        "echo $EVERTUNE_TRIAL >> starts; [ $EVERTUNE_TRIAL_NUMBER -lt 4 ] || until [ -e go ]; do sleep 0.05; done; "
+        "echo objective=1"
+    )
     handle = await house.submit(manifest(name, command, maxTrialCount=8))
     starts = house.workdir / "starts"
-    await until(lambda: starts.exists() and len(starts.read_text().split()) >= 4)
+    await until(lambda: starts.exists() and len(starts.read_text().split()) == 6)
     done = await house.temporal_cli(
         binary, "workflow", "reset", "-w", handle.workflow_id, "--type", how, "--reason", "test"
     )
     assert done.returncode == 0, done.stderr
+    (house.workdir / "go").touch()
     record = await house.ended(handle)
     assert record.counts.succeeded == 8
     names = starts.read_text().split()

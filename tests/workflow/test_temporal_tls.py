@@ -15,6 +15,7 @@ from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from evertune.connection import connect_temporal, security
 from evertune.errors import UnavailableError, UsageError
 from evertune.settings import Settings
+from tests.workflow.harness import patiently
 from tests.workflow.test_gateway import _copy
 
 HOME = {"HOME": "/home/ada"}
@@ -114,6 +115,6 @@ async def test_certificates_open_a_server_that_is_closed_without(
     monkeypatch.setenv("TEMPORAL_TLS_CLIENT_KEY_PATH", str(certificates / "client.key"))
     with pytest.raises(UnavailableError):
         await connect_temporal(guarded, "default", tls=False)
-    client = await connect_temporal(guarded, "default", tls=None)
+    client = await patiently(lambda: connect_temporal(guarded, "default", tls=None))
     info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
     assert info.server_version

@@ -11,8 +11,8 @@ import secrets
 
 from activities.runners.kubernetes import causes, creating, labels
 from activities.runners.kubernetes.api import Api, ApiError
-from activities.runners.kubernetes.checks import Finding
 from activities.runners.kubernetes.discovery import JOB, POD
+from activities.runners.kubernetes.findings import Finding
 from activities.runners.kubernetes.inject import RESTRICTED, SMALL, Injection
 from activities.runners.kubernetes.render import ISTIO
 from evertune.protocols import JsonDict

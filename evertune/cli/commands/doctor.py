@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from evertune.stack import ServiceStatus, StackStatus
 
 LOW_SPACE = 1 << 30
-STARTING_S = 5.0  # for the server, which `up` does not wait for
+STARTING_S = 15.0  # for the server, which `up` does not wait for
 
 
 def doctor_(
@@ -193,10 +193,18 @@ def _started(settings: Settings) -> StackStatus:
     deadline = time.monotonic() + STARTING_S
     while True:
         status = stack.status(settings)
-        starting = any(one.name == "server" and one.pid is not None and not one.ready for one in status.services)
-        if not starting or time.monotonic() > deadline:
+        if not _server_starts(status) or time.monotonic() > deadline:
             return status
         time.sleep(0.1)
+
+
+def _server_starts(status: StackStatus) -> bool:
+    """It does not listen yet, or its parent has not come to starting it, which has the worker poll first."""
+    services = {one.name: one for one in status.services}
+    server = services.get("server")
+    if server is None or server.ready or status.problem:
+        return False
+    return server.pid is not None or (services["parent"].pid is not None and not server.last_exit)
 
 
 def _server(server: ServiceStatus, url: str) -> Check:

@@ -9,7 +9,7 @@ from evertune.cli.output.text import Line, width_of, wrapped
 from evertune.cli.session import Session
 
 if TYPE_CHECKING:
-    from activities.runners.kubernetes.checks import Finding
+    from activities.runners.kubernetes.findings import Finding
 
 GOOD, WARNING, BROKEN = "Succeeded", "MetricsUnavailable", "Failed"  # the states whose marks they have
 _STATES = {"ok": GOOD, "warn": WARNING, "fail": BROKEN}

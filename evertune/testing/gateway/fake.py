@@ -79,7 +79,6 @@ class FakeGateway:
         self._attempts: dict[tuple[str, int], _Attempt] = {}
         self._failures: list[Refusal] = []
         self._offset_s = 0.0
-        self._held_at: float | None = None
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self._port = port  # 0: any; while it is down another program may get that one
@@ -130,11 +129,6 @@ class FakeGateway:
         with self._lock:
             self._offset_s += seconds
 
-    def hold_clock(self) -> None:
-        """Let it stand still, but for `pass_time`."""
-        with self._lock:
-            self._held_at = time.monotonic()
-
     # ------------------------------------------------------------------------------------ attempts
 
     def open_attempt(self, trial: str, attempt: int = 1) -> str:
@@ -175,7 +169,7 @@ class FakeGateway:
     # ------------------------------------------------------------------------------------- requests
 
     def _now(self) -> float:
-        return (time.monotonic() if self._held_at is None else self._held_at) + self._offset_s
+        return time.monotonic() + self._offset_s
 
     def take(self, trial: str, authorization: str, body: bytes) -> dict[str, Any]:
         """What the gateway answers to one report. Raises Refusal."""

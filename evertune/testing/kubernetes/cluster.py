@@ -9,7 +9,7 @@ from evertune.testing.kubernetes.kubelet import Kubelet, ScriptOf
 from evertune.testing.kubernetes.objects import JsonDict, Kind
 from evertune.testing.kubernetes.server import FakeKube
 from evertune.testing.kubernetes.training import TrainingController
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 
 
 def succeeds(pod: JsonDict) -> Script:

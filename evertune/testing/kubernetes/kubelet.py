@@ -17,7 +17,7 @@ from evertune.testing.kubernetes.logs import Logs
 from evertune.testing.kubernetes.misfortunes import Misfortune
 from evertune.testing.kubernetes.objects import JsonDict, Refused, timestamp
 from evertune.testing.kubernetes.store import Change, Store
-from evertune.testing.runners import Script
+from evertune.testing.scripts import Script
 
 ScriptOf = Callable[[JsonDict], Script | Misfortune]
 NODE = "node-1"
@@ -159,6 +159,8 @@ class _Life:
             if await self._stopped_within(fate.pause_s):
                 break
             output.write(f"{line}\n")
+            if await self._stopped_before(fate.until):
+                break
         if await self._stopped_within(fate.duration_s):
             return await self._terminate(fate.ignores_sigterm)
         code = 128 + fate.signal if fate.signal else fate.exit_code
@@ -230,6 +232,17 @@ class _Life:
             return self.stopping.is_set()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), seconds)
+        return self.stopping.is_set()
+
+    async def _stopped_before(self, event: asyncio.Event | None) -> bool:
+        if event is None or event.is_set():
+            return self.stopping.is_set()
+        waits = [asyncio.ensure_future(each.wait()) for each in (self.stopping, event)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         return self.stopping.is_set()
 
     # ------------------------------------------------------------------------------------------ status

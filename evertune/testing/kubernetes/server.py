@@ -17,17 +17,10 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from evertune.testing.kubernetes.discovery import groups_of, has, resources_of
 from evertune.testing.kubernetes.faults import Fault
 from evertune.testing.kubernetes.logs import Logs, read
-from evertune.testing.kubernetes.objects import (
-    FieldSelector,
-    JsonDict,
-    Kind,
-    LabelSelector,
-    Refused,
-    merged,
-    timestamp,
-)
+from evertune.testing.kubernetes.objects import FieldSelector, JsonDict, Kind, LabelSelector, Refused, merged, timestamp
 from evertune.testing.kubernetes.store import Store
 from evertune.testing.kubernetes.tokens import REVIEWS, Tokens
 from evertune.testing.kubernetes.watching import Watch, broken_off
@@ -189,7 +182,7 @@ class FakeKube:
             major, minor = self.version
             return web.json_response({"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.1"})
         if request.path in ("/apis", "/apis/"):
-            return web.json_response(self._groups())
+            return web.json_response(groups_of(self.store.kinds.values()))
         parts = _PATH.match(request.path)
         if parts is None:
             raise Refused(404, _NOWHERE)
@@ -204,9 +197,9 @@ class FakeKube:
         if not served:
             return web.Response(status=404, text="404 page not found\n")  # no Status: nobody has that group
         if plural is None:
-            return web.json_response(_resources(served))
+            return web.json_response(resources_of(served))
         kind = self.store.kinds.get((group, version, plural))
-        if kind is None or (subresource and not _has(kind, subresource)):
+        if kind is None or (subresource and not has(kind, subresource)):
             raise Refused(404, _NOWHERE)
         namespace = parts["namespace"] or ("" if name or not kind.namespaced else None)
         self._check_access(request.method, kind, name, subresource, watch, namespace)
@@ -340,22 +333,7 @@ class FakeKube:
         self.store.delete("pods", namespace, name)
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
-    # ------------------------------------------------------------------------------------------ about itself
-
-    def _groups(self) -> JsonDict:
-        versions: dict[str, list[str]] = {}
-        for group, version, _ in self.store.kinds:
-            if group and version not in versions.setdefault(group, []):
-                versions[group].append(version)
-        groups = [
-            {
-                "name": group,
-                "versions": [{"groupVersion": f"{group}/{version}", "version": version} for version in served],
-                "preferredVersion": {"groupVersion": f"{group}/{served[-1]}", "version": served[-1]},
-            }
-            for group, served in versions.items()
-        ]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+    # ------------------------------------------------------------------------------------------ access
 
     def _review(self, body: JsonDict) -> JsonDict:
         asked = (body.get("spec") or {}).get("resourceAttributes") or {}
@@ -402,26 +380,6 @@ def _cut(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return web.Response()
-
-
-def _resources(served: list[Kind]) -> JsonDict:
-    verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-    resources: list[JsonDict] = []
-    for kind in served:
-        about = {"singularName": kind.kind.lower(), "namespaced": kind.namespaced, "kind": kind.kind}
-        resources.append({"name": kind.plural, **about, "verbs": verbs})
-        if kind.status:
-            resources.append({"name": f"{kind.plural}/status", **about, "verbs": ["get", "patch", "update"]})
-    api_version = served[0].api_version
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": resources}
-
-
-def _has(kind: Kind, subresource: str) -> bool:
-    if kind.plural == "pods" and subresource in ("log", "eviction"):
-        return True
-    if kind.plural == "serviceaccounts" and subresource == "token":
-        return True
-    return subresource == "status" and kind.status
 
 
 async def _json(request: web.Request) -> JsonDict:

@@ -12,9 +12,9 @@ import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from evertune.testing.kubernetes import fields
+from evertune.testing.kubernetes.defaults import check_fixed, defaulted
 from evertune.testing.kubernetes.objects import (
     KINDS,
     JsonDict,
@@ -151,7 +151,7 @@ class Store:
         if kind.status:
             obj.pop("status", None)
         fields.check(kind, obj)
-        obj = _defaulted(kind, obj)
+        obj = defaulted(kind, obj)
         for admit in self.admission:
             if (sentence := admit(plural, obj)) is not None:
                 details = {"name": name, **({"group": kind.group} if kind.group else {}), "kind": kind.plural}
@@ -190,7 +190,7 @@ class Store:
                 if "status" in before:
                     after["status"] = before["status"]
             fields.check(kind, after)
-            _check_fixed(kind, name, before, after)
+            check_fixed(kind, name, before, after)
             if after.get("spec") != before.get("spec") and "generation" in meta:
                 after["metadata"] = {**meta, "generation": meta["generation"] + 1}
         if after == before or dry_run:
@@ -378,42 +378,3 @@ class Store:
         self._history[change.kind.plural].append(change)
         for watcher in (*self._watchers[change.kind.plural], *self._watchers[None]):
             watcher.queue.put_nowait(change)
-
-
-def _defaulted(kind: Kind, obj: JsonDict) -> JsonDict:
-    if kind.plural == "namespaces":
-        meta = obj["metadata"]
-        labels = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]}
-        meta = {**meta, "labels": labels}
-        return {**obj, "metadata": meta, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
-    if kind.plural == "pods":
-        pod = {"terminationGracePeriodSeconds": 30, "restartPolicy": "Always", **obj["spec"]}
-        return {**obj, "spec": pod, "status": {"phase": "Pending", "qosClass": "BestEffort"}}
-    if kind.plural != "jobs":
-        return obj
-    uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
-    template: JsonDict = obj["spec"]["template"]
-    labels = {
-        **((template.get("metadata") or {}).get("labels") or {}),
-        "batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
-        "controller-uid": uid, "job-name": name,
-    }  # fmt: skip
-    spec: JsonDict = {
-        "backoffLimit": 6, "completionMode": "NonIndexed", "completions": 1, "parallelism": 1, "suspend": False,
-        "podReplacementPolicy": "TerminatingOrFailed", "manualSelector": False, **obj["spec"],
-        "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}},
-        "template": {
-            **template, "metadata": {**(template.get("metadata") or {}), "labels": labels},
-            "spec": {"terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst", **template["spec"]},
-        },
-    }  # fmt: skip
-    meta = {**obj["metadata"], "labels": obj["metadata"].get("labels") or labels}
-    return {**obj, "metadata": meta, "spec": spec, "status": {}}
-
-
-def _check_fixed(kind: Kind, name: str, before: JsonDict, after: JsonDict) -> None:
-    if kind.plural != "jobs":
-        return
-    old: Any = before["spec"]["template"]
-    if after.get("spec", {}).get("template") != old and not before["spec"].get("suspend"):
-        raise invalid(kind, name, [("FieldValueInvalid", "spec.template", "Invalid value: field is immutable")])

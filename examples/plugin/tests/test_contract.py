@@ -9,7 +9,9 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem
 from evertune.domain.states import TrialState
 from evertune.protocols import Algorithm
-from evertune.testing.algorithms import ONE_DOUBLE, AlgorithmContract, Play
+from evertune.testing.algorithms import AlgorithmContract
+from evertune.testing.play import Play
+from evertune.testing.spaces import ONE_DOUBLE
 from evertune.testing.stoppers import StopperContract
 
 

@@ -21,7 +21,8 @@ from evertune.domain.space import Parameter, ParameterType, SearchProblem, Searc
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Answer, Feature, JsonDict
-from evertune.testing.algorithms import Play, chance, names_of
+from evertune.testing.play import Play, chance
+from evertune.testing.spaces import names_of
 
 pytestmark = pytest.mark.slow
 TRIALS, PARALLEL = 30, 4

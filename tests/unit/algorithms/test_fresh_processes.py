@@ -18,17 +18,20 @@ import pytest
 from algorithms.bayesian import BayesianOptimization
 from algorithms.cma import CmaEs
 from algorithms.hyperopt_search import Anneal, Random, Tpe, anneal_options, tpe_options
-from algorithms.optuna_search import Motpe, MultivariateTpe, NsgaII, nsgaii_sampler, tpe_sampler
+from algorithms.optuna_gp import gp_sampler
+from algorithms.optuna_search import Gp, Motpe, MultivariateTpe, NsgaII, nsgaii_sampler, tpe_sampler
 from evertune.domain.space import SearchProblem, Value
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Algorithm, Answer, JsonDict
-from evertune.testing.algorithms import Play
+from evertune.testing.play import Play
 from tests.unit.algorithms import test_library_sequences as libraries
 from tests.unit.algorithms import test_native_sequence as sequences
 from tests.unit.algorithms import test_optuna_native as studies
 
 ASKS = 42
 LOADED = ["hyperopt", "optuna", "skopt", "cmaes", "sklearn.ensemble", "scipy.stats", "algorithms.registry"]
+if studies.has_torch:
+    LOADED.append("torch")
 
 Parameters = Mapping[str, Value]
 
@@ -97,6 +100,13 @@ CASES = [
         replace(MIXED, settings=TREES),
         lambda problem: libraries.skopt_loop(problem, ASKS),
         id="bayesianoptimization",
+    ),
+    pytest.param(
+        Gp,
+        replace(MIXED, settings=studies.GP),
+        of_a_study(gp_sampler),
+        id="gp",
+        marks=pytest.mark.skipif(not studies.has_torch, reason="gp needs torch"),
     ),
 ]
 

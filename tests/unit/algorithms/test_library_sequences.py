@@ -26,7 +26,8 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace, Value
 from evertune.domain.states import TrialState
 from evertune.protocols import Algorithm
-from evertune.testing.algorithms import EVERYTHING, ONE_DOUBLE, Play, score
+from evertune.testing.play import Play, score
+from evertune.testing.spaces import EVERYTHING, ONE_DOUBLE
 
 MAXIMIZE, MINIMIZE = ObjectiveType.MAXIMIZE, ObjectiveType.MINIMIZE
 Parameters = Mapping[str, Value]

@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 
 from algorithms import registry
 from algorithms.limits import problems_of
-from algorithms.optuna_search import NO_TORCH
+from algorithms.optuna_gp import NO_TORCH
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
 

@@ -17,7 +17,7 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.domain.states import TrialState
 from evertune.spec import check, parse_documents, search_problem
-from evertune.testing.algorithms import Play, chance
+from evertune.testing.play import Play, chance
 from tests.unit.spec.samples import EXAMPLES
 
 

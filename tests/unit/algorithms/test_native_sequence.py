@@ -29,7 +29,8 @@ from evertune.domain.space import SearchProblem, Value
 from evertune.domain.states import TrialState
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.protocols import Algorithm, Answer, JsonDict
-from evertune.testing.algorithms import EVERYTHING, Play, score
+from evertune.testing.play import Play, score
+from evertune.testing.spaces import EVERYTHING
 
 MAXIMIZE, MINIMIZE = ObjectiveType.MAXIMIZE, ObjectiveType.MINIMIZE
 ParametersList = list[dict[str, Value]]

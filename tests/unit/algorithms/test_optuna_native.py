@@ -15,7 +15,8 @@ import optuna
 import pytest
 
 from algorithms.native import quiet
-from algorithms.optuna_search import Gp, Motpe, MultivariateTpe, NsgaII, gp_sampler, nsgaii_sampler, tpe_sampler
+from algorithms.optuna_gp import gp_sampler
+from algorithms.optuna_search import Gp, Motpe, MultivariateTpe, NsgaII, nsgaii_sampler, tpe_sampler
 from algorithms.optuna_session import optuna_space
 from algorithms.space import Codec, Dimension, Kind
 from evertune.domain.metrics import ObjectiveType
@@ -24,7 +25,8 @@ from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError
 from evertune.protocols import Algorithm
-from evertune.testing.algorithms import CONDITIONAL, EVERYTHING, ONE_DOUBLE, Play, score
+from evertune.testing.play import Play, score
+from evertune.testing.spaces import CONDITIONAL, EVERYTHING, ONE_DOUBLE
 
 MAXIMIZE, MINIMIZE = ObjectiveType.MAXIMIZE, ObjectiveType.MINIMIZE
 Parameters = Mapping[str, Value]
@@ -130,6 +132,8 @@ def native(given: SearchProblem, sampler: Callable[[SearchProblem], Any], trials
 
 TWO = (MINIMIZE, MAXIMIZE)
 NSGAII = {"population_size": "8"}
+GP = {"n_startup_trials": "6"}
+NEEDS_TORCH = (pytest.mark.skipif(not has_torch, reason="gp needs torch"), pytest.mark.slow, pytest.mark.timeout(600))
 CASES = [
     pytest.param(Motpe, tpe_sampler, {"directions": TWO}, id="motpe"),
     pytest.param(Motpe, tpe_sampler, {"directions": TWO, "constraints": 1}, id="motpe with a constraint"),
@@ -147,6 +151,19 @@ CASES = [
         nsgaii_sampler,
         {"settings": {**NSGAII, "mutation_prob": "0.3", "crossover_prob": "0.5", "swapping_prob": "0.2"}},
         id="nsgaii with one objective and all settings",
+    ),
+    pytest.param(Gp, gp_sampler, {"settings": GP}, id="gp", marks=NEEDS_TORCH),
+    pytest.param(Gp, gp_sampler, {"settings": GP, "directions": TWO}, id="gp of two objectives", marks=NEEDS_TORCH),
+    pytest.param(Gp, gp_sampler, {"settings": GP, "constraints": 1}, id="gp with a constraint", marks=NEEDS_TORCH),
+    pytest.param(
+        Gp,
+        gp_sampler,
+        {"settings": GP, "directions": TWO, "constraints": 1},
+        id="gp of two objectives with a constraint",
+        marks=NEEDS_TORCH,
+    ),
+    pytest.param(
+        Gp, gp_sampler, {"settings": GP, "early_stopping": True}, id="gp with stopped trials", marks=NEEDS_TORCH
     ),
 ]
 
@@ -287,10 +304,3 @@ def test_gp_is_for_a_thousand_trials_at_most() -> None:
     assert not [each for each in Gp.check(problem(max_trials=1000)) if each.path == "spec.maxTrialCount"]
     (found,) = [each for each in Gp.check(problem(max_trials=1001)) if each.path == "spec.maxTrialCount"]
     assert "at most 1,000 with gp" in found.message
-
-
-@pytest.mark.skipif(not has_torch, reason="gp needs torch")
-@pytest.mark.parametrize("changes", [{}, {"directions": TWO}, {"constraints": 1}])
-def test_gp_is_study_optimize(changes: dict[str, Any]) -> None:
-    given = problem(settings={"n_startup_trials": "6"}, **changes)
-    assert ours(Gp, given, 18) == native(given, gp_sampler, 18)

@@ -29,7 +29,7 @@ from evertune.domain.space import Distribution, Parameter, ParameterType, Search
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.errors import AlgorithmError
-from evertune.testing.algorithms import Play, chance
+from evertune.testing.play import Play, chance
 
 LR = Parameter(name="lr", type=ParameterType.DOUBLE, low=1e-4, high=1.0, distribution=Distribution.LOG_UNIFORM)
 WIDTH = Parameter(name="width", type=ParameterType.INT, low=1, high=64)

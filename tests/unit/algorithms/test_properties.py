@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
@@ -21,7 +22,8 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchProblem, SearchSpace
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
-from evertune.testing.algorithms import Play, allows, through_json
+from evertune.testing.play import Play, through_json
+from evertune.testing.spaces import allows
 
 DRAWS = 2000
 SURE = 1e-4  # below it a deviation is no chance: some 100 tests are made
@@ -71,6 +73,7 @@ CASES = [
     Case("nsgaii", {"population_size": "100000"}),
     Case("bayesianoptimization", {"n_initial_points": "100000", "base_estimator": "ET"}),
     Case("sobol", {"random_state": "3"}),
+    *([Case("gp", {"n_startup_trials": "100000"})] if find_spec("torch") is not None else []),
     Case("cmaes", {}, follows_prior=False),  # begins with a normal distribution in the middle
 ]
 MODELS = [  # the same, where they have learned
@@ -87,6 +90,7 @@ SLOW_MODELS = [
     Case("bayesianoptimization", {"n_initial_points": "4", "base_estimator": "ET"}),
     Case("bayesianoptimization", {"n_initial_points": "4", "base_estimator": "GBRT"}),
     Case("bayesianoptimization", {"n_initial_points": "4", "acq_func": "EI"}),
+    *([Case("gp", {"n_startup_trials": "4"})] if find_spec("torch") is not None else []),
 ]
 
 
@@ -247,7 +251,7 @@ LONG = SearchSpace(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [*MODELS, SLOW_MODELS[0]], ids=by_name)
+@pytest.mark.parametrize("case", [*MODELS, SLOW_MODELS[0], *SLOW_MODELS[3:]], ids=by_name)
 @pytest.mark.parametrize("space", [WIDE, LONG], ids=["200 parameters", "10,000 values"])
 def test_large_spaces_are_searched(case: Case, space: SearchSpace) -> None:
     play = learned(case, space, 8)

@@ -9,7 +9,7 @@ from algorithms.settings import SETTINGS
 from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
-from evertune.testing.algorithms import STEPPED
+from evertune.testing.spaces import STEPPED
 
 
 def check(algorithm: str, **settings: str) -> list[Problem]:
@@ -73,14 +73,22 @@ def test_a_bad_value_is_refused_with_its_rule(algorithm: str, setting: str, text
     assert found.message == f'{setting} must be {rule}; got "{text}"'
 
 
+OF_TPE = "settings of tpe: random_state, gamma, prior_weight, n_EI_candidates, n_startup_jobs"
+
+
 @pytest.mark.parametrize(
     ("algorithm", "setting", "hint"),
     [
         ("random", "gamma", "settings of random: random_state"),
-        ("tpe", "unknown", "settings of tpe: random_state, gamma, prior_weight, n_EI_candidates, n_startup_jobs"),
-        ("tpe", "n_ei_candidates", 'did you mean "n_EI_candidates"?'),
-        ("tpe", "gama", 'did you mean "gamma"?'),
-        ("multivariate-tpe", "n_startup_trails", 'did you mean "n_startup_trials"?'),
+        ("tpe", "unknown", OF_TPE),
+        ("tpe", "n_ei_candidates", f'did you mean "n_EI_candidates"? {OF_TPE}'),
+        ("tpe", "gama", f'did you mean "gamma"? {OF_TPE}'),
+        (
+            "multivariate-tpe",
+            "n_startup_trails",
+            'did you mean "n_startup_trials"? '
+            "settings of multivariate-tpe: random_state, n_startup_trials, n_ei_candidates",
+        ),
         ("multivariate-tpe", "sigma0", None),
         ("multivariate-tpe", "constant_liar", None),
         ("multivariate-tpe", "multivariate", None),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from algorithms.space import Codec, Dimension, Kind, dimensions, grid_count, grid_index, grid_value
 from evertune.domain.space import Distribution, Parameter, ParameterType, SearchSpace
-from evertune.testing.algorithms import CONSTANTS, EVERYTHING, allows
+from evertune.testing.spaces import CONSTANTS, EVERYTHING, allows
 
 DOUBLE, INT = ParameterType.DOUBLE, ParameterType.INT
 UNIFORM, LOG = Distribution.UNIFORM, Distribution.LOG_UNIFORM

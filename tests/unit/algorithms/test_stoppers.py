@@ -277,6 +277,7 @@ def test_thresholds_settings_that_do_not_go_together_are_refused(settings: Mappi
         ({"patience": "2", "min_delta": "0.4"}, [3.0, 2.5, 2.0], None),
         ({"patience": "2"}, [None, None], 2),
         ({"patience": "2", "start_step": "3"}, [3.0, 4.0, 4.0, 4.0, 4.0], 5),
+        ({"patience": " 2 "}, [3.0, 2.0, 2.0, 2.5], 4),
     ],
 )
 def test_patience_ends_after_so_many_reports_without_an_improvement(
@@ -302,6 +303,15 @@ def test_an_unknown_rule_is_refused_with_the_closest_name() -> None:
     assert 'did you mean "medianstop"?' in (problem.hint or "")
     with pytest.raises(AlgorithmError, match="known: medianstop, percentile"):
         registry.get("median_stop")
+
+
+def test_a_setting_is_judged_without_the_blanks_around_it() -> None:
+    given = {"value": " 3 ", "comparison": "less\n", "metric": " loss ", "start_step": " 1"}
+    assert list(registry.check("threshold", given, DOWN)) == []
+    assert Experiment(made("threshold", given)).run([4.0, 2.0]) == (2, "loss 2 at step 2 is less than 3")
+    (problem,) = registry.check("threshold", {**given, "comparison": " below "}, DOWN)
+    assert problem.path == "spec.earlyStopping.algorithmSettings[1].value"
+    assert 'got "below"' in problem.message
 
 
 def test_a_plugins_defect_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from evertune.domain.space import Distribution, Parameter, ParameterType, Search
 from evertune.domain.states import TrialState
 from evertune.protocols import Answer
 from evertune.store import Store
-from evertune.testing.algorithms import score
+from evertune.testing.play import score
 from evertune.testing.store.making import create, finish
 
 SPACE = SearchSpace(

@@ -48,12 +48,14 @@ class Deadly(Plugin):
 
 
 class Slow(Plugin):
-    """Leaves a file when it starts, so that a test can act in the middle of an ask."""
+    """Leaves a file when it starts, so that a test can act in the middle of an ask: the first one, if so it is set."""
 
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         with open(self.problem.settings["file"], "a") as started:  # noqa: PTH123
+            first = started.tell() == 0
             started.write(f"{os.getpid()}\n")
-        time.sleep(float(self.problem.settings["seconds"]))
+        if first or "once" not in self.problem.settings:
+            time.sleep(float(self.problem.settings["seconds"]))
         return super().ask(history, k, first_number, state)
 
 

@@ -29,6 +29,13 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 PLUGINS = Path(__file__).with_name("plugins.py")
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine any ask may take long; which of them counts as stuck says the test that is about it."""
+    monkeypatch.setattr(asking, "STUCK_S", 600.0)
+    monkeypatch.setattr(asking, "LOADING_S", 600.0)
+
+
 @pytest.fixture
 async def host(store: Store, database_url: str) -> AsyncIterator[AskHost]:
     host = AskHost(store, database_url)
@@ -57,7 +64,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -95,7 +102,7 @@ async def test_a_kill_during_the_algorithm_is_followed_by_the_same_ask(
     store: Store, host: AskHost, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
-    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "0.7"}).uid
+    uid = create(store, algorithm="slow", settings={"file": str(started), "seconds": "600", "once": ""}).uid
     asking = asyncio.create_task(host.ask(AskJob(uid, 0, 2, 0, 0)))
     await until(lambda: started.exists() and started.read_text())
     assert host.pid is not None
@@ -109,12 +116,17 @@ async def test_a_kill_during_the_algorithm_is_followed_by_the_same_ask(
 async def test_an_idle_child_ends_and_the_next_ask_starts_another(store: Store, database_url: str) -> None:
     host = AskHost(store, database_url, idle_s=0.3)
     ours, control = (Drive(store, new_experiment(store, "random")) for _ in range(2))
+
+    def last() -> int:
+        process = host._children[0]._process  # which may be gone by now
+        assert process is not None
+        return process.pid
+
     await ours.step(host.ask)
-    first = host.pid
-    assert first is not None
+    first = last()
     await until(lambda: not alive(first))
     await ours.step(host.ask)
-    assert host.pid not in (None, first)
+    assert last() != first
     for _ in range(2):
         await control.step(cold(store))
     assert ours.parameters() == control.parameters()
@@ -279,7 +291,10 @@ async def test_an_ask_that_nobody_expected_to_take_long_is_left_alone(
     drives = [Drive(store, new_experiment(store, "random", seed=seed)) for seed in range(3)]
     host._children[0].answered = 1  # its libraries are there
     monkeypatch.setattr(asking, "STUCK_S", 2.0)
-    await asyncio.gather(*(drive.run(host.ask, 4, 1) for drive in drives))
+    others = asyncio.gather(*(drive.run(host.ask, 4, 1) for drive in drives))
+    await until(lambda: host._children[0].heavy)
+    monkeypatch.setattr(asking, "STUCK_S", 600.0)
+    await others
     assert not slow.done()
     assert len(host.pids) == 2
     slow.cancel()
@@ -342,7 +357,7 @@ async def test_a_heavy_experiment_beside_a_quick_one_takes_little_from_it(store:
         beside.append(await rate())
         burning.cancel()
         await asyncio.gather(burning, return_exceptions=True)
-    assert max(beside) > 0.7 * max(alone), (alone, beside)
+    assert max(beside) > max(alone) / 3, (alone, beside)  # a hundredth of it, were they to wait for each other
 
 
 def mapped(pid: int) -> list[str]:
@@ -382,7 +397,7 @@ def test_the_child_ends_with_its_parent(store: Store, database_url: str) -> None
         child = int(parent.stdout.readline())
         assert alive(child)
         parent.kill()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while alive(child):
         assert time.monotonic() < end, "it outlived its parent"
         time.sleep(0.02)

@@ -214,16 +214,23 @@ def test_of_a_window_that_is_written_anew_all_the_time_no_line_is_lost(path: Pat
     entry = b'{"loss": "%d", "timestamp": 1700000000.%d, "trial": "0", "checkpoint_path": ""}\n'
     entries = [entry % (number, number) for number in range(130)]
 
+    number_of = {line.rstrip(): number for number, line in enumerate(entries)}
+    newest = 0  # of what was read
+
     def write() -> None:
         for number in range(len(entries)):
+            while number - newest > 50:  # what leaves the window before the reader has had a turn is lost, of course
+                time.sleep(0.01)
             path.write_bytes(b"".join(entries[max(0, number - 99) : number + 1]))
             time.sleep(0.03)
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     tailing, stored, reads = reader(path), dict[int, bytes](), 0
     while writer.is_alive():
-        stored |= lines_of(tailing)
+        found = lines_of(tailing)
+        stored |= found
+        newest = max((number_of[line] for line in found.values() if line in number_of), default=newest)
         reads += 1
         if reads % 10 == 9:
             tailing = reader(path)

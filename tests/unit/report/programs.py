@@ -36,6 +36,7 @@ def beside_a_gateway(gateway: FakeGateway, spool: Path, trial: str = TRIAL, **mo
         "EVERTUNE_INGEST_URL": gateway.url,
         "EVERTUNE_TOKEN": gateway.open_attempt(trial),
         "EVERTUNE_SPOOL_DIR": str(spool),
+        "EVERTUNE_FLUSH_S": "60",  # of a busy machine; a program that has delivered does not wait
         **more,
     }
 
@@ -54,7 +55,7 @@ def start(program: str, environment: Mapping[str, str]) -> subprocess.Popen[str]
 def run(program: str, environment: Mapping[str, str], code: int = 0) -> tuple[str, str]:
     """What it said on standard output and error."""
     process = start(program, environment)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == code, err
     return out, err
 

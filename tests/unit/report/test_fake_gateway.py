@@ -31,9 +31,6 @@ class TestFakeGateway(GatewayContract):
     def pass_time(self, seconds: float) -> None:
         self.gateway.pass_time(seconds)
 
-    def hold_clock(self) -> None:
-        self.gateway.hold_clock()
-
     def rotate_keys(self, *, retire: bool) -> None:
         self.gateway.rotate(retire=retire)
 

@@ -58,7 +58,7 @@ def test_a_gateway_that_is_away_at_first_gets_everything_later(gateway: FakeGate
     assert process.stdout.readline() == "told\n"
     time.sleep(1.0)
     gateway.up()
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=100)
     assert values(gateway) == [str(i) for i in range(50)]
     assert err == ""
 
@@ -112,7 +112,7 @@ def test_a_refusal_for_ever_ends_the_sending_with_one_warning(
     status: int, gateway: FakeGateway, tmp_path: Path
 ) -> None:
     gateway.fail(status, times=100)
-    program = "report(loss=1); flush(5)\nfor i in range(3): report(loss=i); flush(1)"
+    program = "report(loss=1); flush(60)\nfor i in range(3): report(loss=i); flush(1)"
     _, err = run(program, beside_a_gateway(gateway, tmp_path))
     assert err.count("\n") == 1
     assert f"the gateway takes no more reports of trial short-1: {status} the test asks for it" in err
@@ -122,7 +122,7 @@ def test_a_refusal_for_ever_ends_the_sending_with_one_warning(
 def test_a_program_learns_from_answers_that_it_should_stop(gateway: FakeGateway, tmp_path: Path) -> None:
     environment = beside_a_gateway(gateway, tmp_path)
     gateway.ask_to_stop(TRIAL)
-    program = "print(should_stop()); report(loss=1); flush(5); print(should_stop())"
+    program = "print(should_stop()); report(loss=1); flush(60); print(should_stop())"
     assert run(program, environment)[0] == "False\nTrue\n"
 
 

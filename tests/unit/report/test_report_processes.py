@@ -80,11 +80,13 @@ going = False
 
 
 def test_two_processes_at_once_send_each_point_once(tmp_path: Path) -> None:
-    with FakeGateway(limited=False) as gateway:
+    with FakeGateway(next_after_s=5.0, limited=False) as gateway:
         environment = beside_a_gateway(gateway, tmp_path)
-        both = [start(f"for i in range(2000): report(loss='{name}-%d' % i)", environment) for name in "ab"]
+        # Whoever ends first waits for the other one, which sends for both.
+        program = "module.EXIT_SHARED_S = 60.0\nfor i in range(2000): report(loss='NAME-%d' % i)"
+        both = [start(program.replace("NAME", name), environment) for name in "ab"]
         for process in both:
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=100)
             assert (process.returncode, err) == (0, "")
         found = values(gateway)
         assert sorted(found) == sorted(f"{name}-{i}" for name in "ab" for i in range(2000))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from activities.runners.local import LocalRunner
 from activities.runners.local.attempt import Attempt
+from activities.runners.local.ports import unused
 from evertune.domain.states import AttemptState
 from evertune.domain.trial import AttemptEnd
 from evertune.errors import LaunchError
@@ -37,7 +37,7 @@ def log(runner: LocalRunner, name: str) -> str:
 
 
 async def ended(runner: LocalRunner, number: int = 0) -> AttemptEnd:
-    return await asyncio.wait_for(runner.wait(ref(number)), 30)
+    return await asyncio.wait_for(runner.wait(ref(number)), 60)
 
 
 async def run(runner: LocalRunner, of: Launch) -> AttemptEnd:
@@ -54,7 +54,7 @@ def server(port):
     return socket.create_server(("127.0.0.1", int(port)))
 
 def connect(host, port):
-    for _ in range(500):
+    for _ in range(1500):
         try:
             return socket.create_connection((host, int(port)))
         except ConnectionRefusedError:
@@ -221,8 +221,7 @@ async def test_parallel_trials_never_share_a_port_and_a_restarted_worker_finds_t
     first = [ports(number) for number in range(8)]
     assert len({port for own in first for port in own}) == 24
     for port in first[0]:
-        with socket.create_server(("127.0.0.1", port)):
-            pass  # nobody else had it
+        await until(lambda port=port: unused(port))  # type: ignore[misc]  # others may try it, nobody has it
     runner.close()
     again = LocalRunner(tmp_path / "trials", replica_grace_s=1.0)
     await asyncio.gather(*(again.create(of) for of in jobs))

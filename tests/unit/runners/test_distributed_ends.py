@@ -66,9 +66,9 @@ async def test_a_failed_worker_ends_the_job_and_the_others(runner: LocalRunner, 
     assert all(replica.over() for replica in attempt(runner).replicas.values())
 
 
-async def test_who_ignores_the_end_of_the_job_is_killed(runner: LocalRunner) -> None:
-    stubborn = shell('trap "" TERM; echo ready; while :; do sleep 0.05; done')
-    roles = {"Chief": (1, shell("sleep 0.5")), "PS": (1, stubborn)}
+async def test_who_ignores_the_end_of_the_job_is_killed(runner: LocalRunner, tmp_path: Path) -> None:
+    stubborn = shell(f'trap "" TERM; echo ready >{tmp_path}/ready; while :; do sleep 0.05; done')
+    roles = {"Chief": (1, shell(f"while [ ! -e {tmp_path}/ready ]; do sleep 0.02; done")), "PS": (1, stubborn)}
     assert (await run(runner, distributed("TFJob", roles))).state is AttemptState.SUCCEEDED
     record = attempt(runner).replicas["ps-0"].record()
     assert record is not None
@@ -173,7 +173,7 @@ async def test_a_killed_supervisor_of_any_replica_loses_the_attempt_and_ends_the
     end = await ended(runner)
     assert (end.state, end.failure) == (AttemptState.LOST, FailureClass.INFRASTRUCTURE)
     assert end.message == "worker-1: its supervisor was killed"
-    assert not [name for name, child in children.items() if child and running(child.pid)]
+    await until(lambda: not [name for name, child in children.items() if child and running(child.pid)])
 
 
 WORKER = """
@@ -216,6 +216,7 @@ async def test_after_a_killed_worker_another_sees_the_same_end_and_nothing_ran_t
         assert await asyncio.to_thread(worker.stdout.readline) == "created\n"
         worker.kill()
     await runner.create(of)
+    await until(lambda: (tmp_path / "runs").exists() and len((tmp_path / "runs").read_text().splitlines()) == 2)
     gate.touch()
     end = await ended(runner)
     assert end.state is AttemptState.SUCCEEDED
@@ -311,7 +312,7 @@ async def test_when_all_that_watched_is_killed_nothing_of_it_is_left(runner: Loc
     await runner.create(of)
     assert (await ended(runner)).state is AttemptState.LOST
     assert len((tmp_path / "runs").read_text().splitlines()) == 3
-    assert not [child for child in children if running(child.pid)]
+    await until(lambda: not [child for child in children if running(child.pid)])
 
 
 async def test_a_collector_of_the_users_own_waits_for_the_end_of_all_replicas(runner: LocalRunner) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from activities.runners.local import LocalRunner
+from activities.runners.local.attempt import Attempt
 from activities.runners.local.oom import Counter
 from activities.runners.local.spawn import Tools
 from evertune.domain.states import AttemptState, FailureClass
@@ -37,7 +40,7 @@ async def runner(tmp_path: Path) -> AsyncIterator[LocalRunner]:
 
 async def run(runner: LocalRunner, of: Launch) -> AttemptEnd:
     await runner.create(of)
-    return await asyncio.wait_for(runner.wait(of.ref), 20)
+    return await asyncio.wait_for(runner.wait(of.ref), 90)
 
 
 async def shown(runner: LocalRunner, of: Launch) -> tuple[list[str], dict[str, str], str, list[str]]:
@@ -291,13 +294,14 @@ async def test_nothing_that_is_open_in_the_worker_is_open_in_the_trial(tmp_path:
 
 
 async def test_two_hundred_at_once_leave_no_zombie_and_no_open_file(runner: LocalRunner, tmp_path: Path) -> None:
+    gc.collect()  # what other tests have left open is closed now, not in the middle
     before, zombies = len(list(Path("/proc/self/fd").iterdir())), _zombies()
     refs = [ref(number) for number in range(200)]
     ends = await asyncio.gather(*(run(runner, sh(f"echo {of.number} >>{tmp_path}/done", of=of)) for of in refs))
     assert {end.state for end in ends} == {AttemptState.SUCCEEDED}
     assert sorted(map(int, (tmp_path / "done").read_text().split())) == list(range(200))
     await until(lambda: _zombies() <= zombies)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    await until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
     assert runner.find_orphans(set()) == []
 
 
@@ -322,10 +326,11 @@ async def test_perl_stands_in_where_setsid_is_missing(tmp_path: Path) -> None:
     perl = str(tmp_path / "perl")
     runner = LocalRunner(tmp_path / "trials", tools=Tools(tools.mv, tools.sleep, tools.env, Tools.perl(perl)))
     await runner.create(launch("sleep", "1000"))
-    await until(lambda: (runner.log_path(ref()).parent / "child").exists())
-    await asyncio.sleep(0.1)
-    pid = int((runner.log_path(ref()).parent / "child").read_text().split()[0])
-    assert os.getpgid(pid) == pid
+    attempt = Attempt(runner.log_path(ref()).parent)
+    await until(attempt.child)
+    child = attempt.child()
+    assert child is not None
+    await until(lambda: os.getpgid(child.pid) == child.pid)
     await runner.stop(ref(), reason="over")
     assert (await runner.wait(ref())).signal == 15
     runner.close()
@@ -373,20 +378,26 @@ async def test_private_paths_of_parallel_trials_never_meet(runner: LocalRunner) 
 
 async def test_a_start_is_cheap(runner: LocalRunner) -> None:
     count = 20
-    begun, own = time.perf_counter(), time.process_time()
+    own, all_of_it = time.process_time(), _cpu_s()
     for number in range(count):
         await run(runner, launch("/bin/true", of=ref(number)))
-    wall, own = (time.perf_counter() - begun) / count, (time.process_time() - own) / count
+    own, trial = (time.process_time() - own) / count, (_cpu_s() - all_of_it) / count
     interpreter = _interpreter_start()
-    print(f"{wall * 1000:.1f} ms a trial, {own * 1000:.1f} of them ours; a Python start is {interpreter * 1000:.1f} ms")
-    assert wall < 2 * interpreter, "something starts an interpreter for each trial"
+    print(f"{trial * 1000:.1f} ms a trial, {own * 1000:.1f} of them ours; a Python start: {interpreter * 1000:.1f} ms")
+    assert trial < 1.5 * interpreter, "something starts an interpreter for each trial"  # 0.6 without
 
 
 def _interpreter_start() -> float:
-    begun = time.perf_counter()
-    for _ in range(5):
+    begun = _cpu_s()
+    for _ in range(10):
         subprocess.run([sys.executable, "-c", "pass"], check=True)
-    return (time.perf_counter() - begun) / 5
+    return (_cpu_s() - begun) / 10
+
+
+def _cpu_s() -> float:
+    """Processor time of this process and of all that it has waited for: what else the machine does is not in it."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _zombies() -> set[str]:

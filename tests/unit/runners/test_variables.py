@@ -17,7 +17,7 @@ from evertune.domain.space import Parameter, ParameterType, SearchSpace
 from evertune.domain.states import AttemptState
 from evertune.domain.trial import AttemptRef
 from evertune.protocols import Checkpoints, Launch, Replicate
-from tests.unit.runners.world import launch, ref, sh
+from tests.unit.runners.world import launch, ref, sh, until
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ async def runner(tmp_path: Path) -> AsyncIterator[LocalRunner]:
 
 async def printed(runner: LocalRunner, of: Launch) -> list[str]:
     await runner.create(of)
-    end = await asyncio.wait_for(runner.wait(of.ref), 10)
+    end = await asyncio.wait_for(runner.wait(of.ref), 30)
     assert end.state is AttemptState.SUCCEEDED, end
     return runner.log_path(of.ref).read_text().splitlines()
 
@@ -84,9 +84,7 @@ async def test_what_is_appended_to_the_report_file_is_where_the_worker_reads(run
 async def test_the_stop_file_holds_the_reason_when_the_signal_comes(runner: LocalRunner) -> None:
     of = sh("""trap 'cat "$EVERTUNE_STOP_FILE"; exit 0' TERM; echo ready; while :; do sleep 0.02; done""")
     await runner.create(of)
-    async with asyncio.timeout(10):
-        while not runner.log_path(of.ref).read_text():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(runner.log_path(of.ref).read_text)
     await runner.stop(of.ref, reason="MaxTrialsReached")
     assert runner.log_path(of.ref).read_text().endswith("MaxTrialsReached")
 

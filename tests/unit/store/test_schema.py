@@ -83,7 +83,7 @@ def test_a_reader_does_not_migrate(url: str, tmp_path: Path) -> None:
 def test_processes_that_start_at_once_migrate_once(url: str) -> None:
     command = [sys.executable, "-W", "error", "-c", OPEN, url]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=100) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
     assert len({out for out, _ in outputs}) == 1
     with open_store(url) as store:

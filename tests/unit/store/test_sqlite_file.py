@@ -123,7 +123,7 @@ time.sleep(1.0)
             assert process.stdout is not None
             assert process.stdout.readline() == b"held\n"
             store.delete_experiment("0" * 32)  # waits
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=60) == 0
 
 
 def test_a_lock_that_is_never_given_back_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def worker(url: str, uid: str, until: int) -> subprocess.Popen[bytes]:
 
 def end(process: subprocess.Popen[bytes]) -> int:
     with process:
-        return process.wait(timeout=60)
+        return process.wait(timeout=100)
 
 
 def assert_consistent(store: Store, uid: str) -> None:
@@ -88,8 +88,12 @@ def test_a_writer_killed_at_any_moment_leaves_a_consistent_database(tmp_path: Pa
     with open_store(url) as store:
         uid = create(store).uid
         for _ in range(5):
+            more = store.counts(uid).finished + rng.randint(5, 25)
             process = worker(url, uid, 100_000)
-            time.sleep(rng.uniform(0.05, 0.3))
+            give_up = time.monotonic() + 60
+            while store.counts(uid).finished < more:
+                assert time.monotonic() < give_up, "it does not get on"
+            time.sleep(rng.uniform(0.0, 0.02))
             process.kill()
             assert end(process) == -signal.SIGKILL
             assert_consistent(store, uid)
