@@ -193,12 +193,13 @@ def _explained(objective: Objective, wanted: str, summaries: Mapping[str, Metric
     if wanted in summaries:  # reported, but never with a value
         said = f"the trial reported {wanted} without a value"
     seen = [name if len(name) <= NAME_SHOWN else name[: NAME_SHOWN - 1] + "…" for name in list(names)[:20]]
-    parts = [f"{said}; seen: {', '.join(seen) or 'no metric at all'}"]
+    parts = [said, *findings.warnings]  # what stands behind is read again by those who show it
+    if seen or wanted not in summaries:
+        parts.append(f"seen: {', '.join(seen) or 'no metric at all'}")
     if near := difflib.get_close_matches(wanted, names, n=1):
         parts.append(f"did you mean {near[0]}?")
     if findings.suggested_filter and wanted == objective.metric:
         parts.append(f"this filter would have found it: {findings.suggested_filter}")
-    parts += findings.warnings
     message = "; ".join(parts)
     if lines := findings.last_lines:  # every one of them, if need be its start only: the last one says most
         room = max(40, (MAX_MESSAGE - len(message) - 20) // len(lines) - 1)

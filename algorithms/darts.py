@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from algorithms.nas.checks import PARAMETERLESS, missing, operation_problems
+from algorithms.nas.checks import OPERATIONS, PARAMETERLESS, missing, operation_problems, text_problems
 from algorithms.nas.network import quoted
 from algorithms.settings import Rule, not_negative, or_none, settings_problems, whole
 from evertune.domain.space import SearchProblem, Value
@@ -41,6 +41,7 @@ _DEFAULTS: Mapping[str, Any] = {
     name: float(rule.default or 0) if "." in str(rule.default) or "e" in str(rule.default) else int(rule.default or 0)
     for name, rule in SETTINGS.items()
 }
+ALGORITHM_SETTINGS, SEARCH_SPACE, NUM_LAYERS = "algorithm-settings", "search-space", "num-layers"
 
 
 class Darts:
@@ -52,23 +53,32 @@ class Darts:
     reads_history: ClassVar[bool] = False
     supports: ClassVar[frozenset[Feature]] = frozenset({Feature.NAS_CONFIG, Feature.EARLY_STOPPING})
     handles: ClassVar[frozenset[Feature]] = frozenset({Feature.NAS_CONFIG})
+    hands_out: ClassVar[Sequence[str]] = (ALGORITHM_SETTINGS, SEARCH_SPACE, NUM_LAYERS)
 
     def __init__(self, problem: SearchProblem) -> None:
         nas = problem.nas or {}
         given = {name: None if text == "None" else text for name, text in problem.settings.items()}
         graph = nas.get("graphConfig") or {}
         self._parameters: dict[str, Value] = {
-            "algorithm-settings": quoted({**_DEFAULTS, **given}),
-            "search-space": quoted(search_space(nas)),
-            "num-layers": str(graph.get("numLayers") or 0),
+            ALGORITHM_SETTINGS: quoted({**_DEFAULTS, **given}),
+            SEARCH_SPACE: quoted(search_space(nas)),
+            NUM_LAYERS: str(graph.get("numLayers") or 0),
         }
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         found = settings_problems(cls.name, problem, SETTINGS, others=True)  # the trial may know more of them
+        for index, (key, value) in enumerate(problem.settings.items()):
+            places = (("name", key), ("value", value))
+            found += text_problems((f"spec.algorithm.algorithmSettings[{index}].{part}", text) for part, text in places)
         if problem.nas is None:
             return [*found, *missing(cls.name)]
-        return [*found, *operation_problems(cls.name, problem.nas, parameterless=PARAMETERLESS)]
+        found += operation_problems(cls.name, problem.nas, parameterless=PARAMETERLESS)
+        if not found and not search_space(problem.nas):
+            message = "no operation has sizes to choose from: darts takes them from the list of its first parameter"
+            hint = 'parameterType: categorical, feasibleSpace: {list: ["3", "5"]}'
+            found.append(Problem(path=OPERATIONS, type="Required", message=message, hint=hint))
+        return found
 
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         return Answer(assignments=(Assignment(dict(self._parameters)),) * k)

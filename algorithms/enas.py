@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from algorithms.base import loss_of
 from algorithms.nas.checks import graph_problems
-from algorithms.nas.network import ARCHITECTURE, Network, rows_of
+from algorithms.nas.network import ARCHITECTURE, NN_CONFIG, Network, rows_of
 from algorithms.settings import (
     RANDOM_STATE,
     Rule,
@@ -73,6 +73,7 @@ class Enas:
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = frozenset({Feature.NAS_CONFIG, Feature.EARLY_STOPPING})
     handles: ClassVar[frozenset[Feature]] = frozenset({Feature.NAS_CONFIG})
+    hands_out: ClassVar[Sequence[str]] = (ARCHITECTURE, NN_CONFIG)
 
     def __init__(self, problem: SearchProblem) -> None:
         self._problem = problem

@@ -6,9 +6,11 @@ numeric library; creating one does, lazily.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from algorithms import auto
+from algorithms.nas.checks import PARAMETERLESS, graph_problems
+from algorithms.nas.network import ARCHITECTURE, NN_CONFIG
 from algorithms.plugins import Plugins
 from algorithms.settings import Rule
 from algorithms.steering import features, steered
@@ -147,7 +149,31 @@ def supporting(feature: Feature) -> list[str]:
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
     path = "spec.algorithm.algorithmName"
-    return PLUGINS.checked(name, path, name, lambda: [*get(name).check(problem), *_unsupported(name, problem)])
+
+    def everything() -> Sequence[Problem]:
+        return [*get(name).check(problem), *_unsupported(name, problem), *_network_problems(name, problem)]
+
+    return PLUGINS.checked(name, path, name, everything)
+
+
+def _network_problems(name: str, problem: SearchProblem) -> Sequence[Problem]:
+    """What keeps the choices of a network from being a space, for an algorithm that knows nothing of networks."""
+    if (
+        problem.space
+        or name == auto.NAME
+        or Feature.NAS_CONFIG not in features.steers(get(name), problem) & supports(name)
+    ):
+        return ()
+    return graph_problems(name, problem, parameterless=PARAMETERLESS)
+
+
+def handed_out(name: str, problem: SearchProblem) -> Sequence[str] | None:
+    """The names of the values that a trial gets. None: a third party's algorithm that does not say in `hands_out`."""
+    if problem.nas is None:
+        return problem.space.names()
+    kind = get(name)
+    said: Sequence[str] | None = getattr(kind, "hands_out", None)
+    return (ARCHITECTURE, NN_CONFIG) if said is None and Feature.NAS_CONFIG not in features.handled(kind) else said
 
 
 # Where a spec asks for a feature. The first parameter with a condition is found by `_place`.
@@ -191,6 +217,12 @@ class Registry:
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
         return check(name, problem)
+
+    def settings(self, name: str) -> Collection[str]:
+        return settings(name)
+
+    def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None:
+        return handed_out(name, problem)
 
     def stoppers(self) -> Sequence[str]:
         return stoppers.names()

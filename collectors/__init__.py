@@ -38,6 +38,8 @@ SEEN_SCRAPED = "seen-scraped"
 SCRAPED = "scraped"
 _FILTERS = "spec.metricsCollectorSpec.source.filter.metricsFormat"
 
+_PUSHED = "the collector {} reads no output: the program reports by evertune.report, or give another kind"
+
 
 def create(spec: CollectorSpec, sources: Sources) -> Collector:
     """The collector for `spec`, reading `sources` and, whatever the kind, what `evertune.report` wrote.
@@ -57,7 +59,11 @@ def create(spec: CollectorSpec, sources: Sources) -> Collector:
         tail = Tail(sources.printed, sources.notes / SEEN_PRINTED)
         parts.append(FileCollector(tail, ReportLines(spec.metrics, among_text=True), source=PRINTED))
     return Both(
-        parts, sources.log, last_resort=main if beside else None, objective=spec.metrics[0] if spec.metrics else ""
+        parts,
+        sources.log,
+        last_resort=main if beside else None,
+        objective=spec.metrics[0] if spec.metrics else "",
+        without=_PUSHED.format(spec.kind) if spec.kind in ("Push", "None") else "",
     )
 
 

@@ -16,9 +16,19 @@ from evertune.protocols import Collector, Findings
 
 class Both:
     def __init__(
-        self, collectors: Sequence[Collector], log: Path, *, last_resort: Collector | None = None, objective: str = ""
+        self,
+        collectors: Sequence[Collector],
+        log: Path,
+        *,
+        last_resort: Collector | None = None,
+        objective: str = "",
+        without: str = "",
     ) -> None:
-        """`last_resort`: what `finish` reads as well, unless a point of `objective` has come by then."""
+        """`last_resort`: what `finish` reads as well, unless a point of `objective` has come by then.
+
+        `without`: what to say when nothing came at all.
+        """
+        self._without = without
         self._collectors = collectors
         self._log = log
         self._last_resort = last_resort
@@ -53,10 +63,13 @@ class Both:
         """The lines of the experiment's own source, else of the log; everybody's names and warnings."""
         found = [collector.findings() for collector in self._everybody()]
         names = dict.fromkeys(name for findings in found for name in findings.names_seen)
+        warnings = dict.fromkeys(warning for findings in found for warning in findings.warnings)
+        if self._without and not names:
+            warnings.setdefault(self._without)
         return Findings(
             last_lines=next((findings.last_lines for findings in found if findings.last_lines), ())
             or last_lines(self._log),
             names_seen=tuple(names)[:50],
             suggested_filter=next((findings.suggested_filter for findings in found if findings.suggested_filter), ""),
-            warnings=tuple(dict.fromkeys(warning for findings in found for warning in findings.warnings)),
+            warnings=tuple(warnings),
         )

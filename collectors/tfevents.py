@@ -104,6 +104,12 @@ class EventCollector:
         if not self._folder.is_dir():
             is_there = self._folder.exists()
             self._warnings.say(f"{self._folder} {'is not a directory' if is_there else 'was never written'}")
+        elif not self._files:
+            self._warnings.say(f"no file was written below {self._folder}")
+        elif not self._tags:
+            which = f"none of the {len(self._files):,} files" if len(self._files) > 1 else "the one file"
+            holds = "holds" if len(self._files) > 1 else "does not hold"
+            self._warnings.say(f"{which} below {self._folder} {holds} values of events")
         return Findings(names_seen=tuple(self._tags), warnings=self._warnings.sentences())
 
     # ---------------------------------------------------------------------------------------------------- files

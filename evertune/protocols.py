@@ -7,7 +7,7 @@ Each protocol has a contract suite in `evertune.testing` that every implementati
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -107,6 +107,10 @@ class AlgorithmCatalog(Protocol):
         ...
 
     def check(self, name: str, problem: SearchProblem) -> Sequence[Problem]: ...
+
+    def settings(self, name: str) -> Collection[str]: ...
+
+    def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None: ...
 
     def stoppers(self) -> Sequence[str]:
         """The names of all rules that stop trials early."""

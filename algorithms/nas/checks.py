@@ -6,7 +6,8 @@ algorithm has a name for it (skip_connection of darts), which Katib refuses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evertune.domain.space import SearchProblem
@@ -18,8 +19,8 @@ PARAMETERLESS = "skip_connection"  # the one operation that has nothing to choos
 MAX_CHOICES = 100_000  # of operations, and of layers times layers: what a controller or a space could hold
 
 
-def graph_problems(name: str, problem: SearchProblem) -> list[Problem]:
-    """For algorithms that hand out whole networks: layers, shapes and operations."""
+def graph_problems(name: str, problem: SearchProblem, *, parameterless: str = "") -> list[Problem]:
+    """For algorithms that hand out whole networks: layers, shapes and operations (see `operation_problems`)."""
     if problem.nas is None:
         return missing(name)
     graph = problem.nas.get("graphConfig") or {}
@@ -34,7 +35,7 @@ def graph_problems(name: str, problem: SearchProblem) -> list[Problem]:
     elif not 0 < layers <= 300:
         message = f"numLayers must be from 1 to 300; got {layers}"
         found.append(_problem(f"{GRAPH}.numLayers", "Invalid", message))
-    return [*found, *operation_problems(name, problem.nas)]
+    return [*found, *operation_problems(name, problem.nas, parameterless=parameterless)]
 
 
 def missing(name: str) -> list[Problem]:
@@ -52,6 +53,7 @@ def operation_problems(name: str, nas: Mapping[str, Any], *, parameterless: str 
     for index, operation in enumerate(operations):
         path, kind = f"{OPERATIONS}[{index}].parameters", operation.get("operationType", "")
         parameters: Sequence[Mapping[str, Any]] = operation.get("parameters") or ()
+        found += text_problems([(f"{OPERATIONS}[{index}].operationType", kind)])
         if not parameters and not (parameterless and kind == parameterless):
             found.append(_problem(path, "Required", f'the operation "{kind}" needs at least one parameter'))
         combinations = 1
@@ -60,12 +62,31 @@ def operation_problems(name: str, nas: Mapping[str, Any], *, parameterless: str 
             if parameter.get("parameterType") == "double" and not space.get("step"):
                 message = f"{name} needs a step for the double {parameter.get('name', '')}"
                 found.append(_problem(f"{path}[{number}].feasibleSpace.step", "Required", message, 'step: "0.1"'))
+            found += text_problems(
+                [
+                    (f"{path}[{number}].name", parameter.get("name") or ""),
+                    *(
+                        (f"{path}[{number}].feasibleSpace.list[{i}]", item)
+                        for i, item in enumerate(space.get("list") or ())
+                    ),
+                ]
+            )
             combinations *= _count(parameter)
         choices += combinations
     if choices > MAX_CHOICES:
         message = f"the operations have {choices:,} combinations of parameters; at most {MAX_CHOICES:,} can be searched"
         found.append(_problem(OPERATIONS, "Invalid", message, "larger steps, or shorter lists"))
     return found
+
+
+def text_problems(texts: Iterable[tuple[str, str]]) -> list[Problem]:
+    """Of (path, text): what a trial could not read back, since it gets JSON with another kind of quotes."""
+    message = "{} cannot be handed to a trial: quotes and backslashes are not escaped"
+    return [
+        _problem(path, "Invalid", message.format(json.dumps(text[:60], ensure_ascii=False)), "avoid \" ' and \\")
+        for path, text in texts
+        if not text.isprintable() or any(character in text for character in "\"'\\")
+    ]
 
 
 def _count(parameter: Mapping[str, Any]) -> int:

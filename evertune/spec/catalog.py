@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from evertune.domain.metrics import Objective
@@ -17,6 +17,14 @@ class Catalog(Protocol):
 
     def check(self, name: str, problem: SearchProblem, /) -> Sequence[Problem]:
         """Everything wrong with settings and space for one of `names`."""
+        ...
+
+    def settings(self, name: str, /) -> Collection[str]:
+        """The settings that it knows; empty where nobody says."""
+        ...
+
+    def handed_out(self, name: str, problem: SearchProblem, /) -> Sequence[str] | None:
+        """The names of the values that a trial gets; None where nobody says."""
         ...
 
     def stoppers(self) -> Sequence[str]:

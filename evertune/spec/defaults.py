@@ -96,7 +96,7 @@ def _default_strategies(spec: ExperimentSpec) -> None:
     for name in constrained:
         wanted.setdefault(name, "latest")
     for metric, strategy in wanted.items():
-        if metric not in named:
+        if metric and metric not in named:
             strategies.append(MetricStrategy(name=metric, value=strategy))
     objective.metric_strategies = strategies
 

@@ -76,7 +76,11 @@ def _explain(kind: str, value: Any, written: str | None) -> tuple[str, str | Non
         return f"must be a whole number, not {got}", f"remove the quotes: {value}" if bare else None, None
     if kind in ("less_than_equal", "greater_than_equal"):
         return f"{quote(value)} is out of range", None, None
-    if kind in ("float_type", "finite_number"):
+    if kind == "finite_number":
+        return f"must be a finite number, not {got}", None, None
+    if kind == "float_type" and isinstance(value, int) and not isinstance(value, bool):
+        return f"{quote(value)} is out of range", None, None
+    if kind == "float_type":
         return f"must be a number, not {got}", _unquoted_number(value), None
     if kind == "bool_type":
         return f"must be true or false, not {got}", None, None

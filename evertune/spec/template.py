@@ -32,7 +32,8 @@ class Unreadable:
 
 Templates = Mapping[TemplateKey, str | Unreadable]
 
-PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]{1,253})\}")
+LONGEST_NAME = 253  # characters of a trialParameter's name
+PLACEHOLDER = re.compile(rf"\$\{{trialParameters\.([^}}]{{1,{LONGEST_NAME}}})\}}")
 STAND_IN = "evertune-placeholder"  # for a value, while a template is judged
 METADATA = ("Name", "Namespace", "Kind", "APIVersion", "CheckpointDir", "ParentCheckpointDir")
 _METADATA = re.compile(r"\$\{trialSpec\.([^}]{1,500})\}")

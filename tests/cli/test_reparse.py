@@ -16,6 +16,7 @@ from evertune.domain.records import ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.settings import Settings
 from evertune.store import Store
+from tests.cli import build
 from tests.cli.conftest import Shell
 from tests.cli.missed import SHORT, log_of, missed
 from tests.cli.test_process import EVERTUNE, environment
@@ -88,6 +89,25 @@ def test_where_no_filter_has_a_say_a_name_that_was_seen_is_offered(
     assert "evertune metrics reparse missed --metric loss    take loss for val_accuracy, or another one" in out
     shell("metrics", "reparse", "missed", "--metric", "auc", "--apply")
     assert "val_accuracy 0.5" in shell("best", "missed")[1]
+
+
+def test_words_about_what_was_not_there_are_never_taken_for_a_metric(
+    shell: Shell, store: Store, settings: Settings
+) -> None:
+    missed(store, settings, "oops\n", short=SHORT + FILE % "JSON")
+    out = shell("explain", "missed", "0")[1]
+    assert "1 line is not a JSON object and was left out (line 1: oops); seen: no metric at all" in out
+    assert "reparse" not in out
+    old = "the trial ended without loss; seen: no metric at all; /a/b was never written"  # as older versions wrote it
+    assert Missed.of(build.trial(3, TrialState.METRICS_UNAVAILABLE, message=old)).seen == ""
+
+
+def test_an_objective_without_a_value_is_not_said_to_be_unseen(shell: Shell, store: Store, settings: Settings) -> None:
+    missed(store, settings, "val_accuracy=nan\n", "val_accuracy=nan\nother=1\n")
+    assert shell("explain", "missed", "0")[1].startswith(
+        "trial 0 of missed is ◇ MetricsUnavailable: the trial reported val_accuracy without a value."
+    )
+    assert "without a value; seen: other" in shell("explain", "missed", "1")[1]
 
 
 def test_a_name_of_any_length_is_named_in_one_sentence(shell: Shell, store: Store, settings: Settings) -> None:

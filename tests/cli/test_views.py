@@ -517,6 +517,14 @@ def test_explaining_a_trial_shows_each_attempt_and_the_end_of_its_log() -> None:
     ]
 
 
+def test_a_command_with_two_purposes_is_shown_once() -> None:
+    message = "the trial ended without accuracy; seen: no metric at all"
+    lost = trial(3, TrialState.METRICS_UNAVAILABLE, reason="MetricsUnavailable", message=message)
+    record = experiment(manifest={"spec": {"metricsCollectorSpec": {"collector": {"kind": "TensorFlowEvent"}}}})
+    lines = texts(explain_trial(record, lost, [], now=at(60), marks=MARKS, log=[]))
+    assert lines[-2:] == ["Next", "  evertune logs digits --trial 3    what it printed"]
+
+
 def test_a_long_command_does_not_move_the_purpose_of_the_others_off_the_screen() -> None:
     lines = texts(next_lines([("evertune reparse " + "x" * 100, "read"), ("evertune logs a", "its log")]))
     assert lines == ["  evertune reparse " + "x" * 100 + "    read", "  evertune logs a    its log"]

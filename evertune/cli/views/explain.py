@@ -83,7 +83,10 @@ def _compose(head: Line, evidence: Evidence, title: str, commands: Commands, wid
             first, *more = wrapped(clean(text), room)
             lines += labelled([(label, first)], indent="  ", gap=column - len(label))
             lines += [[(" " * (column + 2) + line, "")] for line in more]
-    return [*lines, [], [(title, "bold")], *next_lines(commands)]
+    once: dict[str, str] = {}
+    for command, purpose in commands:
+        once.setdefault(command, purpose)
+    return [*lines, [], [(title, "bold")], *next_lines(list(once.items()))]
 
 
 def _lost(trial: TrialRecord) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from evertune.domain.states import TrialState
 
 _WANTED = re.compile(r"(?:ended without|reported) (?P<name>.*?)(?: without a value)?")
 _SEEN = re.compile(r"; seen: (?P<names>.*?)(?=; did you mean |; this filter would |; last lines:|\Z)")
+_NOTHING = "no metric at all"  # older versions have more behind it
 _NEAR = re.compile(r"; did you mean (?P<name>.*?)\?(?=; |\Z)")
 _FILTER = re.compile(r"; this filter would have found it: (?P<text>.*?)(?=; |\Z)")
 
@@ -38,7 +39,7 @@ class Missed:
         found = [pattern.search(message) for pattern in (_SEEN, _NEAR, _FILTER)]
         # Names come from what programs print: one that cannot be shown as it is, cannot be part of a command.
         seen, near, text = (match.group(1) if match and match.group(1).isprintable() else "" for match in found)
-        return cls(said or "ended without its objective", "" if seen == "no metric at all" else seen, near, text)
+        return cls(said or "ended without its objective", "" if seen.startswith(_NOTHING) else seen, near, text)
 
     def wanted(self, record: ExperimentRecord) -> str:
         """Which of the objectives it is; the first one where that cannot be read."""

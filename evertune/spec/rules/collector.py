@@ -49,6 +49,10 @@ def _check_file(source: MetricsSource, findings: Findings) -> None:
         at = f"{path}.path" if place.kind == "File" else f"{path}.kind"
         message = "the collector File needs kind File and an absolute path"
         findings.error(f"{path}.path", "Required", message, "for example /var/log/katib/metrics.log", at=at)
+    elif str(place.path).endswith("/"):
+        findings.error(f"{path}.path", "Invalid", f"{quote(place.path)} is a directory", "name the file in it")
+    else:
+        _check_climbing(place, findings)
     if place.format not in ("TEXT", "JSON"):
         message = f"{quote(place.format)} is not a format"
         findings.error(f"{path}.format", "Required", message, suggestion(place.format or "", ("TEXT", "JSON"), "known"))
@@ -63,6 +67,8 @@ def _check_events(source: MetricsSource, findings: Findings) -> None:
         at = f"{path}.path" if place.kind == "Directory" else f"{path}.kind"
         message = "the collector TensorFlowEvent needs kind Directory and an absolute path"
         findings.error(f"{PATH}.source", "Required", message, "for example /var/log/katib/tfevent/", at=at)
+    else:
+        _check_climbing(place, findings)
     if place.format:
         message = "event files have no format"
         findings.error(f"{PATH}.source.fileSystemPath.format", "Invalid", message, "remove format")
@@ -76,6 +82,9 @@ def _check_scrape(source: MetricsSource, findings: Findings) -> None:
         findings.error(f"{path}.port", "Invalid", f"{quote(port)} is not a port number")
     if not _absolute(where):
         findings.error(f"{path}.path", "Invalid", f"{quote(where)} must start with /")
+    scheme = source.http_get.scheme if source.http_get else None
+    if scheme and scheme.upper() not in ("HTTP", "HTTPS"):
+        findings.error(f"{path}.scheme", "Invalid", f"{quote(scheme)} is not a scheme", "known: HTTP HTTPS")
 
 
 def _check_custom(container: dict[str, Any] | None, place: FileSystemPath | None, findings: Findings) -> None:
@@ -86,6 +95,21 @@ def _check_custom(container: dict[str, Any] | None, place: FileSystemPath | None
         path = f"{PATH}.source.fileSystemPath"
         at = f"{path}.kind" if _absolute(place.path) else f"{path}.path"
         findings.error(path, "Invalid", "needs an absolute path and kind File or Directory", at=at)
+    elif place is not None:
+        _check_climbing(place, findings)
+
+
+def _check_climbing(place: FileSystemPath, findings: Findings) -> None:
+    """The directory of what is collected becomes one of the attempt's own: that cannot be the root, or be anywhere."""
+    parts = [part for part in str(place.path).split("/") if part not in ("", ".")]
+    path = f"{PATH}.source.fileSystemPath.path"
+    if ".." in parts:
+        findings.error(path, "Invalid", f"{quote(place.path)} goes up by ..", "write the path that is meant")
+    elif not parts:
+        message = (
+            f"{quote(place.path)}: the root directory cannot be that of the metrics, since others need what is in it"
+        )
+        findings.error(path, "Invalid", message, "for example /var/log/katib/metrics.log")
 
 
 def _check_filters(spec: ExperimentSpec, source: MetricsSource, kind: str | None, findings: Findings) -> None:

@@ -128,7 +128,10 @@ def _check_objective(spec: ExperimentSpec, findings: Findings) -> None:
             findings.error("spec.objective.additionalMetricNames", "Invalid", message, "remove it here", at=at)
         elif extra in seen:
             findings.warn(at, f"{quote(extra)} is named twice", type_="Duplicate")
+        elif not extra:
+            findings.warn(at, "a metric without a name is never found", "remove it", type_="Required")
         seen.add(extra)
+    chosen: dict[str, str | None] = {}
     for index, strategy in enumerate(objective.metric_strategies or ()):
         if findings.full:
             return
@@ -136,6 +139,12 @@ def _check_objective(spec: ExperimentSpec, findings: Findings) -> None:
         if strategy.value not in ("min", "max", "latest"):
             message = f"{quote(strategy.value)} is not a strategy: the metric would have no value"
             findings.error(f"{at}.value", "Invalid", message, suggestion(strategy.value or "", _STRATEGIES, "known"))
+        if not strategy.name:
+            findings.error(f"{at}.name", "Required", "the strategy's metric is missing", f"name: {metric}")
+            continue
+        if chosen.setdefault(strategy.name, strategy.value) != strategy.value:
+            message = f"{quote(strategy.name)} has the strategy {chosen[strategy.name]} already"
+            findings.error(f"{at}.name", "Duplicate", message, "keep one")
         if metric and strategy.name != metric and strategy.name not in additional:
             close = did_you_mean(strategy.name or "", (metric, *additional))
             meant = f"did you mean {quote(close)}?" if close else None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
@@ -79,7 +80,7 @@ def _scalar(value: Any, kind: str, path: str, written: Written) -> Iterator[Misf
     fits = {
         "str": isinstance(value, str),
         "bool": isinstance(value, bool),
-        "int": number and value == int(value),
+        "int": number and math.isfinite(value) and value == int(value),
         "quantity": isinstance(value, str) or number,
     }[kind]
     if not fits:

@@ -7,6 +7,7 @@ import json
 from evertune.spec.convert import number
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import Experiment, ExperimentSpec, FeasibleSpace, ParameterSpec
+from evertune.spec.template import PLACEHOLDER, metadata_key
 
 TYPES = ("double", "int", "discrete", "categorical")
 DISTRIBUTIONS = ("uniform", "logUniform", "normal", "logNormal")
@@ -36,6 +37,9 @@ def _check_list(parameters: list[ParameterSpec], path: str, findings: Findings, 
         elif parameter.name in first:
             message = f"{quote(parameter.name)} is the name of parameter {first[parameter.name]} already"
             findings.error(f"{here}.name", "Duplicate", message, "rename one of them")
+        elif metadata_key(parameter.name) is not None:
+            message = f"{quote(parameter.name)} is what is known about a trial, and cannot be the name of a parameter"
+            findings.error(f"{here}.name", "Invalid", message, "rename it")
         first.setdefault(parameter.name or "", index)
         check_parameter(parameter, here, findings, inline=inline)
 
@@ -130,6 +134,9 @@ def _check_items(kind: str, space: FeasibleSpace, where: str, findings: Findings
         seen.add(item)
         if kind == "discrete" and not _numeric(item):
             findings.error(at, "Invalid", f"{quote(item)} is not a number", "use parameterType: categorical for words")
+        if PLACEHOLDER.search(item):
+            message = f"{quote(item)} is replaced in the template in its turn: a trial may get another value"
+            findings.warn(at, message, "write the value itself")
         if inline and not _fits_json(item):
             message = f"{quote(item)} cannot be put into the template: values are not escaped"
             findings.error(at, "Invalid", message, 'avoid " and \\ and line breaks')

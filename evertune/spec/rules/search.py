@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from evertune.domain.metrics import Objective, ObjectiveType
@@ -10,6 +11,7 @@ from evertune.spec.convert import search_problem, seed_of, stopper_settings_of, 
 from evertune.spec.findings import Findings, quote, suggestion
 from evertune.spec.model import AlgorithmSetting, Experiment, ExperimentSpec
 from evertune.spec.rules.space import sound_space
+from evertune.spec.template import metadata_key
 
 if TYPE_CHECKING:
     from evertune.spec.catalog import Catalog
@@ -42,6 +44,40 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
     problems = catalog.check(name, problem)
     # Without the whole space an algorithm can still judge its own settings.
     findings.adopt(p for p in problems if complete or p.path.startswith("spec.algorithm"))
+    _warn_of_unknown_settings(name, settings, {p.path for p in problems}, findings, catalog)
+    if problem.nas is not None and not problem.space:
+        _check_references(spec, name, catalog.handed_out(name, problem), findings)
+
+
+def _warn_of_unknown_settings(
+    name: str, settings: list[AlgorithmSetting], refused: set[str], findings: Findings, catalog: Catalog
+) -> None:
+    """Some of Katib's services let any setting pass. A slip of the pen is told all the same."""
+    known = catalog.settings(name)
+    for index, setting in enumerate(settings):
+        path = f"spec.algorithm.algorithmSettings[{index}].name"
+        if known and setting.name and setting.name not in known and path not in refused:
+            message = f"{quote(setting.name)} is not a setting that {name} knows"
+            findings.warn(path, message, suggestion(setting.name, known, "known"))
+
+
+def _check_references(spec: ExperimentSpec, name: str, given: Sequence[str] | None, findings: Findings) -> None:
+    """With nasConfig it is the algorithm that names the values; each of them must go into the template, as always."""
+    template, path = spec.trial_template, "spec.trialTemplate.trialParameters"
+    if given is None or template is None or template.trial_parameters is None or findings.broken(path):
+        return
+    references = [item.reference or "" for item in template.trial_parameters]
+    broken = sum(not reference or findings.broken(f"{path}[{i}]") for i, reference in enumerate(references))
+    for index, reference in enumerate(references):
+        if reference and reference not in given and metadata_key(reference) is None:
+            broken += 1
+            hint = suggestion(reference, given, "it gives")
+            message = f"{name} gives a trial no {quote(reference)}"
+            findings.error(f"{path}[{index}].reference", "Invalid", message, hint)
+    unused = [value for value in given if value not in references]
+    for value in unused if len(unused) > broken else ():
+        message = f"no trialParameter refers to {quote(value)}, which {name} gives to each trial"
+        findings.error(path, "Required", message, f"add {{name: {value}, reference: {value}}}")
 
 
 def _problem(experiment: Experiment, findings: Findings) -> tuple[bool, SearchProblem | None]:

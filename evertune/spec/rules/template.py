@@ -14,7 +14,9 @@ from evertune.spec.model import ConfigMapSource, Experiment, ExperimentSpec, Jso
 from evertune.spec.rules.cluster import check_cluster
 from evertune.spec.rules.conditions import check_conditions
 from evertune.spec.rules.job import job_misfits
+from evertune.spec.structure import describe
 from evertune.spec.template import (
+    LONGEST_NAME,
     PLACEHOLDER,
     STAND_IN,
     Templates,
@@ -41,6 +43,8 @@ def check_template(
     if not template.primary_container_name:
         message = "the name of the container that trains is missing"
         findings.error(f"{PATH}.primaryContainerName", "Required", message, _container_hint(template))
+    if findings.broken(f"{PATH}.trialSpec") or findings.broken(f"{PATH}.configMap"):
+        return  # what else is wrong follows from that
     if not template.success_condition or not template.failure_condition:
         message = "successCondition and failureCondition must be given"
         silent = [kind.kind for kind in KINDS.values() if kind.silent]
@@ -166,6 +170,9 @@ def _entry_problem(item: TrialParameter, here: str, names: set[str], references:
         findings.error(here, "Invalid", f"{'reference' if name else 'name'} is missing")
     elif "{" in name or "}" in name:
         findings.error(here, "Invalid", f"the name {quote(name)} may not hold braces", at=f"{here}.name")
+    elif len(name) > LONGEST_NAME:
+        message = f"the name {quote(name)} has {len(name)} characters, at most {LONGEST_NAME} fit"
+        findings.error(f"{here}.name", "Invalid", message)
     elif name in names:
         findings.error(f"{here}.name", "Invalid", f"{quote(name)} is the name of another trialParameter already")
     elif reference in references:
@@ -225,8 +232,11 @@ def _check_object(
         message = f"metadata.{' and metadata.'.join(given)} must be absent: each trial gets its own"
         findings.error(PATH, "Invalid", message, "remove it", at=f"{root}.metadata.{given[0]}")
     _check_metadata_references(template, metadata, findings)
-    if not manifest.get("apiVersion"):
+    version = manifest.get("apiVersion")
+    if not version:
         findings.error(PATH, "Required", "the template has no apiVersion", at=f"{root}.kind")
+    elif not isinstance(version, str):
+        findings.error(PATH, "Invalid", f"apiVersion must be text, not {describe(version)}", at=f"{root}.apiVersion")
     if manifest.get("apiVersion") == "batch/v1" and manifest["kind"] == "Job":
         for misfit in itertools.islice(job_misfits(manifest, root, findings.written), MAX_PROBLEMS):
             shown = misfit.path.removeprefix(f"{root}.")

@@ -24,7 +24,8 @@ from evertune.domain.space import Parameter, ParameterType, SearchProblem, Searc
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
 from evertune.protocols import Answer, JsonDict
-from evertune.testing.algorithms import ONE_DOUBLE, Play, score
+from evertune.testing.play import Play, score
+from evertune.testing.spaces import ONE_DOUBLE
 from tests.unit.algorithms.test_optuna_native import GP, has_torch
 
 needs_torch = pytest.mark.skipif(not has_torch, reason="gp needs torch")

@@ -234,7 +234,8 @@ OPERATION = "spec.nasConfig.operations[0].parameters"
     ("nas", "enas", "darts"),
     [
         (NAS, [], []),
-        (_operation("dropout", STEPPED), [], []),
+        # darts takes its sizes from lists alone: with nothing to choose from its trial could only fail.
+        (_operation("dropout", STEPPED), [], [("Required", "spec.nasConfig.operations")]),
         (
             _operation("dropout", CONTINUOUS),
             [("Required", f"{OPERATION}[0].feasibleSpace.step")],

@@ -134,6 +134,18 @@ def test_without_a_line_of_its_own_a_source_shows_the_logs_last_lines(tmp_path: 
     assert reader.findings().last_lines == ("a traceback", "of the program")
 
 
+def test_where_everything_is_pushed_and_nothing_was_it_is_said_that_nothing_is_read(tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    (tmp_path / "log").write_text("loss=0.5\n")
+    reader = collector(tmp_path, CollectorSpec(kind="Push", metrics=("loss",)), reports=reports)
+    assert reader.finish() == []
+    (warning,) = reader.findings().warnings
+    assert warning.startswith("the collector Push reads no output")
+    reports.write_text('{"metrics": {"lost": 1}}\n')
+    assert [point.metric for point in reader.finish()] == ["lost"]
+    assert reader.findings().warnings == ()
+
+
 @pytest.mark.parametrize(
     ("kind", "format", "wrong"),
     [("File", "TEXT", "file"), ("File", "JSON", "file"), ("TensorFlowEvent", None, "directory")],

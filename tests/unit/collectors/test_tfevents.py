@@ -239,6 +239,20 @@ def test_findings_name_the_tags(logs: Path) -> None:
     assert made.findings().names_seen == ("Loss/train",)
 
 
+def test_without_any_tag_it_is_said_what_was_there_instead(logs: Path) -> None:
+    def said() -> tuple[str, ...]:
+        made = reader(logs, "loss")
+        assert made.finish() == []
+        return made.findings().warnings
+
+    logs.mkdir(exist_ok=True)
+    assert said() == (f"no file was written below {logs}",)
+    (logs / "notes.txt").write_text("loss=1")
+    assert said() == (f"the one file below {logs} does not hold values of events",)
+    (logs / "more.txt").write_text("loss=2")
+    assert said() == (f"none of the 2 files below {logs} holds values of events",)
+
+
 def test_without_a_path_it_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="the collector TensorFlowEvent needs a path"):
         collector(tmp_path, CollectorSpec(kind="TensorFlowEvent", metrics=("loss",)))

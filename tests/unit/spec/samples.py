@@ -110,6 +110,12 @@ class SomeAlgorithms:
             for i, key in enumerate(problem.settings)
         ] + [Problem(path="spec.parameters[0]", type="Invalid", message="not this one")]
 
+    def settings(self, name: str) -> Sequence[str]:
+        return ("random_state",) if name in ("random", "grid") else ()
+
+    def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None:
+        return None
+
     def stoppers(self) -> Sequence[str]:
         return stoppers.names()
 

@@ -260,3 +260,112 @@ def test_an_integer_field_of_the_job_cannot_be_a_parameter_and_that_is_said() ->
 def test_at_most_a_hundred_problems_are_told() -> None:
     parameters = [{"name": f"p{i}", "parameterType": "dubble"} for i in range(500)]
     assert len(found(base(spec__parameters=parameters))) == 100
+
+
+def test_a_setting_that_katibs_service_lets_pass_is_told_of_where_nobody_knows_it() -> None:
+    settings = [{"name": "restart_stategy", "value": "ipop"}, {"name": "sigma", "value": "0.1"}]
+    data = base(
+        spec__algorithm={"algorithmName": "cmaes", "algorithmSettings": settings},
+        spec__parameters__1={"name": "opt", "parameterType": "int", "feasibleSpace": {"min": "1", "max": "3"}},
+    )
+    verdict = judge(data, catalog=Registry())
+    assert verdict.valid
+    (warning,) = verdict.warnings
+    assert warning.path == f"{SETTINGS}[0].name"
+    assert warning.message == '"restart_stategy" is not a setting that cmaes knows'
+    assert (warning.hint or "").startswith('did you mean "restart_strategy"?')
+
+
+@pytest.mark.parametrize("version", [float("nan"), ["batch/v1"], {"a": 1}, 1, True])
+def test_an_api_version_that_is_no_text_is_refused(version: Any) -> None:
+    assert found(base(**{f"{JOB}__apiVersion": version})) == [("Invalid", T)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_none_is_refused_anywhere_in_a_job(value: float) -> None:
+    assert found(base(**{f"{JOB}__spec__backoffLimit": value})) == [("Invalid", T)]
+    assert found(base(**{f"{POD}__spec__containers__0__image": value})) == [("Invalid", T)]
+
+
+def test_a_name_that_no_placeholder_can_have_is_refused_with_its_length() -> None:
+    name = "x" * 300
+    data = base(**{f"{JOB}__spec__template__spec__containers__0__args": [f"${{trialParameters.{name}}}"]})
+    data["spec"]["trialTemplate"]["trialParameters"][0]["name"] = name
+    problem = next(p for p in judge(data).problems if p.path == f"{T}.trialParameters[0].name")
+    assert "300 characters, at most 253" in problem.message
+    assert len(problem.message) < 150
+
+
+STRATEGIES = "spec__objective__metricStrategies"
+
+
+@pytest.mark.parametrize(
+    ("strategies", "expected"),
+    [
+        ([{"name": "accuracy", "value": "max"}, {"name": "accuracy", "value": "max"}], []),
+        ([{"name": "accuracy", "value": "max"}, {"name": "accuracy", "value": "min"}], [("Duplicate", "[1].name")]),
+        ([{"value": "max"}], [("Required", "[0].name")]),
+        ([{"name": "accuracy", "value": "mean"}], [("Invalid", "[0].value")]),
+    ],
+)
+def test_a_metric_has_one_strategy_that_is_known(strategies: list[Any], expected: list[tuple[str, str]]) -> None:
+    where = STRATEGIES.replace("__", ".")
+    assert found(base(**{STRATEGIES: strategies})) == [(type_, where + place) for type_, place in expected]
+
+
+@pytest.mark.parametrize("goal", [10**400, -(10**400), float("inf"), float("nan"), "1e999"])
+def test_a_goal_that_no_number_can_reach_is_one_sentence(goal: Any) -> None:
+    assert found(base(spec__objective__goal=goal)) == [("Invalid", "spec.objective.goal")]
+
+
+COLLECTING = "spec__metricsCollectorSpec"
+FILE_PATH = f"{SOURCE}.fileSystemPath.path"
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "expected"),
+    [
+        ("File", "/metrics", []),
+        ("File", "/a/./metrics", []),
+        ("File", "/a/", [("Invalid", FILE_PATH)]),
+        ("File", "/", [("Invalid", FILE_PATH)]),
+        ("File", "/a/../../etc/passwd", [("Invalid", FILE_PATH)]),
+        ("TensorFlowEvent", "/logs/", []),
+        ("TensorFlowEvent", "/logs/..", [("Invalid", FILE_PATH)]),
+        ("TensorFlowEvent", "//", [("Invalid", FILE_PATH)]),
+    ],
+)
+def test_what_is_collected_has_a_place_of_its_own(kind: str, place: str, expected: list[tuple[str, str]]) -> None:
+    collecting = {"collector": {"kind": kind}, "source": {"fileSystemPath": {"path": place}}}
+    assert found(base(**{COLLECTING: collecting})) == expected
+
+
+def test_a_port_is_asked_by_a_scheme_that_is_one() -> None:
+    def refused(scheme: str) -> list[tuple[str, str]]:
+        source = {"httpGet": {"port": 8080, "scheme": scheme}}
+        return found(base(**{COLLECTING: {"collector": {"kind": "PrometheusMetric"}, "source": source}}))
+
+    assert refused("ftp") == [("Invalid", f"{SOURCE}.httpGet.scheme")]
+    assert refused("https") == refused("HTTP") == []
+
+
+def test_what_is_known_about_a_trial_is_no_name_of_a_parameter() -> None:
+    name = "${trialSpec.Name}"
+    data = base(spec__parameters__0__name=name, spec__trialTemplate__trialParameters__0__reference=name)
+    assert found(data) == [("Invalid", "spec.parameters[0].name")]
+
+
+def test_a_value_that_would_be_replaced_in_its_turn_is_warned_of() -> None:
+    verdict = judge(base(spec__parameters__1__feasibleSpace__list=["${trialParameters.numLayers}", "sgd"]))
+    assert [problem.path for problem in verdict.warnings] == ["spec.parameters[1].feasibleSpace.list[0]"]
+
+
+@pytest.mark.parametrize("template", ["Job", [], 3, False])
+def test_a_template_of_a_wrong_type_is_one_mistake(template: Any) -> None:
+    assert found(base(**{JOB: template})) == [("Invalid", f"{T}.trialSpec")]
+
+
+def test_an_additional_metric_without_a_name_is_told_where_it_stands() -> None:
+    verdict = judge(base(spec__objective__additionalMetricNames=["loss", ""]))
+    assert verdict.valid
+    assert [problem.path for problem in verdict.warnings] == ["spec.objective.additionalMetricNames[1]"]
