@@ -21,14 +21,16 @@ from temporalio import activity
 
 import evertune.contracts as c
 import evertune.spec as spec
+from activities.asking import AskHost
 from activities.database import check_database
 from activities.errors import translated
+from activities.exhausted import refuse_exhausted
 from activities.problems import LIBRARIES, WARM_START, libraries, sources
 from activities.revising import best_of
 from activities.warm_start import warm_start_problems
 from algorithms.registry import Registry, resolved
 from evertune.domain.metrics import ObjectiveType
-from evertune.domain.records import CHOSEN, Budget, ExperimentRecord
+from evertune.domain.records import CHOSEN, WARNINGS, Budget, ExperimentRecord
 from evertune.domain.states import ExperimentState, TrialState
 from evertune.errors import ConflictError, NotFoundError, Problem, SpecError, UsageError
 from evertune.protocols import TemplateSource
@@ -46,6 +48,7 @@ class AdmitActivities:
     search_attributes: bool
     temporal_id: str  # which Temporal runs the workflow; the reconciler asks no other
     templates: TemplateSource | None = None  # of ConfigMaps that do not stand beside the experiment
+    host: AskHost | None = None  # asked whether an ended experiment has anything left to try
     # By the context that the experiment names: why nobody would run its trials in a cluster, None when somebody does.
     no_cluster: Callable[[str | None], Awaitable[Problem | None]] | None = None
 
@@ -54,7 +57,10 @@ class AdmitActivities:
     async def admit(self, request: c.AdmitRequest) -> c.Admitted:
         document = await asyncio.to_thread(_decode, request.inputs)
         if set(document) == {"reopen"}:
-            return await asyncio.to_thread(self._reopen, document["reopen"], request)
+            command = _command(document["reopen"])
+            if (ended := await asyncio.to_thread(self._reopenable, command, request)) is not None:
+                await refuse_exhausted(self.store, self.host, ended)
+            return await asyncio.to_thread(self._reopen, command, request)
         context = _context(request.context)
         if context.database_id is not None:
             check_database(self.store, context.database_id)
@@ -63,7 +69,7 @@ class AdmitActivities:
         no_cluster = None
         if self.no_cluster is not None and backend == "kubernetes":
             no_cluster = await self.no_cluster(_annotation(document, "evertune.io/cluster"))
-        return await asyncio.to_thread(self._admit, document, context, request, templates, no_cluster)
+        return await asyncio.to_thread(self._admit, document, context, request, templates, backend, no_cluster)
 
     async def _templates(
         self, document: dict[str, Any], context: c.StartContext, request: c.AdmitRequest
@@ -104,10 +110,10 @@ class AdmitActivities:
         context: c.StartContext,
         request: c.AdmitRequest,
         templates: spec.Templates,
+        backend: str,
         no_cluster: Problem | None,
     ) -> c.Admitted:
-        experiment = spec.load_experiment(document, catalog=Registry(), templates=templates)
-        backend = spec.backend_of(experiment) or context.backend or self.default_backend
+        experiment, warnings = spec.load_judged(document, Registry(), templates=templates, backend=backend)
         problems = list(spec.unsupported_here(experiment, backend, templates=templates))
         if no_cluster is not None:
             problems.append(no_cluster)
@@ -128,6 +134,8 @@ class AdmitActivities:
         known: dict[str, Any] = {LIBRARIES: libraries(choice.algorithm)}
         if choice.algorithm != name:  # for good: another version might choose otherwise
             known[CHOSEN] = {"algorithm": choice.algorithm, "why": choice.why}
+        if warnings:
+            known[WARNINGS] = [warning.as_dict() for warning in warnings]
         if begun_with := sources(self.store, experiment):
             known[WARM_START] = begun_with
         new = self._new(experiment, choice.algorithm, backend, context, request, explicit_never, known)
@@ -178,11 +186,8 @@ class AdmitActivities:
             created=datetime.now(UTC),
         )
 
-    def _reopen(self, command_data: Any, request: c.AdmitRequest) -> c.Admitted:
-        try:
-            command = c.ReopenCommand.model_validate(command_data)
-        except ValidationError as error:
-            raise UsageError(f"the reopen command must be {{uid, command}}: {error.errors()[0]['msg']}") from error
+    def _reopenable(self, command: c.ReopenCommand, request: c.AdmitRequest) -> ExperimentRecord | None:
+        """The experiment that is to go on; None when this very run has reopened it already."""
         if command.database_id is not None:
             check_database(self.store, command.database_id)
         record = self.store.experiment_by_uid(command.uid)
@@ -190,12 +195,18 @@ class AdmitActivities:
             raise ConflictError(
                 f"experiment {record.name} belongs to workflow {record.workflow_id}; reopen it under that id"
             )
-        if record.first_run_id != request.first_run_id:  # else it was reopened by an earlier try, or by what was reset
-            if not record.state.terminal:
-                raise ConflictError(
-                    f"experiment {record.name} is {record.state}; only a finished one can be reopened",
-                    hint=f"evertune get {record.name}",
-                )
+        if record.first_run_id == request.first_run_id:  # by an earlier try, or by what was reset
+            return None
+        if not record.state.terminal:
+            raise ConflictError(
+                f"experiment {record.name} is {record.state}; only a finished one can be reopened",
+                hint=f"evertune get {record.name}",
+            )
+        _reopened_budget(record, command)
+        return record
+
+    def _reopen(self, command: c.ReopenCommand, request: c.AdmitRequest) -> c.Admitted:
+        if (record := self._reopenable(command, request)) is not None:
             self.store.reopen(
                 record.uid,
                 key=f"reopen-{request.first_run_id}",
@@ -206,7 +217,7 @@ class AdmitActivities:
                 action=command.command,
                 at=datetime.now(UTC),
             )
-            record = self.store.experiment_by_uid(record.uid)
+        record = self.store.experiment_by_uid(command.uid)
         answer = self._answer(record)
         return answer.model_copy(update={"limits": _reopened_limits(answer, record, command)})
 
@@ -314,6 +325,13 @@ def _context(data: dict[str, Any] | None) -> c.StartContext:
         return c.StartContext.model_validate(data or {})
     except ValidationError as error:
         raise UsageError(f"the memo's context cannot be read: {error.errors()[0]['msg']}") from error
+
+
+def _command(data: Any) -> c.ReopenCommand:
+    try:
+        return c.ReopenCommand.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"the reopen command must be {{uid, command}}: {error.errors()[0]['msg']}") from error
 
 
 def _counts(record: ExperimentRecord) -> dict[str, int]:

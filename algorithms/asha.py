@@ -12,11 +12,13 @@ settings hold. As in the paper, the order in which trials end decides what comes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from algorithms.halving import RESOURCE_SETTINGS, Climbing, problems_of
-from algorithms.planning import Planner
+from algorithms import cautions
+from algorithms.halving import RESOURCE_SETTINGS, Climbing, Ladder, problems_of
+from algorithms.planning import Planner, place_of
 from algorithms.settings import Rule, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.states import TrialState
@@ -48,8 +50,45 @@ class Asha(Planner):
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         return problems_of(cls.name, problem, SETTINGS)
 
+    @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return "max_configs" in problem.settings
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        ladder = Ladder.of(problem)
+        rungs, most = least_of_rungs(ladder), problem.max_trials
+        found = []
+        if most is not None and most < sum(rungs):
+            usual = sum(math.ceil(ladder.eta**rung) for rung in range(ladder.top + 1))
+            message = f"maxTrialCount is {most:,}, and no trial can come to r_l in fewer than {sum(rungs):,}"
+            mend = f"maxTrialCount: {usual:,}, after which one usually does"
+            found.append(cautions.caution(cautions.BUDGET, message, mend, "or r_min nearer to r_l"))
+        if "max_configs" in problem.settings:
+            configs = int(problem.settings["max_configs"])
+            if configs < rungs[0]:
+                message = f"max_configs is {configs:,}, and of fewer than {rungs[0]:,} configurations none comes to r_l"
+                path = place_of(problem)("max_configs")
+                found.append(cautions.caution(path, message, f"{rungs[0]:,} or more", "or r_min nearer to r_l"))
+            why = f"max_configs is {configs:,}, each of which is in one trial at a time"
+            found += cautions.idle(problem, configs, why, "or more max_configs")
+        return found
+
     def session(self) -> AshaSession:
         return AshaSession(self.problem)
+
+
+def least_of_rungs(ladder: Ladder) -> list[int]:
+    """How many trials each rung has, from the lowest, when the first one comes to the highest.
+
+    The first promotion needs eta trials that have ended, each further one just one more: if that is the best by then.
+    """
+    first = math.ceil(ladder.eta)
+    rungs = [1]
+    for _ in range(ladder.top):
+        rungs.insert(0, first + rungs[0] - 1)
+    return rungs
 
 
 class AshaSession:

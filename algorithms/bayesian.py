@@ -21,11 +21,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from algorithms import limits
+from algorithms import cautions, limits
 from algorithms.base import Session, SessionAlgorithm, loss_of
 from algorithms.native import bounded, packed, quiet, unpack
 from algorithms.settings import RANDOM_STATE, Rule, choice, settings_problems, whole
 from algorithms.space import Codec, Dimension, Kind, Raw
+from evertune.domain.setting import text_of
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -85,6 +86,18 @@ class BayesianOptimization(SessionAlgorithm):
         if estimator == "GP" and "max_model_points" not in settings:
             others = f"base_estimator RF or ET, or set max_model_points (it would be {POINTS_OF_GP})"
             found += limits.budget_problems("base_estimator GP", problem, MOST_OF_GP, others)
+        return found
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        first = int(text_of("n_initial_points", problem.settings, cls.settings))
+        found = cautions.never_modelled(cls.name, problem, first, "n_initial_points")
+        kept, most = points_of_model(problem), problem.max_trials
+        # When the last trial is asked for, this many have ended. Who has set the limit knows of it.
+        if "max_model_points" not in problem.settings and kept and most and most - problem.parallel > kept:
+            message = f"maxTrialCount is {most:,}, and the model of base_estimator GP is fitted to {kept} at most"
+            mends = ("max_model_points says how many: more of them take longer to ask", "or base_estimator RF or ET")
+            found.append(cautions.caution(cautions.BUDGET, f"{message}: the best quarter and the latest", *mends))
         return found
 
     def search(self) -> Session:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from algorithms.base import loss_of, setting
+from algorithms.cautions import never_learns
 from algorithms.halving import problems_of
 from algorithms.hyperband import SETTINGS as HYPERBAND_SETTINGS
 from algorithms.hyperband import Hyperband, HyperbandSession
@@ -56,6 +57,13 @@ class Bohb(Hyperband):
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         return problems_of(cls.name, problem, cls.settings)
 
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        enough = BohbSession(problem).enough
+        why = f"bohb has no model before {enough} trials with the same resource have ended: it is never used"
+        mend = f"or min_points_in_model below {problem.max_trials}"
+        return [*super().warnings(problem), *never_learns(problem, enough, why, mend)]
+
     def session(self) -> BohbSession:
         return BohbSession(self.problem)
 
@@ -65,7 +73,7 @@ class BohbSession(HyperbandSession):
         super().__init__(problem)
         searched = len(self.climbing.draws.codec.free)
         self._random = setting(problem.settings, "random_fraction", 1 / 3)
-        self._enough = max(2, int(setting(problem.settings, "min_points_in_model", searched + 2)))
+        self.enough = max(2, int(setting(problem.settings, "min_points_in_model", searched + 2)))
         self._models: dict[str, _Model] = {}
         self._problem = problem
 
@@ -87,7 +95,7 @@ class BohbSession(HyperbandSession):
             return None
         for resource, group in self._by_resource():
             results = sum(loss_of(trial, self._problem.direction) is not None for trial in group)
-            if results >= self._enough:
+            if results >= self.enough:
                 model = self._models.get(resource)
                 if model is None:
                     model = self._models[resource] = _Model(self._problem, self.climbing.draws.codec)

@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from algorithms import limits
+from algorithms import cautions, limits
 from algorithms.base import Session, SessionAlgorithm, loss_of
 from algorithms.native import bounded, packed, quiet, unpack
 from algorithms.settings import Rule, choice, is_float, is_signed, settings_problems
@@ -70,6 +70,15 @@ class CmaEs(SessionAlgorithm):
             hint = "take another algorithm, such as tpe"
             found.append(Problem(path="spec.parameters", type="Invalid", message=message, hint=hint))
         return found
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        numbers, _ = cube(Codec.of(problem.space))
+        if not numbers:  # each has one value
+            return []
+        size = first_population(len(numbers))
+        why = f"the first generation of cmaes has {size} trials: its distribution never adapts"
+        return cautions.never_learns(problem, size, why, "or multivariate-tpe")
 
     def search(self) -> Session:
         return CmaSession(self.problem)
@@ -220,6 +229,11 @@ def cube(codec: Codec) -> tuple[list[Dimension], list[Dimension]]:
     """The dimensions that are searched, and those that are drawn at random."""
     numbers = [dimension for dimension in codec.free if dimension.kind is not Kind.CHOICE]
     return numbers, [dimension for dimension in codec.free if dimension.kind is Kind.CHOICE]
+
+
+def first_population(dimensions: int) -> int:
+    """Hansen's default, equation 48 of the tutorial, which the library takes."""
+    return 4 + math.floor(3 * math.log(dimensions))
 
 
 def first_sigma(problem: SearchProblem, numbers: Sequence[Dimension]) -> float:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from algorithms.base import loss_of
+from algorithms.cautions import never_learns
 from algorithms.nas.checks import graph_problems
 from algorithms.nas.network import ARCHITECTURE, NN_CONFIG, Network, rows_of
 from algorithms.settings import (
@@ -90,6 +91,12 @@ class Enas:
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         return [*settings_problems(cls.name, problem, SETTINGS), *graph_problems(cls.name, problem)]
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        batch = int(problem.settings.get("trials_per_update", 10))
+        why = f"the controller of enas learns after every {batch:,} trials: it never does before one is drawn"
+        return never_learns(problem, batch, why, f"or trials_per_update below {problem.max_trials}")
 
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         import numpy as np

@@ -12,9 +12,12 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
-from algorithms import drawing, limits
+from algorithms import cautions, drawing, limits
+from algorithms.nas.checks import graph_problems
+from algorithms.nas.space import flat_space
 from algorithms.settings import SETTINGS, Rule, grid_problems, problems_of
 from algorithms.space import Codec
 from evertune.domain.space import ParameterType, SearchProblem
@@ -45,6 +48,9 @@ class Grid:
 
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
+        if problem.nas is not None and (broken := graph_problems(cls.name, problem)):
+            return [*problems_of(cls.name, problem), *broken]
+        problem = _searched(problem)
         continuous = any(
             parameter.type is ParameterType.DOUBLE and parameter.step is None and parameter.low != parameter.high
             for parameter in problem.space
@@ -54,6 +60,28 @@ class Grid:
             *problems_of(cls.name, problem),
             *grid_problems(problem, None if countless else cls(problem)._distinct()),
         ]
+
+    @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return True
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        problem = _searched(problem)
+        points, begun_with = cls(problem)._distinct(), len(problem.initial)
+        if problem.max_trials is None:
+            return cautions.idle(problem, begun_with + points, f"the grid has {points:,} points")
+        given = max(0, problem.max_trials - begun_with)
+        # How many points satisfy constraints, or differ in what trials get, is not always known.
+        if problem.parameter_constraints or problem.space.conditional or given >= points:
+            return []
+        which = "a random" if "random_state" in problem.settings else "the first"
+        message = (
+            f"maxTrialCount is {problem.max_trials:,}: {which} {given:,} of the grid's {points:,} points are tried"
+        )
+        mends = (f"maxTrialCount: {points:,}, or larger steps", "sobol spreads any number of trials over the space")
+        return [cautions.caution(cautions.BUDGET, message, *mends)]
 
     def session(self) -> GridSession:
         return GridSession(self)
@@ -102,6 +130,11 @@ class Grid:
             digest = hashlib.blake2b(b"%d:%d" % (number, right), key=self._key[:64], digest_size=8).digest()
             left, right = right, left ^ (int.from_bytes(digest, "big") & mask)
         return (left << half) | right
+
+
+def _searched(problem: SearchProblem) -> SearchProblem:
+    """Of architectures the flat space, which `algorithms.steering` gives it to search."""
+    return problem if problem.nas is None else replace(problem, space=flat_space(problem.nas))
 
 
 class GridSession:

@@ -18,7 +18,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from algorithms.halving import RESOURCE_SETTINGS, Climbing, problems_of
+from algorithms import cautions
+from algorithms.halving import RESOURCE_SETTINGS, Climbing, Ladder, problems_of
 from algorithms.planning import Planner
 from algorithms.settings import Rule, whole
 from evertune.domain import labels
@@ -53,8 +54,42 @@ class Hyperband(Planner):
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         return problems_of(cls.name, problem, cls.settings, others=True)  # Katib's own state may be among them
 
+    @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return True
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        ladder, most = Ladder.of(problem), problem.max_trials
+        brackets = [sizes_of(ladder, s) for s in range(ladder.top, -1, -1)]
+        cycle, found = sum(map(sum, brackets)), []
+        if most is not None and most < cycle:
+            message = f"maxTrialCount is {most:,}, and one cycle of the brackets of {cls.name} has {cycle:,} trials"
+            hint = (f"maxTrialCount: {cycle:,}", "or a smaller r_l, or a larger eta: then a cycle is shorter")
+            found.append(cautions.caution(cautions.BUDGET, message, *hint))
+        why = f"max_open_brackets is {problem.settings.get('max_open_brackets', '1')}"
+        found += cautions.idle(problem, _at_once(problem, brackets), why, "or more max_open_brackets")
+        return found
+
     def session(self) -> HyperbandSession:
         return HyperbandSession(self.problem)
+
+
+def sizes_of(ladder: Ladder, s: int) -> list[int]:
+    """Configurations at each rung of the bracket that has s + 1 of them."""
+    n = math.ceil((ladder.top + 1) * ladder.eta**s / (s + 1))
+    return [math.floor(n / ladder.eta**i) for i in range(s + 1)]
+
+
+def _at_once(problem: SearchProblem, brackets: Sequence[Sequence[int]]) -> int:
+    """At most so many trials run at a time: the first rungs of the largest brackets that may be open together."""
+    left, cycles = (int(problem.settings.get(name, "1")) for name in ("max_open_brackets", "cycles"))
+    trials = 0
+    for sizes in sorted(brackets, key=max, reverse=True):
+        taken = min(left, cycles)
+        trials, left = trials + taken * max(sizes), left - taken
+    return trials
 
 
 class HyperbandSession:
@@ -90,9 +125,7 @@ class HyperbandSession:
     def _sizes(self, bracket: int) -> list[int]:
         """Configurations at each rung of a bracket."""
         ladder = self.climbing.ladder
-        s = ladder.top - bracket % (ladder.top + 1)
-        n = math.ceil((ladder.top + 1) * ladder.eta**s / (s + 1))
-        return [math.floor(n / ladder.eta**i) for i in range(s + 1)]
+        return sizes_of(ladder, ladder.top - bracket % (ladder.top + 1))
 
     def _plan(self, bracket: int, room: int, number: int, given: list[Assignment]) -> str | None:
         """Hand out at most `room` trials of a bracket, from `number` on. None: it is over; else what it waits for."""

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 
 from algorithms import limits
 from algorithms.base import SessionAlgorithm, loss_of, setting
+from algorithms.cautions import never_modelled
 from algorithms.settings import (
     RANDOM_STATE,
     SETTINGS,
@@ -30,6 +31,7 @@ from algorithms.settings import (
     settings_problems,
 )
 from algorithms.space import Codec, Dimension, Kind, Raw
+from evertune.domain.setting import text_of
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment, HistoryTrial
 from evertune.errors import Problem
@@ -66,6 +68,11 @@ class Tpe(_Hyperopt):
     reads_history: ClassVar[bool] = True
     supports: ClassVar[frozenset[Feature]] = LEARNED | {Feature.NAS_CONFIG}
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["tpe"]
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        first = int(text_of("n_startup_jobs", problem.settings, cls.settings))
+        return never_modelled(cls.name, problem, first, "n_startup_jobs")
 
     def search(self) -> TpeSession:
         return TpeSession(self.problem)

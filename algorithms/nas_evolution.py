@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from algorithms.base import loss_of, setting
+from algorithms.cautions import never_learns
 from algorithms.nas.checks import graph_problems
 from algorithms.nas.network import ARCHITECTURE, NN_CONFIG, Network, rows_of
 from algorithms.settings import RANDOM_STATE, Rule, settings_problems, whole
@@ -54,6 +55,12 @@ class NasEvolution:
     @classmethod
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         return [*settings_problems(cls.name, problem, SETTINGS), *graph_problems(cls.name, problem)]
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        first = int(setting(problem.settings, "population_size", 20))
+        why = f"the first {first:,} networks are drawn by chance: none is ever a child of another"
+        return never_learns(problem, first, why, f"or population_size below {problem.max_trials}")
 
     def ask(self, history: Sequence[HistoryTrial], k: int, first_number: int, state: JsonDict | None) -> Answer:
         import numpy as np

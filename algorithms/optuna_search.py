@@ -18,12 +18,13 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from algorithms import limits
+from algorithms import cautions, limits
 from algorithms.base import Session, SessionAlgorithm, setting
 from algorithms.native import quiet
 from algorithms.optuna_gp import NO_TORCH, GpSession
 from algorithms.optuna_session import OptunaSession
 from algorithms.settings import RANDOM_STATE, SETTINGS, Rule, fraction, settings_problems, whole
+from evertune.domain.setting import text_of
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
 from evertune.protocols import Feature
@@ -67,6 +68,10 @@ class MultivariateTpe(_Optuna):
     handles: ClassVar[frozenset[Feature]] = frozenset({Feature.WHEN})
     settings: ClassVar[Mapping[str, Rule]] = SETTINGS["multivariate-tpe"]
 
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        return _never_modelled(cls.name, problem, cls.settings)
+
     def search(self) -> Session:
         return OptunaSession(self.problem, tpe_sampler(self.problem), walk=self.problem.space.conditional)
 
@@ -83,6 +88,12 @@ class NsgaII(_Optuna):
     advice: ClassVar[str] = "From ten generations on (500 trials); parallelTrialCount up to population_size."
     settings: ClassVar[Mapping[str, Rule]] = NSGAII_SETTINGS
     knows_others: ClassVar[bool] = True  # they are its first generation
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        size = int(text_of("population_size", problem.settings, cls.settings))
+        why = f"the first generation of nsgaii has {size:,} trials, drawn by chance: none is ever bred"
+        return cautions.never_learns(problem, size, why, f"or population_size below {problem.max_trials}")
 
     def search(self) -> Session:
         return OptunaSession(self.problem, nsgaii_sampler(self.problem))
@@ -103,8 +114,17 @@ class Gp(_Optuna):
             found.append(Problem(path=path, type="Invalid", message=NO_TORCH, hint=hint))
         return [*found, *limits.budget_problems(cls.name, problem, MOST_OF_GP, "multivariate-tpe, cmaes")]
 
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        return _never_modelled(cls.name, problem, cls.settings)
+
     def search(self) -> Session:
         return GpSession(self.problem)
+
+
+def _never_modelled(name: str, problem: SearchProblem, rules: Mapping[str, Rule]) -> list[Problem]:
+    first = int(text_of("n_startup_trials", problem.settings, rules))
+    return cautions.never_modelled(name, problem, first, "n_startup_trials")
 
 
 def tpe_sampler(problem: SearchProblem) -> Any:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import ClassVar
 
-from algorithms import limits
+from algorithms import cautions, limits
 from algorithms.planning import MAX_TRIES, Draws, Planner, perturbed, rank
 from algorithms.settings import RANDOM_STATE, Rule, fraction, is_float, settings_problems, whole
 from algorithms.space import Dimension, from_quantile
@@ -78,6 +78,20 @@ class Pbt(Planner):
     def check(cls, problem: SearchProblem) -> Sequence[Problem]:
         # Katib's service lets settings pass that it does not know.
         return [*settings_problems(cls.name, problem, SETTINGS, others=True), *limits.problems_of(problem.space)]
+
+    @classmethod
+    def ends(cls, problem: SearchProblem) -> bool:
+        """Whether it may have nothing more to suggest some day."""
+        return "generations" in problem.settings
+
+    @classmethod
+    def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:
+        size = int(problem.settings["n_population"])
+        why = f"the first generation of pbt has {size:,} trials: nothing is ever copied or perturbed"
+        return [
+            *cautions.never_learns(problem, size, why, f"or n_population below {problem.max_trials}"),
+            *cautions.idle(problem, size, f"n_population is {size:,}", "or a larger n_population"),
+        ]
 
     def session(self) -> PbtSession:
         return PbtSession(self.problem)

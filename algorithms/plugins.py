@@ -81,3 +81,15 @@ class Plugins(Generic[T]):
         except Exception as error:  # whatever a plugin does; the built-in ones are tested not to
             message = f"{name} cannot check this experiment: {type(error).__name__}: {error}"
             return [Problem(path=path, type="Invalid", message=message)]
+
+
+def warnings_of(kind: type, path: str, *about: object) -> Sequence[Problem]:
+    """What a class warns of by its own `warnings`, if it has that. Refuses nothing, whatever a plugin does."""
+    own: Callable[..., Sequence[Problem]] | None = getattr(kind, "warnings", None)
+    if own is None:
+        return []
+    try:
+        return own(*about)
+    except Exception as error:  # the built-in ones are tested not to
+        message = f"what {kind.__name__} warns of is not known: {type(error).__name__}: {error}"
+        return [Problem(path=path, type="Invalid", message=message)]

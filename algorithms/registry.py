@@ -6,12 +6,12 @@ numeric library; creating one does, lazily.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from algorithms import auto
+from algorithms import auto, drawing
 from algorithms.nas.checks import PARAMETERLESS, graph_problems
 from algorithms.nas.network import ARCHITECTURE, NN_CONFIG
-from algorithms.plugins import Plugins
+from algorithms.plugins import Plugins, warnings_of
 from algorithms.settings import Rule
 from algorithms.steering import features, steered
 from algorithms.stoppers import registry as stoppers
@@ -21,6 +21,7 @@ from evertune.errors import AlgorithmError, Problem
 from evertune.protocols import Algorithm, Feature
 
 ENTRY_POINT_GROUP = "evertune.algorithms"
+_NAME = "spec.algorithm.algorithmName"
 
 BUILT_IN = {
     "random": "algorithms.hyperopt_search:Random",
@@ -129,6 +130,14 @@ def heavy(name: str) -> bool:
     return name not in BUILT_IN or bool(getattr(get(name), "heavy", name in _HEAVY))
 
 
+def ends(name: str, problem: SearchProblem) -> bool:
+    """Whether it may come to where it has nothing more to suggest, by what it says of itself."""
+    own: Callable[[SearchProblem], bool] | None = getattr(get(name), "ends", None)
+    if own is not None and own(problem):
+        return True
+    return problem.on_duplicate == "resample" and drawing.count(problem.space) is not None
+
+
 def supports(name: str) -> frozenset[Feature]:
     """All that works with the algorithm of this name. Raises AlgorithmError as `get`."""
     return features.supported(get(name))
@@ -148,12 +157,11 @@ def supporting(feature: Feature) -> list[str]:
 
 def check(name: str, problem: SearchProblem) -> Sequence[Problem]:
     """Everything wrong with the name, the settings and the space for this algorithm. Raises nothing."""
-    path = "spec.algorithm.algorithmName"
 
     def everything() -> Sequence[Problem]:
         return [*get(name).check(problem), *_unsupported(name, problem), *_network_problems(name, problem)]
 
-    return PLUGINS.checked(name, path, name, everything)
+    return PLUGINS.checked(name, _NAME, name, everything)
 
 
 def _network_problems(name: str, problem: SearchProblem) -> Sequence[Problem]:
@@ -174,6 +182,11 @@ def handed_out(name: str, problem: SearchProblem) -> Sequence[str] | None:
     kind = get(name)
     said: Sequence[str] | None = getattr(kind, "hands_out", None)
     return (ARCHITECTURE, NN_CONFIG) if said is None and Feature.NAS_CONFIG not in features.handled(kind) else said
+
+
+def warnings(name: str, problem: SearchProblem) -> Sequence[Problem]:
+    """What to mind of an experiment that `check` has found nothing wrong with. Raises nothing."""
+    return warnings_of(get(name), _NAME, problem)
 
 
 # Where a spec asks for a feature. The first parameter with a condition is found by `_place`.
@@ -224,8 +237,16 @@ class Registry:
     def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None:
         return handed_out(name, problem)
 
+    def warnings(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        return warnings(name, problem)
+
     def stoppers(self) -> Sequence[str]:
         return stoppers.names()
 
     def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
         return stoppers.check(name, settings, objective)
+
+    def stopper_warnings(
+        self, name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem
+    ) -> Sequence[Problem]:
+        return stoppers.warnings(name, settings, objective, problem)

@@ -19,7 +19,7 @@ ApplicationError. Anything that is not an EvertuneError is a defect of ours and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +28,7 @@ ProblemType = Literal["Required", "Invalid", "Forbidden", "NotFound", "Duplicate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One broken rule in an Experiment: where, which rule, and the mend.
+    """One broken rule in an Experiment: where, which rule, and the mend. Warnings, which break none, look the same.
 
     `path` is Katib's field path (`spec.parameters[0].feasibleSpace.min`), `type` its error class.
     `line` and `column` count from 1 and are None when the document has no text (JSON from an API).
@@ -40,6 +40,11 @@ class Problem:
     hint: str | None = None
     line: int | None = None
     column: int | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Problem:
+        """Back from `as_dict`, of whatever version."""
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
     def as_dict(self) -> dict[str, Any]:
         return {

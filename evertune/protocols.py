@@ -73,7 +73,14 @@ BLIND = STEERED | {Feature.OBJECTIVES, Feature.CONSTRAINTS}
 
 
 class Algorithm(Protocol):
-    """A search algorithm as a pure function of (problem, history, state): no global state, rebuildable anywhere."""
+    """A search algorithm as a pure function of (problem, history, state): no global state, rebuildable anywhere.
+
+    It may have, besides, what a user should know of an experiment that nothing is wrong with, as that its model will
+    never be used. Asked only when `check` found nothing; given with the same paths, and shown, but nothing is refused:
+
+        @classmethod
+        def warnings(cls, problem: SearchProblem) -> Sequence[Problem]: ...
+    """
 
     name: ClassVar[str]
     on_edit: ClassVar[Literal["continue", "restart", "refuse"]]
@@ -112,17 +119,33 @@ class AlgorithmCatalog(Protocol):
 
     def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None: ...
 
+    def warnings(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        """What to mind of an experiment that `check` has found nothing wrong with."""
+        ...
+
     def stoppers(self) -> Sequence[str]:
         """The names of all rules that stop trials early."""
         ...
 
     def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]: ...
 
+    def stopper_warnings(
+        self, name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem
+    ) -> Sequence[Problem]: ...
+
 
 class EarlyStopper(Protocol):
     """A rule that stops trials early. Pure: what it may remember of an attempt is handed to it and back.
 
     Registered under the entry point `evertune.stoppers`; made once per experiment and asked from several threads.
+
+    It may have, besides, what a user should know of settings that nothing is wrong with, as `Algorithm` may; `problem`
+    is what the algorithm of the experiment is told:
+
+        @classmethod
+        def warnings(
+            cls, settings: Mapping[str, str], objective: Objective, problem: SearchProblem
+        ) -> Sequence[Problem]: ...
     """
 
     name: ClassVar[str]

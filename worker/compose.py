@@ -102,6 +102,7 @@ def workers(parts: Parts, trial: TrialActivities, inside: TrialActivities | None
         parts.search_attributes,
         parts.temporal_id,
         templates=None if parts.cluster is None else parts.cluster.templates,
+        host=parts.host,
         no_cluster=lambda context: no_cluster(parts.client, parts.cluster, context),
     )
     reviser = Reviser(parts.store, trial.plans, trial.runner, parts.settings.home_id)

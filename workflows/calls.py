@@ -53,7 +53,8 @@ def _plainly(error: ActivityError, kind: str) -> ApplicationError:
     cause = error.cause
     own = cause if isinstance(cause, ApplicationError) else None
     details = own.details if own else ()
-    return ApplicationError(sentence(error), *details, type=(own and own.type) or kind, non_retryable=True)
+    message = own.message if own else sentence(error)  # with the mend, which the cause of it does not have
+    return ApplicationError(message, *details, type=(own and own.type) or kind, non_retryable=True)
 
 
 async def suggest(state: RunState, request_no: int, k: int) -> c.Suggested:

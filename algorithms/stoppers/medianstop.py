@@ -16,13 +16,17 @@ can stop, where only Katib's file collector does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+from algorithms.cautions import nobody_to_compare
 from algorithms.settings import Rule, choice, whole
 from algorithms.stoppers.base import Stopper, quantile, said, shown
 from evertune.domain.metrics import Objective
+from evertune.domain.setting import text_of
+from evertune.domain.space import SearchProblem
 from evertune.domain.stopping import Peers, Prefix, Ruling
+from evertune.errors import Problem
 from evertune.protocols import JsonDict
 
 
@@ -36,6 +40,11 @@ class MedianStop(Stopper):
         "statistic": choice("what the averages of others are summed up by", "mean", "mean", "median"),
         "check": choice("once, at start_step, or at every report from there on", "once", "once", "every"),
     }
+
+    @classmethod
+    def warnings(cls, settings: Mapping[str, str], objective: Objective, problem: SearchProblem) -> Sequence[Problem]:
+        needed = int(text_of("min_trials_required", settings, cls.settings))
+        return nobody_to_compare(cls.name, problem, needed, "min_trials_required")
 
     def __init__(self, settings: Mapping[str, str], objective: Objective) -> None:
         super().__init__(settings, objective)

@@ -8,13 +8,17 @@ the program gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+from algorithms.cautions import nobody_to_compare
 from algorithms.settings import Rule, is_float, whole
 from algorithms.stoppers.base import Stopper, quantile, said, shown
 from evertune.domain.metrics import Objective
+from evertune.domain.setting import text_of
+from evertune.domain.space import SearchProblem
 from evertune.domain.stopping import Peers, Prefix, Ruling
+from evertune.errors import Problem
 from evertune.protocols import JsonDict
 
 
@@ -33,6 +37,11 @@ class Percentile(Stopper):
         "start_step": whole(1, "the first report at which a trial is judged", "1"),
         "interval_steps": whole(1, "reports from one judgement to the next", "1"),
     }
+
+    @classmethod
+    def warnings(cls, settings: Mapping[str, str], objective: Objective, problem: SearchProblem) -> Sequence[Problem]:
+        needed = int(text_of("min_trials_required", settings, cls.settings))
+        return nobody_to_compare(cls.name, problem, needed, "min_trials_required")
 
     def __init__(self, settings: Mapping[str, str], objective: Objective) -> None:
         super().__init__(settings, objective)

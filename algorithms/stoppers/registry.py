@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from algorithms.plugins import Plugins
+from algorithms.plugins import Plugins, warnings_of
 from evertune.domain.metrics import Objective
 from evertune.domain.setting import Rule
+from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
 from evertune.protocols import EarlyStopper
 
 ENTRY_POINT_GROUP = "evertune.stoppers"
+_NAME = "spec.earlyStopping.algorithmName"
 
 BUILT_IN = {
     "medianstop": "algorithms.stoppers.medianstop:MedianStop",
@@ -49,6 +51,10 @@ def create(name: str, settings: Mapping[str, str], objective: Objective) -> Earl
 
 def check(name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
     """Everything wrong with the name and the settings. Raises nothing."""
-    path = "spec.earlyStopping.algorithmName"
     meant = name.lower().replace("_", "-")
-    return PLUGINS.checked(name, path, meant, lambda: get(name).check(settings, objective))
+    return PLUGINS.checked(name, _NAME, meant, lambda: get(name).check(settings, objective))
+
+
+def warnings(name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem) -> Sequence[Problem]:
+    """What to mind of settings that `check` has found nothing wrong with. Raises nothing."""
+    return warnings_of(get(name), _NAME, settings, objective, problem)

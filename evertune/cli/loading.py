@@ -233,11 +233,13 @@ def say_verdicts(session: Session, verdicts: Sequence[Verdict]) -> None:
 
 
 def say_warnings(session: Session, verdicts: Sequence[Verdict]) -> None:
-    """Short, on the way to something else: one line each."""
+    """Short, on the way to something else: one line each, and the mend below it."""
     for verdict in verdicts:
         for warning in verdict.warnings:
             place = f"{verdict.document.source}:{warning.line}" if warning.line else verdict.document.source
             session.say([("warning", "warning"), (f": {place}: {warning.path}: {warning.message}", "")])
+            if warning.hint:
+                session.say([(f"  {warning.hint}", "mend")])
 
 
 def _place(document: Document, session: Session, namespace: str | None, name: str | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from evertune.domain.metrics import Objective
 from evertune.domain.space import SearchSpace, Value
 from evertune.domain.states import AttemptState, ExperimentState, FailureClass, TrialState
+from evertune.errors import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +162,14 @@ class ExperimentRecord:
     started: datetime | None = None
     ended: datetime | None = None
 
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is allowed and was to be minded when the manifest was admitted; without lines."""
+        return tuple(Problem.of(warning) for warning in self.context.get(WARNINGS, ()))
+
 
 OTHER_LIBRARIES = "other libraries"  # the action of an audit row: from then on, the search goes on with others
+WARNINGS = "warnings"  # in an experiment's context: what was to be minded when it was admitted
 CHOSEN = "chosen"  # in an experiment's context: the algorithm that `auto` took, and why
 
 

@@ -179,7 +179,7 @@ class Controller:
         else:
             condition = st.Condition(st.SYNCED, synced["status"], synced["reason"], synced.get("message", ""))
         memory.again(seen.generation, ENDED_EVERY_S if record.state.terminal else RUNNING_EVERY_S)
-        conditions = [st.accepted(), condition, *st.state_conditions(record)]
+        conditions = [st.admitted(record), condition, *st.state_conditions(record)]
         return told(seen, conditions, **news, **st.of_record(record))
 
     async def _sync(

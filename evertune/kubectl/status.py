@@ -39,6 +39,11 @@ def accepted(reason: str = "Admitted", message: str = "") -> Condition:
     return Condition(ACCEPTED, "True", reason, message)
 
 
+def admitted(record: ExperimentRecord) -> Condition:
+    """With what is to be minded, a line each."""
+    return accepted(message="\n".join(str(warning) for warning in record.warnings)[:MESSAGE_CHARACTERS])
+
+
 def refused(reason: str, message: str) -> Condition:
     return Condition(ACCEPTED, "False", reason, message)
 

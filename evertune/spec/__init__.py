@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from evertune.spec.build import quick_experiment
 from evertune.spec.catalog import Catalog
-from evertune.spec.check import Verdict, check, check_all, load_experiment, load_stored, templates_of
+from evertune.spec.check import Verdict, check, check_all, load_experiment, load_judged, load_stored, templates_of
 from evertune.spec.convert import (
     algorithm_of,
     backend_of,
@@ -73,6 +73,7 @@ __all__ = [
     "custom_collector",
     "deadline_of",
     "load_experiment",
+    "load_judged",
     "load_stored",
     "memory_growth_of",
     "memory_of",

@@ -27,10 +27,20 @@ class Catalog(Protocol):
         """The names of the values that a trial gets; None where nobody says."""
         ...
 
+    def warnings(self, name: str, problem: SearchProblem, /) -> Sequence[Problem]:
+        """What to mind of an experiment that `check` has found nothing wrong with. Raises nothing."""
+        ...
+
     def stoppers(self) -> Sequence[str]:
         """The names of all rules that stop trials early."""
         ...
 
     def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective, /) -> Sequence[Problem]:
         """Everything wrong with the settings of an early stopping rule, or with its name."""
+        ...
+
+    def stopper_warnings(
+        self, name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem, /
+    ) -> Sequence[Problem]:
+        """What to mind of settings that `check_stopper` has found nothing wrong with. Raises nothing."""
         ...

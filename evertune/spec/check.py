@@ -1,7 +1,7 @@
 """The verdict on one document: decoded, expanded, defaulted, and every rule applied, all problems at once.
 
-`check` serves `evertune validate` and `run`; `load_experiment` serves `admit` and the client. `support` answers
-the second question, asked at admission: can this version run it on that backend?
+`check` serves `evertune validate` and `run`, `load_judged` serves `admit`, `load_experiment` the client. `support`
+answers the second question, asked at admission: can this version run it on that backend?
 """
 
 from __future__ import annotations
@@ -74,13 +74,20 @@ def check(
 
 def load_experiment(data: Any, catalog: Catalog | None = None, *, templates: Templates | None = None) -> Experiment:
     """The complete Experiment in plain data (a decoded JSON or YAML document); raises SpecError with all problems."""
+    return load_judged(data, catalog, templates=templates)[0]
+
+
+def load_judged(
+    data: Any, catalog: Catalog | None = None, *, templates: Templates | None = None, backend: str | None = None
+) -> tuple[Experiment, list[Problem]]:
+    """As `load_experiment`, and with it what is allowed and to be minded."""
     reason = too_big(data)
     if reason is not None:
         raise SpecError.of([Problem(path="", type="Parse", message=reason)])
-    verdict = check(Document(source="", data=data), catalog, templates=templates)
+    verdict = check(Document(source="", data=data), catalog, templates=templates, backend=backend)
     if verdict.experiment is None:
         raise SpecError.of(verdict.problems)
-    return verdict.experiment
+    return verdict.experiment, verdict.warnings
 
 
 def load_stored(manifest: Mapping[str, Any]) -> Experiment:

@@ -92,6 +92,10 @@ class Findings:
         for problem in problems:
             self.error(problem.path, problem.type, problem.message, problem.hint)
 
+    def adopt_warnings(self, warnings: Iterable[Problem]) -> None:
+        for warning in warnings:
+            self.warn(warning.path, warning.message, warning.hint, type_=warning.type)
+
     def has_errors_below(self, prefix: str) -> bool:
         own = self._translate(prefix)
         return any(problem.path.startswith((prefix, own)) for problem in self._errors)

@@ -26,9 +26,16 @@ from evertune.domain.metrics import ObjectiveType
 from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.domain.states import TrialState
 from evertune.domain.trial import HistoryTrial
+from evertune.errors import Problem
 from evertune.protocols import Algorithm, Answer, Feature, JsonDict
 from evertune.testing.play import ENDINGS, Ask, Play, chance, through_json
 from evertune.testing.spaces import ALL_CONSTANT, CONDITIONAL, EVERYTHING, ONE_DOUBLE, allows, fits, names_of
+
+
+def warnings_of(kind: type, *about: object) -> Sequence[Problem]:
+    """What an algorithm or a stopping rule warns of; both may have nothing of the kind."""
+    own: Callable[..., Sequence[Problem]] = getattr(kind, "warnings", lambda *_: ())
+    return own(*about)
 
 
 class AlgorithmContract:
@@ -175,6 +182,15 @@ class AlgorithmContract:
         path = f"spec.algorithm.algorithmSettings[{len(self.settings)}].name"
         assert [problem.path for problem in found] == [path]
         assert "no_such_setting" in found[0].message
+
+    @pytest.mark.parametrize(("most", "parallel"), [(None, 1000), (1, 1), (7, 5), (100_000, 3)])
+    def test_what_it_warns_of_if_anything_is_a_sentence_with_a_place(
+        self, space: SearchSpace, most: int | None, parallel: int
+    ) -> None:
+        problem = self.problem(space, max_trials=most, parallel=parallel)
+        for warning in warnings_of(type(self.create(problem)), problem):
+            assert warning.path.startswith("spec.")
+            assert "\n" not in warning.message
 
     # ------------------------------------------------------------------------------------------ sessions
 

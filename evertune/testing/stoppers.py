@@ -20,9 +20,11 @@ from typing import ClassVar
 import pytest
 
 from evertune.domain.metrics import Objective, ObjectiveType
+from evertune.domain.space import SearchProblem, SearchSpace
 from evertune.domain.stopping import ListedPeers, Prefix, Ruling
 from evertune.errors import Problem
 from evertune.protocols import EarlyStopper, JsonDict
+from evertune.testing.algorithms import warnings_of
 
 METRIC = "score"
 BAD_NUMBERS = (None, 1e308, -1e308, 0.0, -0.0, 5e-324)  # None: NaN, an infinity, a word
@@ -72,6 +74,13 @@ class StopperContract:
         for name in self.wrong:
             assert any(name in problem.message for problem in found)
         assert all(isinstance(problem, Problem) and "\n" not in problem.message for problem in found)
+
+    @pytest.mark.parametrize("most", [None, 1, 3, 100_000])
+    def test_what_it_warns_of_if_anything_is_a_sentence_with_a_place(self, most: int | None) -> None:
+        problem = SearchProblem(space=SearchSpace(()), direction=ObjectiveType.MINIMIZE, seed=0, max_trials=most)
+        for warning in warnings_of(self.kind, self.settings, objective(), problem):
+            assert warning.path.startswith("spec.")
+            assert "\n" not in warning.message
 
     def test_it_says_what_it_is_in_one_sentence(self) -> None:
         assert self.kind.name

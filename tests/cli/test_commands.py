@@ -440,7 +440,12 @@ def test_init_writes_a_valid_commented_file_and_never_over_another(shell: Shell,
     code, _, err = shell("init", "new.yaml", *INIT)
     assert code == 2
     assert "new.yaml exists" in err
-    assert shell("init", "new.yaml", *INIT, "--force", "--trials", "5")[0] == 0
+    code, _, err = shell("init", "new.yaml", *INIT, "--force", "--trials", "5")
+    assert code == 0
+    said = (
+        "spec.maxTrialCount: maxTrialCount is 5, and tpe draws its first 20 trials by chance: its model is never used"
+    )
+    assert err.startswith(f"warning: the command line: {said}\n  maxTrialCount above 20; or n_startup_jobs below 5\n")
     assert yaml.safe_load((tmp_path / "new.yaml").read_text())["spec"]["maxTrialCount"] == 5
     assert shell("init", "-", *INIT)[1].startswith("# evertune validate FILE")
     image = tmp_path / "image.yaml"

@@ -223,7 +223,8 @@ def test_the_json_of_an_experiment_has_the_promised_keys() -> None:
         experiment(ExperimentState.SUCCEEDED, reason="ExperimentGoalReached", message="goal 0.985 reached by trial 11")
     )
     assert list(document) == [
-        "name", "namespace", "state", "reason", "algorithm", "backend", "trials", "best", "started", "ended",
+        "name", "namespace", "state", "reason", "algorithm", "backend", "warnings", "trials", "best", "started",
+        "ended",
     ]  # fmt: skip
     assert list(document["trials"]) == [
         "created", "running", "succeeded", "failed", "earlyStopped", "metricsUnavailable", "killed",

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from evertune.cli.follow.snapshot import Ended, RunningTrial
+from evertune.cli.output.documents import experiment_document
 from evertune.cli.output.marks import Marks
 from evertune.cli.output.text import STYLES, Line, line_width, plain
 from evertune.cli.views.details import best_lines, details
@@ -331,6 +332,16 @@ def test_get_shows_state_reason_and_where_it_runs() -> None:
     ]
     assert "Environment  PATH=/venv/bin:…" in lines
     assert lines[-3:] == ["Best parameters", "  C      12.4     kernel  rbf", "  gamma  0.00106  batch   32"]
+
+
+def test_get_shows_what_was_to_be_minded_with_its_mend() -> None:
+    warning = {"path": "spec.maxTrialCount", "type": "Invalid", "message": "it is few", "hint": "more of it"}
+    record = experiment(context={"warnings": [{**warning, "line": None, "of_a_later_version": 1}]})
+    lines = texts(details(record, now=at(41), marks=MARKS, width=100))
+    assert "Warning   spec.maxTrialCount: it is few; more of it" in lines
+    assert experiment_document(record)["warnings"] == [
+        {"path": "spec.maxTrialCount", "message": "it is few", "hint": "more of it"}
+    ]
 
 
 def test_get_groups_what_failed() -> None:

@@ -181,3 +181,24 @@ async def test_a_document_of_any_shape_gets_its_problems(store: Store, document:
         await admission(store, Cluster({KEY: TEMPLATE})).admit(request(document, backend="kubernetes"))
     assert caught.value.type == "SpecError"
     assert any(path.startswith(words) for _, path in problems_of(caught.value))
+
+
+async def test_what_is_to_be_minded_is_kept_with_the_experiment(store: Store) -> None:
+    few = base(
+        spec__algorithm={"algorithmName": "tpe", "algorithmSettings": [{"name": "n_startup_jobs", "value": "6"}]}
+    )
+    admitted = await admission(store).admit(request(few))
+    (warning,) = store.experiment_by_uid(admitted.uid).warnings
+    assert (warning.path, warning.line) == ("spec.maxTrialCount", None)
+    assert "its model is never used" in warning.message
+    assert warning.hint
+    assert (await admission(store).admit(request(few))).uid == admitted.uid, "tried again"
+
+
+async def test_of_a_cluster_is_minded_what_hurts_in_a_cluster(store: Store) -> None:
+    document = base(metadata__name="here")
+    here = await admission(store).admit(request(document, run="run-2", backend="local"))
+    there = await admission(store).admit(request(base(metadata__name="there"), run="run-3", backend="kubernetes"))
+    found = [{warning.path for warning in store.experiment_by_uid(each.uid).warnings} for each in (here, there)]
+    assert found[0] == set()
+    assert [path.endswith("annotations[sidecar.istio.io/inject]") for path in found[1]] == [True]

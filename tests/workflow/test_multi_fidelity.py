@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from evertune.contracts import StartContext
+from activities.launch import LaunchPlans
+from activities.revising import Reviser
+from evertune.contracts import ReopenCommand, Rereading, StartContext
 from evertune.domain import labels
 from evertune.domain.records import TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.errors import ConflictError
 from tests.workflow.harness import House, manifest, until
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +74,22 @@ async def test_promoted_trials_go_on_from_their_parents_and_the_end_of_the_plan_
     full = [trial for trial in trials if trial.parameters["epochs"] == 4]
     assert record.best is not None
     assert record.best.objective_value == max(trial.objective_value or 0.0 for trial in full)
+
+
+async def test_a_plan_that_has_ended_is_not_extended_unless_a_verdict_was_revised(house: House) -> None:
+    """No trial is promoted, as none reports the objective; read again by another name, the best may go on."""
+    handle = await house.submit(document("over", "echo result=$X", {"r_l": "2"}))
+    record = await house.ended(handle)
+    assert (record.reason, record.counts.metrics_unavailable) == ("ExperimentSuggestionEndReached", 4)
+    extend = ReopenCommand(uid=record.uid, max_trials=200)
+    with pytest.raises(ConflictError, match="nothing more to try, whatever its budget: all 2 brackets are done"):
+        await house.client.reopen(extend)
+    assert house.parts is not None
+    reviser = Reviser(house.store, LaunchPlans(house.store), house.parts.runner, house.settings.home_id)
+    for trial in list(reviser.finished(record.uid, numbers=None)):
+        assert reviser.apply(record.uid, trial, Rereading(metric="result"))
+    record = await house.ended(await house.client.reopen(extend))
+    assert (record.reason, record.counts.created) == ("ExperimentSuggestionEndReached", 5)
 
 
 async def test_a_worker_that_is_away_between_two_rungs_loses_nothing(house: House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,48 @@ async def test_after_its_goal_or_its_deadline_it_goes_on_without_them(house: Hou
     (house.workdir / "go").touch()
     again = await house.client.reopen(c.ReopenCommand(uid=record.uid, command="resume"))
     assert (await house.ended(again)).reason == "ExperimentMaxTrialsReached"
+
+
+def points(count: int) -> list[dict[str, Any]]:
+    """A search space of so many points."""
+    space = {"min": "0", "max": str(count - 1)}
+    return [{"name": "x", "parameterType": "int", "feasibleSpace": space}]
+
+
+async def test_a_grid_that_was_tried_wholly_is_not_reopened_and_one_that_was_not_goes_on(house: House) -> None:
+    record = await house.ended(await house.submit(manifest("grid", maxTrialCount=2, parameters=points(5))))
+    again = await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=5))
+    record = await house.ended(again)
+    assert (record.counts.succeeded, record.reason) == (5, "ExperimentMaxTrialsReached")
+    for command in (
+        c.ReopenCommand(uid=record.uid, max_trials=9),  # whose last answer had filled the budget exactly
+        c.ReopenCommand(uid=record.uid, max_trials=9, goal=0.5, parallel=3, force=True),
+    ):
+        with pytest.raises(errors.ConflictError, match=r"nothing more to try, .*: all 5 combinations were tried"):
+            await house.client.reopen(command)
+    record = await again.record()
+    assert (record.state, record.budget.max_trials) == (ExperimentState.SUCCEEDED, 5)
+    assert [row.action for row in house.store.audit(record.uid)] == ["extend"]
+
+
+async def test_one_whose_algorithm_came_to_its_end_is_not_reopened(house: House) -> None:
+    record = await house.ended(await house.submit(manifest("end", maxTrialCount=2, parameters=points(3))))
+    record = await house.ended(await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=20)))
+    assert (record.counts.succeeded, record.reason) == (3, "ExperimentSuggestionEndReached")
+    with pytest.raises(errors.ConflictError, match=r"all 3 combinations were tried \(start another one"):
+        await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=40))
+
+
+async def test_a_finite_space_without_duplicates_is_exhausted_and_one_with_them_is_not(house: House) -> None:
+    algorithm = {"algorithmName": "random", "algorithmSettings": [{"name": "random_state", "value": "1"}]}
+    common: dict[str, Any] = {"algorithm": algorithm, "maxTrialCount": 3, "parameters": points(3)}
+    record = await house.ended(await house.submit(manifest("new", onDuplicate="resample", **common)))
+    assert record.reason == "ExperimentMaxTrialsReached"
+    with pytest.raises(errors.ConflictError, match="no point is left that was not tried"):
+        await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=4))
+    record = await house.ended(await house.submit(manifest("old", **common)))
+    again = await house.client.reopen(c.ReopenCommand(uid=record.uid, max_trials=4))
+    assert (await house.ended(again)).counts.succeeded == 4
 
 
 async def test_a_reopening_that_is_tried_again_gives_the_same_answer(house: House) -> None:

@@ -24,6 +24,9 @@ def experiment_document(record: ExperimentRecord) -> JsonDict:
         "algorithm": record.algorithm,
         **({"algorithmReason": chosen["why"]} if (chosen := record.context.get(CHOSEN)) else {}),
         "backend": record.backend,
+        "warnings": [
+            {"path": warning.path, "message": warning.message, "hint": warning.hint} for warning in record.warnings
+        ],
         "trials": {
             "created": counts.created,
             "running": counts.running,

@@ -39,6 +39,7 @@ from evertune.cli.views.trials import waiting_lines
 from evertune.cli.views.unavailable import mending_command, missed_sentence, unavailable_groups
 from evertune.domain.records import CHOSEN, AuditRecord, ExperimentRecord, TrialRecord
 from evertune.domain.states import ExperimentState, TrialState
+from evertune.errors import Problem
 
 PARAMETER_COLUMNS = 3
 
@@ -76,6 +77,7 @@ def details(
         rows.append(("Rules", "; ".join(rules)))
     if rule := stopping_words(record):
         rows.append(("Early stop", rule))
+    rows += [("Warning", [(clean(f"{warning.path}: {_sentence(warning)}"), "warning")]) for warning in record.warnings]
     rows += _places(record)
     if wide:
         times = (("Created", record.created), ("Started", record.started), ("Ended", record.ended))
@@ -89,6 +91,10 @@ def details(
         lines += [[], [("Attention", "bold")]]
         lines += _attention(record, failed, marks, width)
     return lines
+
+
+def _sentence(warning: Problem) -> str:
+    return f"{warning.message}; {warning.hint}" if warning.hint else warning.message
 
 
 def _attention(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from evertune.spec.findings import Findings
-from evertune.spec.kinds import Kind, kind_of, pod_templates, replicas_of, shown
+from evertune.spec.kinds import Kind, kind_of, pod_templates, primary_role, replicas_of, shown
 from evertune.spec.model import JsonDict, TrialTemplate
 
 PATH = "spec.trialTemplate"
@@ -46,6 +46,12 @@ def _times_to_live(manifest: JsonDict) -> Iterator[tuple[str, Any]]:
 
 
 def _check_restarts(known: Kind, manifest: JsonDict, root: str, findings: Findings) -> None:
+    leading = primary_role(manifest)
+    if leading is not None and replicas_of(manifest)[leading].get("restartPolicy") == "Always":
+        # The kubelet starts it again whatever its exit status, and the operator waits for a pod that has succeeded.
+        message = f"a {leading} that has ended well is started again, so that the {known.kind} never succeeds"
+        path = f"{root}.spec.{known.replicas_field}.{leading}.restartPolicy"
+        findings.warn(path, message, "write restartPolicy: OnFailure, or Never")
     policy = _mapping(_mapping(manifest, "spec"), "runPolicy")
     if policy.get("backoffLimit") is not None:
         return

@@ -47,6 +47,8 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
     _warn_of_unknown_settings(name, settings, {p.path for p in problems}, findings, catalog)
     if problem.nas is not None and not problem.space:
         _check_references(spec, name, catalog.handed_out(name, problem), findings)
+    if complete and not problems and _sound_counts(findings):
+        findings.adopt_warnings(catalog.warnings(name, problem))
 
 
 def _warn_of_unknown_settings(
@@ -78,6 +80,10 @@ def _check_references(spec: ExperimentSpec, name: str, given: Sequence[str] | No
     for value in unused if len(unused) > broken else ():
         message = f"no trialParameter refers to {quote(value)}, which {name} gives to each trial"
         findings.error(path, "Required", message, f"add {{name: {value}, reference: {value}}}")
+
+
+def _sound_counts(findings: Findings) -> bool:
+    return not any(findings.has_errors_below(f"spec.{count}") for count in ("maxTrialCount", "parallelTrialCount"))
 
 
 def _problem(experiment: Experiment, findings: Findings) -> tuple[bool, SearchProblem | None]:
@@ -144,7 +150,12 @@ def check_early_stopping(experiment: Experiment, findings: Findings, catalog: Ca
         hint = f"known: {' '.join(catalog.stoppers())}" if catalog else "medianstop is Katib's"
         findings.error(f"{path}.algorithmName", "Required", "the rule's name is missing", hint)
     elif catalog is not None and not findings.broken(f"{path}.algorithmName"):
-        findings.adopt(catalog.check_stopper(name, stopper_settings_of(experiment), _objective(experiment)))
+        settings, objective = stopper_settings_of(experiment), _objective(experiment)
+        problems = catalog.check_stopper(name, settings, objective)
+        findings.adopt(problems)
+        _, problem = _problem(experiment, findings)
+        if problem is not None and not problems and _sound_counts(findings):
+            findings.adopt_warnings(catalog.stopper_warnings(name, settings, objective, problem))
 
 
 def _objective(experiment: Experiment) -> Objective:

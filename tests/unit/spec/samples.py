@@ -116,11 +116,19 @@ class SomeAlgorithms:
     def handed_out(self, name: str, problem: SearchProblem) -> Sequence[str] | None:
         return None
 
+    def warnings(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        return ()
+
     def stoppers(self) -> Sequence[str]:
         return stoppers.names()
 
     def check_stopper(self, name: str, settings: Mapping[str, str], objective: Objective) -> Sequence[Problem]:
         return stoppers.check(name, settings, objective)
+
+    def stopper_warnings(
+        self, name: str, settings: Mapping[str, str], objective: Objective, problem: SearchProblem
+    ) -> Sequence[Problem]:
+        return stoppers.warnings(name, settings, objective, problem)
 
 
 def judge(data: Any, **options: Any) -> Verdict:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from algorithms.registry import Registry
-from tests.unit.spec.samples import REMOVED, base, found, judge
+from evertune.domain.space import SearchProblem
+from evertune.errors import Problem, SpecError
+from evertune.spec import check, load_judged, parse_documents
+from tests.unit.spec.samples import REMOVED, SomeAlgorithms, base, found, judge
 
 LR = "spec.parameters[0].feasibleSpace"
 SPACE = "spec__parameters__0__feasibleSpace"
@@ -369,3 +373,47 @@ def test_an_additional_metric_without_a_name_is_told_where_it_stands() -> None:
     verdict = judge(base(spec__objective__additionalMetricNames=["loss", ""]))
     assert verdict.valid
     assert [problem.path for problem in verdict.warnings] == ["spec.objective.additionalMetricNames[1]"]
+
+
+class Minding(SomeAlgorithms):
+    """Whatever is searched with, it has something to say."""
+
+    def warnings(self, name: str, problem: SearchProblem) -> Sequence[Problem]:
+        said = Problem(
+            path="spec.maxTrialCount", type="Invalid", message=f"{name} minds {problem.max_trials}", hint="x"
+        )
+        return [said, said]
+
+
+def test_what_an_algorithm_warns_of_comes_once_with_its_place_and_refuses_nothing() -> None:
+    text = "name: few\ncommand: echo {x}\nparameters: {x: 'uniform(0, 1)'}\nobjective: minimize y\n"
+    (document,) = parse_documents(text + "budget: {trials: 7}\n", "few.yaml")
+    verdict = check(document, Minding())
+    assert verdict.valid
+    (warning,) = verdict.warnings
+    assert (warning.path, warning.message, warning.hint) == ("budget.trials", "tpe minds 7", "x")
+    assert (warning.line, warning.column) == (5, 18)
+
+
+def test_an_algorithm_is_not_asked_for_warnings_about_what_is_wrong_anyway() -> None:
+    assert judge(base(spec__maxTrialCount=0), catalog=Minding()).warnings == []
+    assert judge(base(spec__parallelTrialCount=9), catalog=Minding()).warnings == []
+    assert judge(base(spec__parameters__0__feasibleSpace__min="9"), catalog=Minding()).warnings == []
+    picky = base(spec__algorithm={"algorithmName": "picky", "algorithmSettings": [{"name": "a", "value": "1"}]})
+    assert judge(picky, catalog=Minding()).warnings == []
+
+
+def test_a_stopping_rule_that_can_stop_nobody_is_a_warning() -> None:
+    setting = {"name": "min_trials_required", "value": "6"}
+    stopping = {"algorithmName": "medianstop", "algorithmSettings": [setting]}
+    verdict = judge(base(spec__earlyStopping=stopping))
+    assert [(warning.path, verdict.valid) for warning in verdict.warnings] == [("spec.maxTrialCount", True)]
+    stopping["algorithmSettings"] = [{**setting, "value": "5"}]
+    assert judge(base(spec__earlyStopping=stopping)).warnings == []
+
+
+def test_plain_data_gives_the_experiment_and_what_to_mind_of_it() -> None:
+    experiment, warnings = load_judged(base(), Minding())
+    assert (experiment.name, [warning.message for warning in warnings]) == ("fake", ["random minds 6"])
+    with pytest.raises(SpecError):
+        load_judged(base(spec__maxTrialCount=0), Minding())
