@@ -161,7 +161,7 @@ async def served(api: Api, api_version: str, kind: str) -> AsyncIterator[Resourc
 
 
 async def _established(api: Api, api_version: str, kind: str) -> Resource:
-    end = asyncio.get_running_loop().time() + 20
+    end = asyncio.get_running_loop().time() + 60
     while True:
         try:
             found = await resource(api, api_version, kind)
@@ -173,7 +173,7 @@ async def _established(api: Api, api_version: str, kind: str) -> Resource:
 
 
 async def _gone(api: Api, path: str) -> None:
-    end = asyncio.get_running_loop().time() + 20
+    end = asyncio.get_running_loop().time() + 60
     while asyncio.get_running_loop().time() < end:
         try:
             await api.call("GET", path)

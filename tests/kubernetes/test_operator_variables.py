@@ -26,7 +26,7 @@ from activities.runners.local.verdict import Ended, Outcome, Rules, decide
 pytestmark = pytest.mark.cluster
 
 Manifest = dict[str, Any]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 IMAGE = "localhost/busybox:dev"
 
 

@@ -127,7 +127,7 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T | BaseException]:
     gate = threading.Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T | BaseException:
-        gate.wait(timeout=30)
+        gate.wait(timeout=100)
         try:
             return call()
         except Exception as error:
