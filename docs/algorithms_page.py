@@ -71,7 +71,7 @@ asks for and its algorithm cannot do is refused at submit, by name, with those t
 
 Which to take: `auto` decides by space, budget, parallelism and objectives, and `evertune get` says why. By hand:
 
-- a few expensive trials, a few at a time: `bayesianoptimization`;
+- a few expensive trials, a few at a time: `bayesianoptimization`, or `gp` where PyTorch may be installed;
 - anything else up to some hundred trials: `multivariate-tpe`, or Katib's `tpe`;
 - many trials over numbers alone: `cmaes`;
 - several objectives: `motpe`; with very many short trials `nsgaii`;
