@@ -3,7 +3,8 @@
 A Matern 2.5 kernel and log expected improvement (Ament et al. 2023), of several objectives the hypervolume's. Running
 trials are integrated out; failed and stopped ones tell it nothing. Used by `optuna_search.Gp` only. Needs torch; with
 greenlet its climbs to the best score are made side by side, which is faster and gives other last bits: both are of the
-extra `gp`. Refuses to run on more than one thread, as the last bits would depend on their number.
+extra `gp`. Refuses to run on more than one thread, as the last bits would depend on their number, and to go beyond
+1,000 trials, others' included: an ask takes 5 s of CPU and a gigabyte then, and both grow with the square.
 
 A point that was refused is in the model, with a middling value, until another has been found for its trial: the model's
 best point would be the same again. Pinned here and nowhere else: `GPSampler._sample_relative_impl`.
@@ -22,6 +23,7 @@ from evertune.domain.setting import RANDOM_STATE, Rule, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.domain.trial import Assignment
 from evertune.errors import AlgorithmError
+from evertune.protocols import Answer, JsonDict
 
 GP_SETTINGS: Mapping[str, Rule] = {
     "random_state": RANDOM_STATE,
@@ -29,12 +31,21 @@ GP_SETTINGS: Mapping[str, Rule] = {
 }
 NO_TORCH = 'gp needs torch, which is not installed: pip install "evertune[gp]"'
 BROKEN_TORCH = 'gp needs torch, which is installed but cannot be loaded ({}): pip install "evertune[gp]"'
+MOST_OF_GP = 1000  # trials
+OTHERS = "multivariate-tpe, cmaes"  # for more of them
 LONGEST_REASON = 160  # characters: what is missing comes first, then where it was looked for
 
 
 class GpSession(OptunaSession):
     def __init__(self, problem: SearchProblem) -> None:
         super().__init__(problem, gp_sampler(problem, _refusing))
+
+    def ask(self, k: int, first_number: int, state: JsonDict | None) -> Answer:
+        room = MOST_OF_GP - first_number
+        if room <= 0:  # of an experiment without maxTrialCount, or with many trials of others
+            reason = f"gp ends at {MOST_OF_GP:,} trials, as its model grows too slow; go on with {OTHERS}"
+            return Answer(exhausted=True, reason=reason, state=state)
+        return super().ask(min(k, room), first_number, state)
 
     def refuse(self, number: int) -> None:
         point = self._study.get_trials(deepcopy=False)[-1]

@@ -21,14 +21,12 @@ from typing import Any, ClassVar, Literal
 from algorithms import cautions, limits
 from algorithms.base import Session, SessionAlgorithm
 from algorithms.native import quiet
-from algorithms.optuna_gp import GP_SETTINGS, NO_TORCH, GpSession
+from algorithms.optuna_gp import GP_SETTINGS, MOST_OF_GP, NO_TORCH, OTHERS, GpSession
 from algorithms.optuna_session import OptunaSession
 from evertune.domain.setting import RANDOM_STATE, Rule, fraction, is_int, settings_problems, text_of, whole
 from evertune.domain.space import SearchProblem
 from evertune.errors import Problem
 from evertune.protocols import Feature
-
-MOST_OF_GP = 1000  # trials: an ask takes some ten seconds then, and grows with the square
 
 TPE_SETTINGS: Mapping[str, Rule] = {  # motpe's as well
     "random_state": RANDOM_STATE,
@@ -102,7 +100,10 @@ class NsgaII(_Optuna):
 class Gp(_Optuna):
     name: ClassVar[str] = "gp"
     about: ClassVar[str] = "Optuna's Gaussian process: the fewest trials for expensive ones. Needs evertune[gp]."
-    advice: ClassVar[str] = "For 30 to 300 trials; an ask takes about a second, and from 300 trials on more."
+    advice: ClassVar[str] = (
+        "For 30 to 300 trials, and at most 1,000; an ask takes a second at 100, two at 500, five at 1,000. Failed and"
+        " stopped trials tell it nothing. PyTorch's build for CPUs is enough."
+    )
     settings: ClassVar[Mapping[str, Rule]] = GP_SETTINGS
 
     @classmethod
@@ -112,7 +113,7 @@ class Gp(_Optuna):
             hint = "or another algorithm, such as bayesianoptimization"
             path = "spec.algorithm.algorithmName"
             found.append(Problem(path=path, type="Invalid", message=NO_TORCH, hint=hint))
-        return [*found, *limits.budget_problems(cls.name, problem, MOST_OF_GP, "multivariate-tpe, cmaes")]
+        return [*found, *limits.budget_problems(cls.name, problem, MOST_OF_GP, OTHERS)]
 
     @classmethod
     def warnings(cls, problem: SearchProblem) -> Sequence[Problem]:

@@ -71,7 +71,7 @@ asks for and its algorithm cannot do is refused at submit, by name, with those t
 
 Which to take: `auto` decides by space, budget, parallelism and objectives, and `evertune get` says why. By hand:
 
-- a few expensive trials, a few at a time: `bayesianoptimization`;
+- a few expensive trials, a few at a time: `bayesianoptimization`, or `gp` where PyTorch may be installed;
 - anything else up to some hundred trials: `multivariate-tpe`, or Katib's `tpe`;
 - many trials over numbers alone: `cmaes`;
 - several objectives: `motpe`; with very many short trials `nsgaii`;
@@ -87,6 +87,8 @@ Every sequence is the library's own, bit for bit: with one trial at a time an ex
 the native loop with that seed, and a parallel one can be recomputed from its record (`evertune replay NAME --verify`).
 The versions of the libraries are kept with the experiment; under others the search goes on with independent seeds, and
 says so.
+Neither the number of cores nor that of threads changes a bit of it. On a processor of another type the last bits of the
+models of `bayesianoptimization` and `gp` may differ, and soon their points.
 
 {sections}
 

@@ -100,6 +100,18 @@ def test_where_the_best_point_is_forbidden_the_model_finds_the_best_that_is_allo
     assert min(found[6:]) < 0.505
 
 
+@needs_torch
+def test_it_ends_at_a_thousand_trials_and_says_with_what_to_go_on() -> None:
+    given = replace(PROBLEM, settings={"n_startup_trials": "2000"}, max_trials=None)
+    history = ended(999)
+    last = Gp(given).ask(history, 3, 999, None)
+    assert len(last.assignments) == 1
+    more = Gp(given).ask((*history, replace(history[0], number=999)), 3, 1000, last.state)
+    assert (more.assignments, more.exhausted, more.state) == ((), True, last.state)
+    assert "ends at 1,000 trials" in more.reason
+    assert "multivariate-tpe" in more.reason
+
+
 ASK = """
 import pickle, sys
 problem, history = pickle.load(sys.stdin.buffer)
@@ -109,9 +121,8 @@ sys.stdout.buffer.write(pickle.dumps(answer))
 """
 
 
-def ended(trials: int) -> Sequence[HistoryTrial]:
-    """Enough of them that torch would share the work among threads."""
-    random = Gp(replace(PROBLEM, space=CUBE)).ask((), trials, 0, None)
+def ended(trials: int, space: SearchSpace = ONE_DOUBLE) -> Sequence[HistoryTrial]:
+    random = Gp(replace(PROBLEM, space=space)).ask((), trials, 0, None)
     return [
         HistoryTrial(number, each.parameters, TrialState.SUCCEEDED, score(each.parameters), number + 1)
         for number, each in enumerate(random.assignments)
@@ -122,7 +133,7 @@ def ended(trials: int) -> Sequence[HistoryTrial]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_number_of_threads_and_cores_changes_no_bit() -> None:
-    question = (replace(PROBLEM, space=CUBE), ended(220))
+    question = (replace(PROBLEM, space=CUBE), ended(220, CUBE))  # enough for torch to share the work among threads
     answers: list[Answer] = [
         pickle.loads(run(ASK, question, OMP_NUM_THREADS=threads, OPENBLAS_NUM_THREADS=threads, MKL_NUM_THREADS=threads))
         for threads in ("1", "2", "5")

@@ -160,7 +160,7 @@ CASES = [
         gp_sampler,
         {"settings": GP, "directions": TWO, "constraints": 1},
         id="gp of two objectives with a constraint",
-        marks=NEEDS_TORCH,
+        marks=(*NEEDS_TORCH, pytest.mark.long),
     ),
     pytest.param(
         Gp, gp_sampler, {"settings": GP, "early_stopping": True}, id="gp with stopped trials", marks=NEEDS_TORCH
