@@ -36,7 +36,7 @@ def _processes() -> list[str]:
 
 @pytest.fixture
 def run(stack: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    return lambda *words, **changes: evertune(stack, *words, timeout_s=90, **changes)
+    return lambda *words, **changes: evertune(stack, *words, timeout_s=200, **changes)
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -279,7 +279,10 @@ def test_a_reparse_that_nobody_takes_does_not_wait_for_ever_nor_blame_the_logs(r
 def test_results_that_were_looked_for_under_another_name_are_found_after_all(
     run: Run, stack: Path, experiment_file: Callable[..., Path]
 ) -> None:
-    command = "\"sh -c 'echo val_acc={x}; sleep 0.6'\""
+    # Six trials end, and two run until the gate opens, however long the commands take.
+    gate = stack.with_name("missed-gate")
+    waits = f"[ $EVERTUNE_TRIAL_NUMBER -lt 6 ] || until [ -e {gate} ]; do sleep 0.1; done"
+    command = f"\"sh -c 'echo val_acc={{x}}; {waits}; sleep 0.3'\""
     changes = {"command": command, "objective": "minimize val_accuracy", "budget": "{trials: 900, parallel: 2}"}
     run("submit", str(experiment_file(name="missed", **changes)))
 
@@ -287,7 +290,7 @@ def test_results_that_were_looked_for_under_another_name_are_found_after_all(
         found: dict[str, Any] = json.loads(run("get", "missed", "-o", "json").stdout)
         return found
 
-    while (now := document())["trials"]["metricsUnavailable"] < 4:
+    while (now := document())["trials"]["metricsUnavailable"] < 6:
         assert now["state"] in ("Created", "Running")
         assert now["best"] is None
     (reparse,) = {
@@ -309,6 +312,7 @@ def test_results_that_were_looked_for_under_another_name_are_found_after_all(
         assert "reparse by" in run("explain", "missed").stdout
 
         run("stop", "missed")
+        gate.touch()
         watching.end()
     said = watching.said
     assert said.count(" revised: val_accuracy 0.") >= 4, said
