@@ -28,4 +28,9 @@ if [ -z "$cluster_given" ] && [ "$level" != api ]; then
   deploy/cluster/worker-image.sh
 fi
 [ -n "$cluster_given" ] || export EVERTUNE_TEST_RESTART_API="$KUBE/up --restart kube-apiserver"
-EVERTUNE_TEST_KUBECONFIG=$KUBECONFIG EVERTUNE_TEST_KUBE_LEVEL=$level .venv/bin/python -m pytest -m cluster --timeout 600 "$@"
+export EVERTUNE_TEST_KUBECONFIG=$KUBECONFIG EVERTUNE_TEST_KUBE_LEVEL=$level
+tests=(.venv/bin/python -m pytest -m cluster --timeout 600)
+"${tests[@]}" "$@" && exit
+[ -n "${CI:-}" ] || exit 1
+echo "== tried once more; what passes now is unsteady, and to be mended all the same:" >&2
+"${tests[@]}" --last-failed --last-failed-no-failures none -v
