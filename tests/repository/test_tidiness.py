@@ -12,7 +12,7 @@ import pytest
 from tests.repository.checkout import ROOT, name_of, python_files, tracked_files
 
 HARD_CAP_LINES = 600
-ALONE = {"evertune/report.py": 680}  # copied alone into training images, so it cannot become two files
+ALONE = {"evertune/report.py": 720}  # copied alone into training images, so it cannot become two files
 
 # Written in pieces, so that this file does not find itself.
 FOREIGN = re.compile(

@@ -157,9 +157,7 @@ async def arguments(house: House, folder: Path, name: str) -> list[list[str]]:
     told, root = folder / "told", folder / "root"
     told.mkdir()
     root.mkdir()
-    (image,) = [
-        image for image in roots() if name.removesuffix("-cpu").removesuffix("-gpu") in image and name[-3:] in image
-    ]
+    (image,) = [image for image in roots() if f'"{image}:' in json.dumps(document)]
     for program in Path(roots()[image]).glob("*.py"):
         (root / program.name).write_text(TELLTALE.format(folder=str(told), program=str(program)))
     check(house, await ran(house, document, texts, images={image: str(root)}))
