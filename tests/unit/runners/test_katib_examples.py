@@ -163,7 +163,9 @@ async def test_a_distributed_katib_example_runs_all_its_replicas_and_only_the_fi
     points = [point for point in [*collector.read(), *collector.finish()] if point.metric == wanted.metrics[0]]
     assert len({point.seq for point in points}) == len(points) > 0
     events = attempt.directory.rglob("*.tfevents.*")  # each replica's are its own
-    assert sorted({str(each.parents[1].relative_to(attempt.directory)) for each in events}) == written
+    found = {str(each.parents[1].relative_to(attempt.directory)) for each in events}
+    # The job ends with its first worker, maybe before another one has written anything.
+    assert set(written[:1]) <= found <= set(written)
 
 
 CUSTOM = "metrics-collector/custom-metrics-collector.yaml"
