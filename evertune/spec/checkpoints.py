@@ -48,8 +48,7 @@ def parse_root(text: str) -> Root:
 
 def root_of(experiment: Experiment) -> Root | None:
     """Raises ValueError where the rule did not hold."""
-    annotations = (experiment.metadata and experiment.metadata.annotations) or {}
-    text = annotations.get(ANNOTATION)
+    text = experiment.annotations.get(ANNOTATION)
     return None if text is None else parse_root(text)
 
 

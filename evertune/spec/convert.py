@@ -270,14 +270,12 @@ def working_dir_of(experiment: Experiment) -> str | None:
 
 def backend_of(experiment: Experiment) -> str | None:
     """What the annotation `evertune.io/backend` asks for."""
-    annotations = (experiment.metadata and experiment.metadata.annotations) or {}
-    return annotations.get("evertune.io/backend")
+    return experiment.annotations.get("evertune.io/backend")
 
 
 def cluster_of(experiment: Experiment) -> str | None:
     """The context of the cluster that the annotation `evertune.io/cluster` names; None is the worker's own."""
-    annotations = (experiment.metadata and experiment.metadata.annotations) or {}
-    return annotations.get("evertune.io/cluster")
+    return experiment.annotations.get("evertune.io/cluster")
 
 
 def memory_growth_of(experiment: Experiment) -> tuple[float, str | None] | None:

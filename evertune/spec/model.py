@@ -5,6 +5,7 @@ stopping at the first. Field names are Katib's in snake case; `model_dump(by_ali
 manifest. Unknown fields are dropped, as Katib drops them (`structure` warns about each).
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -265,6 +266,10 @@ class Experiment(Model):
     @property
     def namespace(self) -> str:
         return (self.metadata and self.metadata.namespace) or "default"
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        return (self.metadata and self.metadata.annotations) or {}
 
     def manifest(self) -> JsonDict:
         """The full, defaulted document as JSON-able data."""

@@ -12,8 +12,7 @@ _FORMS = "write pvc://CLAIM/PATH, s3://BUCKET/PATH or another URI, or the /PATH 
 
 
 def check_checkpoints(experiment: Experiment, findings: Findings, *, backend: str | None) -> None:
-    annotations = (experiment.metadata and experiment.metadata.annotations) or {}
-    text = annotations.get(ANNOTATION)
+    text = experiment.annotations.get(ANNOTATION)
     if text is not None:
         try:
             parse_root(text)

@@ -69,8 +69,8 @@ def _check_metadata(experiment: Experiment, findings: Findings) -> None:
     if not NAMESPACE.match(experiment.namespace):
         message = f"{quote(experiment.namespace)} must be lower-case letters, digits and dashes"
         findings.error("metadata.namespace", "Invalid", message)
-    annotations = (experiment.metadata and experiment.metadata.annotations) or {}
-    backend, cluster = annotations.get(BACKEND_ANNOTATION), annotations.get(CLUSTER_ANNOTATION)
+    backend = experiment.annotations.get(BACKEND_ANNOTATION)
+    cluster = experiment.annotations.get(CLUSTER_ANNOTATION)
     if backend is not None and backend not in BACKENDS:
         path = f"metadata.annotations[{BACKEND_ANNOTATION}]"
         findings.error(path, "Invalid", f"{quote(backend)} is not a backend", suggestion(backend, BACKENDS, "known"))

@@ -50,7 +50,7 @@ def check_algorithm(experiment: Experiment, findings: Findings, catalog: Catalog
     _warn_of_unknown_settings(name, settings, {p.path for p in problems}, findings, catalog)
     if problem.nas is not None and not problem.space:
         _check_references(spec, name, catalog.handed_out(name, problem), findings)
-    chosen = ((experiment.metadata and experiment.metadata.annotations) or {}).get(DEFAULTED) != name
+    chosen = experiment.annotations.get(DEFAULTED) != name
     if complete and chosen and not problems and _sound_counts(findings):
         findings.adopt_warnings(catalog.warnings(name, problem))
 
